@@ -1,0 +1,154 @@
+//! What the tests share: the binaries, folders that clean themselves up, waiting, and skipping aloud.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// The program `name` of this build; `make build` (or `cargo build --workspace`) makes them all.
+///
+/// # Panics
+/// When it was not built.
+pub fn bin(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the test knows its own path");
+    let folder = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("a test lies in <profile>/deps");
+    let path = folder.join(name);
+    assert!(
+        path.exists(),
+        "{} is not built: run `make build` first",
+        path.display()
+    );
+    path
+}
+
+/// The root of the repository.
+pub fn repository() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// Looks every 10 ms until `look` finds something.
+///
+/// # Panics
+/// With `what` when the deadline has passed.
+pub fn wait_for<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + deadline;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(
+            Instant::now() < end,
+            "waited {deadline:?} in vain for: {what}"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Ten seconds: longer than anything here should take on a loaded machine, short enough to wait for.
+pub const SOON: Duration = Duration::from_secs(10);
+
+/// A child that does not outlive the test.
+#[derive(Debug)]
+pub struct Process(pub Child);
+
+impl Process {
+    /// Starts `command` with nothing on its standard input unless the test set something.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start(command: &mut Command) -> Self {
+        Self(
+            command
+                .spawn()
+                .unwrap_or_else(|err| panic!("start {command:?}: {err}")),
+        )
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// Never: process ids fit.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.0.id()).expect("a process id"))
+    }
+
+    /// Sends it `signal`.
+    ///
+    /// # Panics
+    /// When it is gone.
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).expect("signal a child of ours");
+    }
+
+    /// Waits for its end and gives its exit code, or 1000 + the signal that ended it.
+    ///
+    /// # Panics
+    /// When the deadline has passed.
+    pub fn code(&mut self, deadline: Duration) -> i32 {
+        use std::os::unix::process::ExitStatusExt;
+        let status = wait_for("the end of a process", deadline, || {
+            self.0.try_wait().expect("wait")
+        });
+        status
+            .code()
+            .unwrap_or_else(|| 1000 + status.signal().unwrap_or(0))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            let _ = kill(self.pid(), Signal::SIGTERM);
+            let end = Instant::now() + Duration::from_secs(5);
+            while matches!(self.0.try_wait(), Ok(None)) && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+}
+
+/// Runs `command` to its end, its output collected.
+///
+/// # Panics
+/// When it cannot be started.
+pub fn run(command: &mut Command) -> Output {
+    command
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|err| panic!("run {command:?}: {err}"))
+}
+
+/// Bytes as text, whatever they are.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What a file holds; empty when it is not there.
+pub fn read(path: &Path) -> String {
+    let mut bytes = Vec::new();
+    if let Ok(mut file) = std::fs::File::open(path) {
+        let _ = file.read_to_end(&mut bytes);
+    }
+    text(&bytes)
+}
+
+/// Whether a process with this id exists and is not a zombie.
+pub fn is_alive(pid: i32) -> bool {
+    let stat = read(Path::new(&format!("/proc/{pid}/stat")));
+    stat.rsplit(')')
+        .next()
+        .is_some_and(|rest| !rest.trim().is_empty() && !rest.trim_start().starts_with('Z'))
+}
+
+/// Says that a test is skipped and why; `make test` counts these lines.
+pub fn skip(test: &str, why: &str) {
+    eprintln!("SKIPPED {test}: {why}");
+}
