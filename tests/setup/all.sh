@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Sets up what the tests need, each part only if it is absent: interpreters for the bots, the SDKs as judges.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+missing=()
+command -v python3 >/dev/null || missing+=(python3 python3-pip)
+command -v node >/dev/null || missing+=(nodejs)
+command -v setpriv >/dev/null || missing+=(util-linux)
+command -v cc >/dev/null || missing+=(gcc libc6-dev)
+if ((${#missing[@]})); then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  else
+    echo "setup: not installed and no way to install them here: ${missing[*]}; tests that need them are skipped" >&2
+  fi
+fi
+./sdk.sh || echo "setup: the SDKs could not be had; the tests that need them are skipped" >&2
