@@ -422,7 +422,7 @@ fn config(text: Option<&str>) -> Result<Secret, LaunchError> {
 fn bot_type(given: Option<&str>, is_scheduled: Option<&str>) -> Result<BotType, LaunchError> {
     match (given, is_scheduled) {
         (Some("scheduled"), _) | (None, Some("true")) => Ok(BotType::Scheduled),
-        (Some("realtime"), _) | (None, _) => Ok(BotType::Realtime),
+        (Some("realtime") | None, _) => Ok(BotType::Realtime),
         (Some(other), _) => Err(LaunchError::Value {
             variable: vars::BOT_TYPE,
             why: format!("is {other:?}: use realtime or scheduled"),
