@@ -22,6 +22,8 @@ pub const FENCED: u8 = 114;
 pub const DISK: u8 = 115;
 /// An archive was refused by `sync unpack`.
 pub const REFUSED: u8 = 116;
+/// `query ask` got no answer: nobody listens there, the name is unknown, or it took too long.
+pub const NO_ANSWER: u8 = 117;
 /// The program itself failed: a descriptor, a fork, a disk that is full.
 pub const INTERNAL: u8 = 119;
 /// The command was found and cannot be executed (POSIX, XCU 2.8.2).
@@ -44,6 +46,7 @@ pub fn meaning(code: u8) -> Option<&'static str> {
         FENCED => "another instance has claimed the bot",
         DISK => "the state has outgrown its limit",
         REFUSED => "the archive was refused",
+        NO_ANSWER => "nobody answered the question",
         INTERNAL => "the program itself failed",
         NOT_EXECUTABLE => "the command cannot be executed",
         NOT_FOUND => "the command was not found",

@@ -173,6 +173,8 @@ pub struct Launch {
     pub confine: Confine,
     /// Where `query` listens; port 0 takes a free one.
     pub query_listen: SocketAddr,
+    /// How long an answer to a question may take.
+    pub query_timeout: Duration,
     /// How long it may take to end after TERM.
     pub grace: Duration,
     /// How long the last push may take after it has ended.
@@ -229,6 +231,11 @@ impl Launch {
             wrappers: path(vars::THE0_WRAPPERS, Path::new("/opt/the0/wrappers")),
             confine: confine(get(vars::THE0_CONFINE))?,
             query_listen: address(vars::THE0_QUERY_LISTEN, get(vars::THE0_QUERY_LISTEN))?,
+            query_timeout: duration(
+                vars::THE0_QUERY_TIMEOUT,
+                get(vars::THE0_QUERY_TIMEOUT),
+                Duration::from_secs(30),
+            )?,
             grace: duration(
                 vars::THE0_GRACE,
                 get(vars::THE0_GRACE),
@@ -341,7 +348,7 @@ impl Launch {
 
     /// The environment of `query`: the launch without keys and without where anything is stored.
     pub fn query_environment(&self) -> Variables {
-        const NEEDED: [&str; 18] = [
+        const NEEDED: [&str; 19] = [
             vars::BOT_ID,
             vars::RUNTIME,
             vars::ENTRYPOINT,
@@ -359,6 +366,7 @@ impl Launch {
             vars::THE0_VAR_PATH,
             vars::THE0_WRAPPERS,
             vars::THE0_QUERY_LISTEN,
+            vars::THE0_QUERY_TIMEOUT,
             vars::THE0_CONFINE,
         ];
         let mut env = self.harmless();
@@ -597,9 +605,11 @@ mod tests {
         let launch = parse(&[
             ("QUERY_ENTRYPOINT", "./q.py"),
             ("THE0_QUERY_LISTEN", "127.0.0.1:0"),
+            ("THE0_QUERY_TIMEOUT", "5s"),
         ])
         .unwrap();
         let again = Launch::parse(launch.query_environment()).unwrap();
+        assert_eq!(again.query_timeout, Duration::from_secs(5));
         assert_eq!(
             again.command(Program::Query),
             Some(vec!["python3".into(), "/bot/q.py".into()])

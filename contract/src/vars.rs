@@ -57,6 +57,8 @@ vars! {
     THE0_QUERY_LISTEN,
     /// The port an SDK's query server is told to listen on.
     THE0_QUERY_PORT,
+    /// How long an answer to a question may take, `30s`.
+    THE0_QUERY_TIMEOUT,
     /// How the bot is confined: `full`, `signals` or `off`.
     THE0_CONFINE,
     /// How long a bot may take to end after TERM, as in `30s`.
