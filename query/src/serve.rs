@@ -1,0 +1,223 @@
+//! The server on :9476: takes connections, answers each request, and ends cleanly.
+//!
+//! At TERM: no new connection, what is under way is finished (within 5 s), the program is ended, exit 0.
+//! Bounds: 64 connections, 10 s for a request's head and 10 s for its body, 1 MiB of body, and a client that does
+//! not take its answer is cut off by the kernel.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use contract::record::Listening;
+use contract::{BotId, Launch, Paths, file, vars};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, StatusCode, Uri};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
+
+use crate::answer::{self, Answer};
+use crate::program::{self, Program};
+use crate::question::Question;
+use crate::request::{self, Refusal};
+use crate::route::{Route, Source, route};
+use crate::{forward, report};
+
+const CONNECTIONS: u32 = 64;
+const TO_SEND_HEAD: Duration = Duration::from_secs(10);
+const TO_TAKE_ANSWER_MS: u32 = 30_000;
+const TO_FINISH: Duration = Duration::from_secs(5);
+const LONGEST_HEAD: usize = 128 * 1024;
+
+/// What answering takes.
+#[derive(Debug)]
+struct Desk {
+    bot: BotId,
+    paths: Paths,
+    program: Option<Program>,
+    limit: Duration,
+}
+
+/// Serves until TERM or INT.
+///
+/// # Errors
+/// What kept it from beginning.
+pub async fn run(launch: &Launch) -> anyhow::Result<()> {
+    let asked_to_end = end_of_service()?;
+    let listener = TcpListener::bind(launch.query_listen)
+        .await
+        .with_context(|| {
+            format!(
+                "listen on {} ({})",
+                launch.query_listen,
+                vars::THE0_QUERY_LISTEN
+            )
+        })?;
+    let (program, keeper) = program::of(launch)?.unzip();
+    let (stop, stopped) = watch::channel(());
+    let kept = keeper.map(|keeper| tokio::spawn(keeper.keep(stopped)));
+    let _announced = Announced::write(launch, listener.local_addr()?);
+    let desk = Desk {
+        bot: launch.bot.clone(),
+        paths: launch.paths.clone(),
+        program,
+        limit: launch.query_timeout,
+    };
+    attend(listener, Arc::new(desk), asked_to_end).await;
+    drop(stop);
+    if let Some(kept) = kept {
+        kept.await.context("end the query program")?;
+    }
+    Ok(())
+}
+
+/// Ends at the first TERM or INT from now on.
+fn end_of_service() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut term = signal(SignalKind::terminate()).context("listen for TERM")?;
+    let mut int = signal(SignalKind::interrupt()).context("listen for INT")?;
+    Ok(async move {
+        tokio::select! { _ = term.recv() => {} _ = int.recv() => {} }
+    })
+}
+
+/// The file that says where questions are answered, as long as they are.
+#[derive(Debug)]
+struct Announced(PathBuf);
+
+impl Announced {
+    /// Best effort: in a Pod the folder is read-only for us and the address is known anyway.
+    fn write(launch: &Launch, address: SocketAddr) -> Self {
+        let path = launch.paths.listening();
+        let pid = std::process::id();
+        contract::info!("answering on {address}");
+        let written = std::fs::create_dir_all(&launch.paths.var)
+            .and_then(|()| file::replace_json(&path, &Listening { address, pid }));
+        if let Err(err) = written {
+            contract::warn!("cannot tell the address in {}: {err}", path.display());
+        }
+        Self(path)
+    }
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        let _ = file::remove(&self.0);
+    }
+}
+
+/// Takes connections until `end`, then finishes those there are.
+async fn attend(listener: TcpListener, desk: Arc<Desk>, end: impl Future<Output = ()>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS as usize));
+    let (closing, closed) = watch::channel(());
+    tokio::pin!(end);
+    loop {
+        let next = async {
+            let place = places.clone().acquire_owned().await.ok();
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            () = &mut end => break,
+            next = next => next,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let (desk, closed) = (desk.clone(), closed.clone());
+                tokio::spawn(async move {
+                    converse(stream, desk, closed).await;
+                    drop(place);
+                });
+            }
+            Err(err) => {
+                contract::warn!("cannot take a connection: {err}");
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    drop(listener);
+    drop(closing);
+    let _ = timeout(TO_FINISH, places.acquire_many(CONNECTIONS)).await;
+}
+
+/// Answers the requests of one connection; after `closed`, only the one under way.
+async fn converse(stream: TcpStream, desk: Arc<Desk>, mut closed: watch::Receiver<()>) {
+    let _ = stream.set_nodelay(true);
+    let _ = setsockopt(&stream, TcpUserTimeout, &TO_TAKE_ANSWER_MS);
+    let service = service_fn(move |request| {
+        let desk = desk.clone();
+        async move { Ok::<_, Infallible>(respond(&desk, request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(TO_SEND_HEAD)
+        .max_buf_size(LONGEST_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let finished = tokio::select! {
+        finished = connection.as_mut() => finished,
+        _ = closed.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(err) = finished {
+        contract::debug!(
+            "a connection ended early: {}",
+            contract::journal::chain(&err)
+        );
+    }
+}
+
+async fn respond(desk: &Desk, request: Request<Incoming>) -> Answer {
+    let source = match desk.program {
+        Some(_) => Source::Program,
+        None => Source::Nobody,
+    };
+    let (head, body) = request.into_parts();
+    match route(&head.method, head.uri.path(), source) {
+        Route::Status => status(desk),
+        Route::Forward => question(desk, &head.uri, body).await,
+        Route::Health => answer::health(),
+        Route::Info => answer::info(),
+        Route::Unknown => answer::unknown(head.uri.path()),
+        Route::BadMethod => answer::bad_method(),
+    }
+}
+
+fn status(desk: &Desk) -> Answer {
+    let failed = |why: String| answer::error(StatusCode::INTERNAL_SERVER_ERROR, &why);
+    match report::read(&desk.bot, &desk.paths) {
+        Ok(report) => match serde_json::to_value(&report) {
+            Ok(value) => answer::json(StatusCode::OK, &value),
+            Err(err) => failed(err.to_string()),
+        },
+        Err(err) => failed(err.to_string()),
+    }
+}
+
+/// The program's answer, or why there is none.
+async fn question(desk: &Desk, uri: &Uri, body: Incoming) -> Answer {
+    let refused = |err: &Refusal| answer::error(err.status(), &err.to_string());
+    let body = match request::read(body).await {
+        Ok(body) => body,
+        Err(err) => return refused(&err),
+    };
+    let question = match Question::read(uri, &body) {
+        Ok(question) => question,
+        Err(err) => return refused(&err.into()),
+    };
+    match &desk.program {
+        Some(program) => forward::ask(program, &question, desk.limit)
+            .await
+            .unwrap_or_else(|failure| failure.answer()),
+        None => answer::unknown(uri.path()),
+    }
+}
