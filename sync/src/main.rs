@@ -1,1 +1,166 @@
-fn main() {}
+//! `sync`: moves code, state and logs between the container's disk and the object store.
+//!
+//! ```text
+//! sync fetch    code ◀─ store;  claim, state ◀─ store          before the bot starts, to its end
+//! sync watch    state, logs ─▶ store;  synced.json              beside the bot
+//! sync unpack   an archive ─▶ an empty folder, confined         for a person
+//! ```
+//!
+//! Modules from the outside in: `settings` and `keys` are what it is told; `code`, `restore` (fetch) and `watch` with
+//! `pace`, `hints`, `push`, `ship` (watch) are what it does; `claim`, `base` and `history` say whose a state is;
+//! `tree`, `archive`, `extract`, `swap` and `beneath` are about the disk; `store` is the other side.
+
+mod archive;
+mod base;
+mod beneath;
+mod claim;
+mod code;
+mod command;
+mod extract;
+mod hints;
+mod history;
+mod keys;
+mod ndjson;
+mod pace;
+mod push;
+mod restore;
+mod retry;
+mod settings;
+mod ship;
+mod store;
+mod swap;
+mod tree;
+mod unpack;
+mod watch;
+
+use std::fs::{self, File};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use contract::{exit, vars};
+use rustix::fs::{FlockOperation, flock};
+
+use command::{Command, Keys};
+use hints::Hints;
+use keys::KeyRing;
+use settings::Settings;
+use store::{Directory, Store};
+
+/// A failure and the code that tells it.
+struct Failure {
+    code: u8,
+    error: anyhow::Error,
+}
+
+impl Failure {
+    fn of(code: u8) -> impl Fn(anyhow::Error) -> Self {
+        move |error| Self { code, error }
+    }
+}
+
+fn main() -> ExitCode {
+    // First of all: what we hold in memory is nobody else's to read.
+    let hidden = nix::sys::prctl::set_dumpable(false);
+    contract::journal::open("sync", std::env::var(vars::LOG_LEVEL).ok().as_deref());
+    if let Err(error) = hidden {
+        contract::warn!("other processes of this user may look into this one: {error}");
+    }
+    match Command::parse(std::env::args_os().skip(1)) {
+        Ok(command) => run(command).map_or_else(|failure| tell(&failure), |()| ExitCode::SUCCESS),
+        Err(error) => {
+            contract::error!("{error}; `sync --help` tells what there is");
+            ExitCode::from(exit::USAGE)
+        }
+    }
+}
+
+fn tell(failure: &Failure) -> ExitCode {
+    contract::error!("{:#}", failure.error);
+    ExitCode::from(failure.code)
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Say(text) => {
+            let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+            Ok(())
+        }
+        Command::Fetch(keys) => fetch(keys),
+        Command::Watch(keys) => watch(keys),
+        Command::Unpack { archive, folder } => {
+            unpack::unpack(&archive, &folder).map_err(|error| Failure {
+                code: unpack::exit_code(&error),
+                error,
+            })
+        }
+    }
+}
+
+fn settings() -> Result<Settings, Failure> {
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Settings::parse(&variables.collect()).map_err(|error| Failure {
+        code: error.exit_code(),
+        error: error.into(),
+    })
+}
+
+fn read_keys(keys: Keys) -> Result<Option<KeyRing>, Failure> {
+    match keys {
+        Keys::FromStdin => {
+            let ring = KeyRing::from_stdin().context("read keys");
+            ring.map(Some).map_err(Failure::of(exit::INTERNAL))
+        }
+        Keys::None => Ok(None),
+    }
+}
+
+fn fetch(keys: Keys) -> Result<(), Failure> {
+    let settings = settings()?;
+    let _keys = read_keys(keys)?;
+    let _alone = alone(&settings).map_err(Failure::of(exit::STATE))?;
+    let store = open(&settings).map_err(Failure::of(exit::CODE))?;
+    code::fetch(&settings, &store)
+        .context("the code could not be fetched")
+        .map_err(Failure::of(exit::CODE))?;
+    restore::fetch(&settings, &store)
+        .context("the state could not be restored")
+        .map_err(Failure::of(exit::STATE))
+}
+
+fn watch(keys: Keys) -> Result<(), Failure> {
+    let settings = settings()?;
+    let internal = Failure::of(exit::INTERNAL);
+    let hints = Hints::new()
+        .context("take over signals")
+        .map_err(&internal)?;
+    let _keys = read_keys(keys)?;
+    let _alone = alone(&settings).map_err(&internal)?;
+    let store = open(&settings).map_err(&internal)?;
+    watch::watch(&settings, &store, hints).map_err(&internal)
+}
+
+fn open(settings: &Settings) -> anyhow::Result<Store> {
+    let store = retry::until(settings.deadline, || Directory::open(&settings.store));
+    Ok(Store::Directory(store?))
+}
+
+/// The right to touch this bot's folders, until dropped: one `sync` at a time.
+fn alone(settings: &Settings) -> anyhow::Result<File> {
+    let folder = settings.launch.paths.sync_private();
+    fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    let path = folder.join("lock");
+    let file = File::create(&path).with_context(|| format!("open {}", path.display()))?;
+    let end = Instant::now() + Duration::from_secs(10);
+    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if Instant::now() > end {
+            anyhow::bail!(
+                "another sync works on this bot ({} is held)",
+                path.display()
+            );
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(file)
+}

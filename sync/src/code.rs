@@ -1,0 +1,166 @@
+//! Fetching the bot's code: unpacked aside, checked, swapped in; once fetched, not again until it changes.
+
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use contract::ObjectKey;
+use serde::{Deserialize, Serialize};
+
+use crate::extract::{self, Links, Rules};
+use crate::retry;
+use crate::settings::Settings;
+use crate::store::{Error, Etag, Place, Store};
+use crate::swap::{self, Staging};
+use crate::tree::{self, Kind};
+
+/// What was unpacked last, so that it need not be again.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Marker {
+    key: ObjectKey,
+    etag: Etag,
+    /// Files and their sizes.
+    files: Vec<(String, u64)>,
+}
+
+/// Makes the code be there, with its entrypoint.
+pub fn fetch(settings: &Settings, store: &Store) -> anyhow::Result<()> {
+    let code = &settings.launch.paths.code;
+    fs::create_dir_all(code).with_context(|| format!("make {}", code.display()))?;
+    swap::finish(code, |marker| note(settings, &marker)).context("finish an earlier fetch")?;
+    let Some(key) = &settings.launch.code_file else {
+        return check_entry(settings, code).context("CODE_FILE is empty, so no code is fetched");
+    };
+    let at = Place::new(&settings.code_bucket, key.clone());
+    let head = retry::until(settings.deadline, || {
+        store.head(&at)?.ok_or_else(|| Error::NotFound(at.clone()))
+    })?;
+    if is_complete(settings, key, &head.etag) {
+        contract::info!("the code of {key} is there already");
+        return check_entry(settings, code);
+    }
+    unpack(settings, store, &at).with_context(|| at.to_string())
+}
+
+fn unpack(settings: &Settings, store: &Store, at: &Place) -> anyhow::Result<()> {
+    let staging = Staging::begin(&settings.launch.paths.code).context("make room for the code")?;
+    match fill(settings, store, at, &staging) {
+        Ok(marker) => {
+            contract::info!("code of {at}: {} files", marker.files.len());
+            staging
+                .commit(marker, |marker| note(settings, &marker))
+                .context("swap in the code")
+        }
+        Err(error) => {
+            staging.discard().context("remove what was unpacked")?;
+            Err(error)
+        }
+    }
+}
+
+fn fill(
+    settings: &Settings,
+    store: &Store,
+    at: &Place,
+    staging: &Staging,
+) -> anyhow::Result<Marker> {
+    let etag = download(settings, store, at, &staging.archive())?;
+    let rules = Rules {
+        links: Links::Inside,
+        budget: settings.budget,
+    };
+    extract::unpack(&mut File::open(staging.archive())?, &staging.tree(), rules)?;
+    check_entry(settings, &staging.tree())?;
+    let tree = tree::list(&staging.tree())?;
+    let files = tree.entries.iter().filter(|entry| entry.kind == Kind::File);
+    let files = files
+        .map(|e| (String::from_utf8_lossy(&e.path).into_owned(), e.size))
+        .collect();
+    Ok(Marker {
+        key: at.key.clone(),
+        etag,
+        files,
+    })
+}
+
+/// Brings the object into the file `to` and tells its version.
+pub fn download(settings: &Settings, store: &Store, at: &Place, to: &Path) -> Result<Etag, Error> {
+    retry::until(settings.deadline, || {
+        let mut object = store.get(at)?;
+        let copied = File::create(to).and_then(|mut file| io::copy(&mut object.body, &mut file));
+        match copied {
+            Ok(size) if size == object.head.size => Ok(object.head.etag),
+            Ok(size) => {
+                let text = format!("{size} of {} bytes came", object.head.size);
+                let cause = io::Error::new(io::ErrorKind::UnexpectedEof, text);
+                Err(Error::Unavailable {
+                    what: at.to_string(),
+                    cause,
+                })
+            }
+            Err(cause) => Err(Error::Unavailable {
+                what: at.to_string(),
+                cause,
+            }),
+        }
+    })
+}
+
+fn note(settings: &Settings, marker: &Marker) -> io::Result<()> {
+    contract::file::replace_json(&settings.private("code.json"), marker)
+}
+
+fn is_complete(settings: &Settings, key: &ObjectKey, etag: &Etag) -> bool {
+    let Ok(Some(marker)) = contract::file::read_json::<Marker>(&settings.private("code.json"))
+    else {
+        return false;
+    };
+    let code = &settings.launch.paths.code;
+    let there = |(path, size): &(String, u64)| {
+        fs::symlink_metadata(code.join(path)).is_ok_and(|found| found.len() == *size)
+    };
+    marker.key == *key && marker.etag == *etag && marker.files.iter().all(there)
+}
+
+/// The entrypoint is in `code`, and can be executed where that is how it is started.
+fn check_entry(settings: &Settings, code: &Path) -> anyhow::Result<()> {
+    let launch = &settings.launch;
+    let entry = launch.runtime.entry_file(&launch.entrypoint);
+    let path = code.join(&entry);
+    let Ok(found) = fs::metadata(&path) else {
+        bail!(
+            "ENTRYPOINT {entry} is not in the code; there is: {}",
+            contents(code)
+        );
+    };
+    if found.is_dir() {
+        bail!("ENTRYPOINT {entry} is a folder: name the file in it");
+    }
+    let mode = found.permissions().mode();
+    if launch.runtime.is_native() && mode & 0o111 != 0o111 {
+        fs::set_permissions(&path, Permissions::from_mode(mode | 0o111))
+            .with_context(|| format!("make {entry} executable"))?;
+    }
+    Ok(())
+}
+
+/// A person's view of what is in a folder.
+fn contents(folder: &Path) -> String {
+    const SHOWN: usize = 20;
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries
+        .map(|entry| {
+            let slash = if entry.path().is_dir() { "/" } else { "" };
+            format!("{}{slash}", entry.file_name().to_string_lossy())
+        })
+        .filter(|name| name.trim_end_matches('/') != swap::NEW)
+        .collect();
+    names.sort();
+    match names.len() {
+        0 => "nothing".to_owned(),
+        n if n > SHOWN => format!("{} and {} more", names[..SHOWN].join(", "), n - SHOWN),
+        _ => names.join(", "),
+    }
+}

@@ -1,0 +1,125 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use lexopt::prelude::*;
+
+const HELP: &str = "\
+Moves a bot's code, state and logs between its disk and the object store.
+
+Usage:
+  sync fetch [--keys-from-stdin]   bring code and state to the disk, then end
+  sync watch [--keys-from-stdin]   keep the store up to date with the disk until TERM
+  sync unpack ARCHIVE DIR          unpack a zip, tar.gz or tar into DIR, confined to it
+  sync --help | --version
+
+The bot, its folders and the store are told by environment variables:
+  BOT_ID RUNTIME ENTRYPOINT         the bot (required)
+  CODE_FILE                         the code's key in the store; empty: the code is there
+  CODE_PATH STATE_PATH LOGS_PATH    folders (/bot /state /var/the0/logs)
+  THE0_VAR_PATH                     what the programs tell each other (/var/the0)
+  THE0_STORE                        the folder of the directory store (required)
+  MINIO_CODE_BUCKET MINIO_STATE_BUCKET MINIO_LOGS_BUCKET
+                                    buckets (custom-bots bot-state bot-logs)
+  MAX_STATE_SIZE_MB                 largest state (8192)
+  MAX_STATE_FILE_SIZE_MB            largest file of a state (none)
+  THE0_MAX_UNPACKED_MB THE0_MAX_UNPACKED_ENTRIES THE0_MAX_UNPACKED_RATIO
+                                    largest code (1024, 100000, 1000)
+  THE0_MAX_DAY_LOG_MB               largest log of a day (256)
+  THE0_FETCH_DEADLINE               how long fetch goes on trying (60s)
+  THE0_DRAIN                        how long watch waits for the bot's end after TERM (25s)
+";
+
+/// What to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Print this.
+    Say(String),
+    /// `sync fetch`.
+    Fetch(Keys),
+    /// `sync watch`.
+    Watch(Keys),
+    /// `sync unpack`.
+    Unpack {
+        /// The archive's file.
+        archive: PathBuf,
+        /// The folder to fill.
+        folder: PathBuf,
+    },
+}
+
+/// Where the store's keys come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keys {
+    /// The store needs none.
+    None,
+    /// Lines of JSON on standard input.
+    FromStdin,
+}
+
+impl Command {
+    /// Reads the arguments after the program's name.
+    pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, lexopt::Error> {
+        let mut parser = lexopt::Parser::from_args(args);
+        let (mut words, mut keys) = (Vec::new(), Keys::None);
+        while let Some(arg) = parser.next()? {
+            match arg {
+                Short('h') | Long("help") => return Ok(Self::Say(HELP.to_owned())),
+                Short('V') | Long("version") => {
+                    return Ok(Self::Say(format!("sync {}\n", env!("CARGO_PKG_VERSION"))));
+                }
+                Long("keys-from-stdin") => keys = Keys::FromStdin,
+                Value(word) => words.push(word),
+                other => return Err(other.unexpected()),
+            }
+        }
+        let mut words = words.into_iter();
+        let verb = words.next().unwrap_or_default();
+        let rest = [words.next(), words.next(), words.next()];
+        match (verb.to_str(), rest) {
+            (Some("fetch"), [None, ..]) => Ok(Self::Fetch(keys)),
+            (Some("watch"), [None, ..]) => Ok(Self::Watch(keys)),
+            (Some("unpack"), [Some(archive), Some(folder), None]) if keys == Keys::None => {
+                Ok(Self::Unpack {
+                    archive: archive.into(),
+                    folder: folder.into(),
+                })
+            }
+            (Some("unpack"), _) => Err("unpack takes an archive and a folder".into()),
+            (Some("fetch" | "watch"), _) => Err("fetch and watch take no words".into()),
+            (Some(""), _) => Err("no command given".into()),
+            _ => Err(format!("unknown command {}", verb.display()).into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_understood_or_refused() {
+        let parse = |line: &str| Command::parse(line.split_whitespace().map(OsString::from));
+        assert_eq!(parse("fetch").unwrap(), Command::Fetch(Keys::None));
+        assert_eq!(
+            parse("watch --keys-from-stdin").unwrap(),
+            Command::Watch(Keys::FromStdin)
+        );
+        let unpack = Command::Unpack {
+            archive: "a".into(),
+            folder: "d".into(),
+        };
+        assert_eq!(parse("unpack a d").unwrap(), unpack);
+        for bad in [
+            "",
+            "fetch x",
+            "unpack a",
+            "unpack a b c",
+            "push",
+            "watch --keys",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

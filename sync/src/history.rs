@@ -1,0 +1,270 @@
+//! Older states, kept beside the state: `<bot>/.the0/history/<time>-g<generation>-<reason>.tar.gz`.
+//!
+//! Kept are the last 5, then one an hour for 24 hours, one a day for 7 days, and for 7 days (at most 50 of them) what
+//! each start found and what lost against another writer. A push keeps what it replaces, but only the first of a start
+//! and then one each [`SPACING`]: keeping copies the object, and pushes each second would push everything worth
+//! keeping out of the last 5.
+
+use std::collections::BTreeSet;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use contract::ObjectKey;
+use contract::record::Time;
+
+use crate::archive::{self, Torn};
+use crate::base::{DIGEST, GENERATION};
+use crate::settings::Settings;
+use crate::store::{Condition, Etag, Metadata, Place, PutError, Store};
+use crate::tree::Tree;
+
+/// Time between two states kept by pushes.
+pub const SPACING: Duration = Duration::from_secs(600);
+
+const HOUR: u64 = 3600;
+const DAY: u64 = 24 * HOUR;
+
+/// Why a state is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// It was replaced by a push.
+    Push,
+    /// It was there when an instance started.
+    Start,
+    /// It was on an instance's disk when the store's was restored over it.
+    Local,
+    /// It is that of an instance that was fenced.
+    Fenced,
+    /// It is that of an instance whose state was edited outside.
+    Edited,
+    /// It was pushed by an instance after another had claimed the bot.
+    Late,
+}
+
+impl Reason {
+    const ALL: [Self; 6] = [
+        Self::Push,
+        Self::Start,
+        Self::Local,
+        Self::Fenced,
+        Self::Edited,
+        Self::Late,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Push => "push",
+            Self::Start => "start",
+            Self::Local => "local",
+            Self::Fenced => "fenced",
+            Self::Edited => "edited",
+            Self::Late => "late",
+        }
+    }
+}
+
+/// A kept state, as its key tells it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Kept {
+    at: SystemTime,
+    key: ObjectKey,
+    reason: Reason,
+}
+
+impl Kept {
+    fn parse(key: &ObjectKey) -> Option<Self> {
+        let name = key.as_str().rsplit('/').next()?.strip_suffix(".tar.gz")?;
+        let mut parts = name.splitn(3, '-');
+        let at = expand(parts.next()?)?;
+        parts.next()?.strip_prefix('g')?.parse::<u64>().ok()?;
+        let reason = parts.next()?;
+        let reason = Reason::ALL.into_iter().find(|r| r.name() == reason)?;
+        Some(Self {
+            at,
+            key: key.clone(),
+            reason,
+        })
+    }
+
+    fn age(&self, now: SystemTime) -> u64 {
+        now.duration_since(self.at).unwrap_or_default().as_secs()
+    }
+
+    fn since_epoch(&self) -> u64 {
+        self.at
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs()
+    }
+}
+
+/// `20261121T082101.123Z` as a time.
+fn expand(compact: &str) -> Option<SystemTime> {
+    let (date, time) = compact.split_once('T')?;
+    let long = |text: &str, at: [usize; 2], sign: char| {
+        let (a, b, c) = (
+            text.get(..at[0])?,
+            text.get(at[0]..at[1])?,
+            text.get(at[1]..)?,
+        );
+        Some(format!("{a}{sign}{b}{sign}{c}"))
+    };
+    let text = format!("{}T{}", long(date, [4, 6], '-')?, long(time, [2, 4], ':')?);
+    Time::try_from(text).ok().map(Time::system)
+}
+
+fn key_name(now: Time, generation: u64, reason: Reason) -> String {
+    let compact = now.to_string().replace(['-', ':'], "");
+    format!("history/{compact}-g{generation}-{}.tar.gz", reason.name())
+}
+
+/// Which of `kept` have had their time.
+pub fn prune(now: SystemTime, mut kept: Vec<Kept>) -> Vec<ObjectKey> {
+    kept.sort_by(|a, b| b.cmp(a));
+    let mut keep = BTreeSet::new();
+    let mut take = |some: &mut dyn Iterator<Item = &Kept>| {
+        keep.extend(some.map(|k| k.key.clone()));
+    };
+    take(&mut kept.iter().take(5));
+    take(&mut newest_of_each(&kept, HOUR, 24 * HOUR, now).into_iter());
+    take(&mut newest_of_each(&kept, DAY, 7 * DAY, now).into_iter());
+    let special = |k: &&Kept| k.reason != Reason::Push && k.age(now) < 7 * DAY;
+    take(&mut kept.iter().filter(special).take(50));
+    kept.into_iter()
+        .map(|k| k.key)
+        .filter(|key| !keep.contains(key))
+        .collect()
+}
+
+fn newest_of_each(newest_first: &[Kept], slot: u64, span: u64, now: SystemTime) -> Vec<&Kept> {
+    let mut slots = BTreeSet::new();
+    let in_span = newest_first.iter().filter(|k| k.age(now) < span);
+    in_span
+        .filter(|k| slots.insert(k.since_epoch() / slot))
+        .collect()
+}
+
+/// Keeps the object `from`, if it is still the version `etag`, by a copy inside the store.
+pub fn keep_object(
+    settings: &Settings,
+    store: &Store,
+    etag: &Etag,
+    generation: u64,
+    reason: Reason,
+) -> anyhow::Result<()> {
+    let to = settings.ours(&key_name(Time::now(), generation, reason))?;
+    store
+        .copy(&settings.state(), etag, &to)
+        .context("keep the state in the history")?;
+    tidy(settings, store);
+    Ok(())
+}
+
+/// Keeps the state on disk.
+pub fn keep_tree(
+    settings: &Settings,
+    store: &Store,
+    tree: &Tree,
+    root: BorrowedFd<'_>,
+    generation: u64,
+    reason: Reason,
+) -> anyhow::Result<ObjectKey> {
+    let to = settings.ours(&key_name(Time::now(), generation, reason))?;
+    let mut metadata = Metadata::from([(GENERATION.to_owned(), generation.to_string())]);
+    metadata.extend(
+        tree.digest()
+            .map(|digest| (DIGEST.to_owned(), digest.to_string())),
+    );
+    let fill = |out: &mut dyn std::io::Write| archive::write(tree, root, Torn::Accept, out);
+    let put = store.put(&to, &Condition::Any, &metadata, fill);
+    put.map_err(|error| match error {
+        PutError::Store(error) => anyhow::Error::from(error),
+        PutError::Fill(error) => anyhow::Error::from(error),
+    })
+    .context("keep the state on disk in the history")?;
+    tidy(settings, store);
+    Ok(to.key)
+}
+
+/// The keys of the history, newest first.
+pub fn list(settings: &Settings, store: &Store) -> anyhow::Result<Vec<ObjectKey>> {
+    let folder = settings.ours("history/x")?;
+    let prefix = folder.key.as_str().trim_end_matches('x');
+    let mut keys = store.list(&folder.bucket, prefix)?;
+    keys.retain(|key| Kept::parse(key).is_some());
+    keys.reverse();
+    Ok(keys)
+}
+
+/// Removes what has had its time. What cannot be removed now is removed the next time.
+fn tidy(settings: &Settings, store: &Store) {
+    let keys = match list(settings, store) {
+        Ok(keys) => keys,
+        Err(error) => return contract::warn!("the history cannot be listed: {error:#}"),
+    };
+    let kept = keys.iter().filter_map(Kept::parse).collect();
+    for key in prune(SystemTime::now(), kept) {
+        let place = Place::new(&settings.state_bucket, key);
+        if let Err(error) = store.delete(&place) {
+            contract::warn!("the history cannot be pruned: {error}");
+            break;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(seconds_ago: u64, reason: Reason, now: SystemTime) -> Kept {
+        let at = Time::from(now - Duration::from_secs(seconds_ago));
+        let key = format!("b/.the0/{}", key_name(at, 3, reason))
+            .parse()
+            .unwrap();
+        Kept::parse(&key).unwrap()
+    }
+
+    #[test]
+    fn a_key_tells_when_and_why() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_249_261_123);
+        let one = kept(0, Reason::Late, now);
+        assert_eq!(
+            one.key.as_str(),
+            "b/.the0/history/20261121T082101.123Z-g3-late.tar.gz"
+        );
+        assert_eq!((one.at, one.reason), (now, Reason::Late));
+    }
+
+    #[test]
+    fn the_last_five_then_hours_then_days_and_each_start_stay() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(20_000 * DAY + DAY / 2);
+        let pushes: Vec<_> = (0..10 * 24 * 6)
+            .map(|n| kept(n * 600, Reason::Push, now))
+            .collect();
+        let gone = prune(now, pushes.clone());
+        let stay: Vec<_> = pushes.iter().filter(|k| !gone.contains(&k.key)).collect();
+        assert!(
+            stay.len() >= 5 + 22 + 5 && stay.len() <= 5 + 25 + 8,
+            "{}",
+            stay.len()
+        );
+        assert!((0..5).all(|n| stay.contains(&&pushes[n])));
+        assert!(stay.iter().all(|k| k.age(now) < 7 * DAY));
+        let mut with_start = pushes;
+        with_start.push(kept(3 * DAY + 7, Reason::Start, now));
+        with_start.push(kept(8 * DAY + 7, Reason::Start, now));
+        let gone = prune(now, with_start.clone());
+        let starts = with_start.iter().filter(|k| k.reason == Reason::Start);
+        assert_eq!(starts.filter(|k| !gone.contains(&k.key)).count(), 1);
+    }
+
+    #[test]
+    fn pruning_twice_is_pruning_once() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(20_000 * DAY);
+        let all: Vec<_> = (0..500).map(|n| kept(n * 977, Reason::Push, now)).collect();
+        let gone = prune(now, all.clone());
+        let rest: Vec<_> = all.into_iter().filter(|k| !gone.contains(&k.key)).collect();
+        assert_eq!(prune(now, rest), Vec::<ObjectKey>::new());
+    }
+}

@@ -1,0 +1,400 @@
+//! Bringing the state to the store: what is there must follow what is on disk, and nobody else's is overwritten.
+//!
+//! ```text
+//! look ─▶ scan ─▶ same digest? ──yes──▶ nothing
+//!                     │no
+//!                     ▼
+//!            archive, conditional on the object last seen ──conflict──▶ look
+//!                     │ tree changed meanwhile: again, at last with a `torn` mark
+//!                     ▼
+//!                   noted
+//! ```
+//!
+//! [`classify`] says whose an unexpected object is. Once fenced or edited, nothing is pushed any more; the state on
+//! disk is kept in the history instead.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Instant, SystemTime};
+
+use anyhow::Context;
+use contract::Digest;
+use contract::record::Status;
+
+use crate::archive::{self, Torn, WriteError};
+use crate::base::{Base, DIGEST, GENERATION, RUN, Remote, TORN};
+use crate::history::{self, Reason};
+use crate::settings::Settings;
+use crate::store::{Condition, Error, Metadata, PutError, Store};
+use crate::tree::{self, Scan, Tree};
+use crate::{beneath, claim};
+
+/// How often a push is begun again because the state changed under it.
+const TRIES: u32 = 4;
+
+/// Why nothing is pushed any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Halt {
+    /// Another instance has claimed the bot.
+    Fenced,
+    /// Someone who is no instance replaced the state in the store.
+    Edited,
+}
+
+/// What a pass did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// The store has it already.
+    Same,
+    /// It is in the store now.
+    New,
+    /// It is in the store, as far as something that never rests can be: to be pushed again soon.
+    Torn,
+    /// It is over its limit by this many bytes in all; the store keeps the last good one.
+    TooLarge(u64),
+    /// It is not ours to push.
+    Halted(Halt),
+}
+
+/// Whose an object is that is not the one last seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// It is the one last seen.
+    Seen,
+    /// Ours, pushed without noting it.
+    Ours,
+    /// That of an instance with a lower claim: it lost, and ours prevails.
+    Late,
+    /// That of an instance with a higher claim: we lost.
+    Newer,
+    /// No instance's: someone edited it.
+    Edited,
+    /// There is none any more.
+    Gone,
+}
+
+/// Decides whose the object in the store is.
+pub fn classify(base: &Base, remote: Option<&Remote>) -> Whose {
+    match remote {
+        None if base.etag.is_none() => Whose::Seen,
+        None => Whose::Gone,
+        Some(remote) if base.etag.as_ref() == Some(&remote.etag) => Whose::Seen,
+        Some(remote) => match remote.generation {
+            None => Whose::Edited,
+            Some(theirs) if theirs > base.generation => Whose::Newer,
+            Some(theirs) if theirs < base.generation => Whose::Late,
+            Some(_) => Whose::Ours,
+        },
+    }
+}
+
+/// Pushes one bot's state.
+#[derive(Debug)]
+pub struct Pusher<'a> {
+    settings: &'a Settings,
+    store: &'a Store,
+    base: Base,
+    /// The tree as it was when it was looked at last, hashed.
+    known: Tree,
+    halted: Option<Halt>,
+    /// What was kept in the history since it was halted.
+    kept: Option<Digest>,
+    /// When a push last kept what it replaced.
+    copied: Option<Instant>,
+}
+
+impl<'a> Pusher<'a> {
+    /// Goes on from `base`.
+    pub fn new(settings: &'a Settings, store: &'a Store, base: Base) -> Self {
+        let (known, halted, kept, copied) = (Tree::default(), None, None, None);
+        Self {
+            settings,
+            store,
+            base,
+            known,
+            halted,
+            kept,
+            copied,
+        }
+    }
+
+    /// Our claim.
+    pub fn generation(&self) -> u64 {
+        self.base.generation
+    }
+
+    /// Digest of the state in the store.
+    pub fn digest(&self) -> Option<&Digest> {
+        self.base.digest.as_ref()
+    }
+
+    /// What of the state cannot be saved.
+    pub fn left_out(&self) -> &[String] {
+        &self.known.left_out
+    }
+
+    /// Looks whether the bot, and the state in the store, are still ours.
+    pub fn look(&mut self) -> anyhow::Result<Option<Halt>> {
+        if self.halted.is_some() {
+            return Ok(self.halted);
+        }
+        let claimed = claim::look(self.store, &self.settings.ours("claim")?)?;
+        let claimed = claimed.map_or(0, |(claim, _)| claim.generation);
+        if claimed > self.base.generation {
+            contract::error!(
+                "generation {claimed} has claimed the bot, ours is {}",
+                self.base.generation
+            );
+            return self.halt(Halt::Fenced);
+        }
+        let remote = self.store.head(&self.settings.state())?.map(Remote::from);
+        match (classify(&self.base, remote.as_ref()), remote) {
+            (Whose::Newer, _) => return self.halt(Halt::Fenced),
+            (Whose::Edited, _) => {
+                contract::warn!("the state in the store was replaced by someone else");
+                return self.halt(Halt::Edited);
+            }
+            (Whose::Late, Some(remote)) => self.overrule(&remote)?,
+            (Whose::Ours, Some(remote)) => self.rebase(Some(remote))?,
+            (Whose::Gone, _) => {
+                contract::warn!("the state is gone from the store and is pushed again");
+                self.rebase(None)?;
+            }
+            (Whose::Seen | Whose::Late | Whose::Ours, _) => {}
+        }
+        Ok(None)
+    }
+
+    fn rebase(&mut self, remote: Option<Remote>) -> anyhow::Result<()> {
+        (self.base.etag, self.base.digest) =
+            remote.map_or((None, None), |remote| (Some(remote.etag), remote.digest));
+        self.base
+            .save(self.settings)
+            .context("note what the state is based on")
+    }
+
+    /// Keeps a loser's late write in the history; the next push replaces it.
+    fn overrule(&mut self, remote: &Remote) -> anyhow::Result<()> {
+        let theirs = remote.generation.unwrap_or(0);
+        contract::warn!("generation {theirs} pushed late; kept in the history, ours prevails");
+        history::keep_object(
+            self.settings,
+            self.store,
+            &remote.etag,
+            theirs,
+            Reason::Late,
+        )?;
+        self.base.etag = Some(remote.etag.clone());
+        self.base.digest = None;
+        self.base
+            .save(self.settings)
+            .context("note what the state is based on")
+    }
+
+    fn halt(&mut self, why: Halt) -> anyhow::Result<Option<Halt>> {
+        self.halted = Some(why);
+        self.keep_own(why)?;
+        Ok(Some(why))
+    }
+
+    /// Keeps the state on disk in the history, once for each content.
+    fn keep_own(&mut self, why: Halt) -> anyhow::Result<()> {
+        let root = self.scan()?;
+        let digest = self.known.digest();
+        let nothing_new = digest == self.base.digest || digest == self.kept;
+        if nothing_new || self.known.is_empty() {
+            return Ok(());
+        }
+        let reason = match why {
+            Halt::Fenced => Reason::Fenced,
+            Halt::Edited => Reason::Edited,
+        };
+        let (tree, generation) = (&self.known, self.base.generation);
+        let key = history::keep_tree(
+            self.settings,
+            self.store,
+            tree,
+            root.as_fd(),
+            generation,
+            reason,
+        )?;
+        contract::warn!("the state on disk is kept as {key}");
+        self.kept = digest;
+        Ok(())
+    }
+
+    /// Makes the store have what is on disk.
+    pub fn pass(&mut self) -> anyhow::Result<Pushed> {
+        for attempt in 1..=TRIES + 2 {
+            if let Some(halt) = self.look()? {
+                self.keep_own(halt)?;
+                return Ok(Pushed::Halted(halt));
+            }
+            let root = self.scan()?;
+            if self.known.bytes > self.settings.largest_state {
+                return Ok(Pushed::TooLarge(self.known.bytes));
+            }
+            let digest = self
+                .known
+                .digest()
+                .context("the state was not read whole")?;
+            let nothing = self.known.is_empty() && self.base.etag.is_none();
+            if nothing || self.base.digest.as_ref() == Some(&digest) {
+                return Ok(Pushed::Same);
+            }
+            self.keep_previous()?;
+            let torn = if attempt < TRIES {
+                Torn::Refuse
+            } else {
+                Torn::Accept
+            };
+            match self.put(&root, &digest, torn) {
+                Ok(pushed) => return Ok(pushed),
+                Err(PutError::Fill(WriteError::Torn) | PutError::Store(Error::Conflict(_))) => {}
+                Err(PutError::Fill(error)) => return Err(error.into()),
+                Err(PutError::Store(error)) => return Err(error.into()),
+            }
+        }
+        anyhow::bail!("the state in the store keeps changing under us")
+    }
+
+    /// Looks at the tree and hashes what changed.
+    fn scan(&mut self) -> anyhow::Result<OwnedFd> {
+        let path = &self.settings.launch.paths.state;
+        let root = beneath::root(path).with_context(|| format!("open {}", path.display()))?;
+        let mut tree = self.list(&root)?;
+        if tree.bytes <= self.settings.largest_state {
+            tree.hash(root.as_fd()).context("read the state")?;
+        }
+        if tree.left_out != self.known.left_out && !tree.left_out.is_empty() {
+            contract::warn!("not saved with the state: {}", tree.left_out.join("; "));
+        }
+        self.known = tree;
+        Ok(root)
+    }
+
+    fn list(&self, root: &OwnedFd) -> anyhow::Result<Tree> {
+        let scan = Scan {
+            largest: self.settings.largest_file,
+        };
+        let mut tree = scan
+            .run(root.as_fd(), SystemTime::now())
+            .context("scan the state")?;
+        tree::inherit(&self.known, &mut tree);
+        Ok(tree)
+    }
+
+    /// Keeps the object about to be replaced, if it is time for that.
+    fn keep_previous(&mut self) -> anyhow::Result<()> {
+        let due = self
+            .copied
+            .is_none_or(|at| at.elapsed() >= history::SPACING);
+        let Some(etag) = self.base.etag.as_ref().filter(|_| due) else {
+            return Ok(());
+        };
+        let reason = if self.copied.is_none() {
+            Reason::Start
+        } else {
+            Reason::Push
+        };
+        let generation = self.base.generation;
+        match history::keep_object(self.settings, self.store, etag, generation, reason) {
+            // The put will find out what has become of it.
+            Err(error) if is_conflict(&error) => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => {
+                self.copied = Some(Instant::now());
+                Ok(())
+            }
+        }
+    }
+
+    fn put(
+        &mut self,
+        root: &OwnedFd,
+        digest: &Digest,
+        torn: Torn,
+    ) -> Result<Pushed, PutError<WriteError>> {
+        let metadata = self.metadata(digest, torn);
+        let condition = Condition::still(self.base.etag.as_ref());
+        let started = Instant::now();
+        let fill = |out: &mut dyn std::io::Write| {
+            archive::write(&self.known, root.as_fd(), torn, out)?;
+            let after = self.list(root).map_err(|_| WriteError::Torn)?;
+            if torn == Torn::Refuse && !after.looks_like(&self.known) {
+                return Err(WriteError::Torn);
+            }
+            Ok(())
+        };
+        let etag = self
+            .store
+            .put(&self.settings.state(), &condition, &metadata, fill)?;
+        self.base.etag = Some(etag);
+        self.base.digest = (torn == Torn::Refuse).then(|| digest.clone());
+        if let Err(error) = self.base.save(self.settings) {
+            // Not lost: the object carries our generation, by which it is known again.
+            contract::warn!("what was pushed cannot be noted: {error}");
+        }
+        let (count, short, took) = (self.known.entries.len(), digest.short(), started.elapsed());
+        contract::debug!("pushed {short}: {count} entries in {took:?}");
+        Ok(if torn == Torn::Refuse {
+            Pushed::New
+        } else {
+            Pushed::Torn
+        })
+    }
+
+    fn metadata(&self, digest: &Digest, torn: Torn) -> Metadata {
+        let status = contract::file::read_json::<Status>(&self.settings.launch.paths.status());
+        let run = status.ok().flatten().map_or(0, |status| status.run);
+        let mut metadata = Metadata::from([
+            (GENERATION.to_owned(), self.base.generation.to_string()),
+            (RUN.to_owned(), run.to_string()),
+            (DIGEST.to_owned(), digest.to_string()),
+        ]);
+        if torn == Torn::Accept {
+            metadata.insert(TORN.to_owned(), "1".to_owned());
+        }
+        metadata
+    }
+}
+
+fn is_conflict(error: &anyhow::Error) -> bool {
+    matches!(
+        error.downcast_ref::<Error>(),
+        Some(Error::Conflict(_) | Error::NotFound(_))
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Etag;
+
+    #[test]
+    fn an_unexpected_object_is_told_by_its_generation() {
+        let base = Base {
+            generation: 5,
+            etag: Some(Etag("seen".into())),
+            ..Base::default()
+        };
+        let remote = |etag: &str, generation| {
+            Some(Remote {
+                etag: Etag(etag.into()),
+                generation,
+                digest: None,
+            })
+        };
+        for (remote, whose) in [
+            (None, Whose::Gone),
+            (remote("seen", None), Whose::Seen),
+            (remote("other", Some(5)), Whose::Ours),
+            (remote("other", Some(4)), Whose::Late),
+            (remote("other", Some(6)), Whose::Newer),
+            (remote("other", None), Whose::Edited),
+        ] {
+            assert_eq!(classify(&base, remote.as_ref()), whose, "{remote:?}");
+        }
+        let none = Base { etag: None, ..base };
+        assert_eq!(classify(&none, None), Whose::Seen);
+    }
+}

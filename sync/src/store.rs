@@ -1,0 +1,242 @@
+//! The object store: buckets of objects, each with an etag and a little metadata, written whole or not at all.
+//!
+//! Ensured by every variant:
+//! * a reader sees an old object or a new one, never half of one;
+//! * a conditional write happens only if the object is still the one with that [`Etag`] (or still absent);
+//! * metadata is switched together with the content, so an object without ours was written by someone else;
+//! * [`Error::NotFound`] is only said when the store answers and the object does not exist.
+
+mod directory;
+mod notes;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Write};
+
+use contract::ObjectKey;
+use thiserror::Error;
+
+pub use directory::Directory;
+
+/// A version of an object, as the store names it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Etag(pub String);
+
+/// What is noted beside an object.
+pub type Metadata = BTreeMap<String, String>;
+
+/// Where an object is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The bucket's name.
+    pub bucket: String,
+    /// The key in it.
+    pub key: ObjectKey,
+}
+
+impl Place {
+    /// `key` in `bucket`.
+    pub fn new(bucket: &str, key: ObjectKey) -> Self {
+        let bucket = bucket.to_owned();
+        Self { bucket, key }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "object {} in bucket {}", self.key, self.bucket)
+    }
+}
+
+/// When a write may happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// Always.
+    Any,
+    /// If there is no object.
+    IfAbsent,
+    /// If the object is this version.
+    IfMatch(Etag),
+}
+
+impl Condition {
+    /// That the object is still what was last seen of it.
+    pub fn still(seen: Option<&Etag>) -> Self {
+        seen.map_or(Self::IfAbsent, |etag| Self::IfMatch(etag.clone()))
+    }
+
+    fn holds(&self, current: Option<&Etag>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::IfAbsent => current.is_none(),
+            Self::IfMatch(etag) => current == Some(etag),
+        }
+    }
+}
+
+/// What the store did not do.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The store answers, and there is no such object.
+    #[error("{0} does not exist")]
+    NotFound(Place),
+    /// The condition of a write does not hold (any more).
+    #[error("{0} was changed by someone else")]
+    Conflict(Place),
+    /// The store does not answer or cannot do it now.
+    #[error("{what}: {cause}")]
+    Unavailable {
+        /// The object or folder.
+        what: String,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The store will not do it, however often it is asked.
+    #[error("{what}: {why}")]
+    Other {
+        /// The object or folder.
+        what: String,
+        /// The reason.
+        why: String,
+    },
+}
+
+/// Why a write did not happen: the store's fault, or that of what fills the object.
+#[derive(Debug)]
+pub enum PutError<E> {
+    /// The store's.
+    Store(Error),
+    /// The filler's; nothing was switched.
+    Fill(E),
+}
+
+/// What is known of an object without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// Its version.
+    pub etag: Etag,
+    /// Its size in bytes.
+    pub size: u64,
+    /// What its writer noted; empty for an object someone else wrote.
+    pub metadata: Metadata,
+}
+
+/// An object being read.
+#[derive(Debug)]
+pub struct Object {
+    /// What is known of it.
+    pub head: Head,
+    /// Its content.
+    pub body: Body,
+}
+
+/// The content of an object, streamed.
+#[derive(Debug)]
+pub enum Body {
+    /// From a file.
+    File(io::Take<File>),
+}
+
+impl Read for Body {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.read(into),
+        }
+    }
+}
+
+/// The stores there are.
+#[derive(Debug)]
+pub enum Store {
+    /// A folder of buckets.
+    Directory(Directory),
+}
+
+impl Store {
+    /// Opens the object for reading.
+    pub fn get(&self, at: &Place) -> Result<Object, Error> {
+        match self {
+            Self::Directory(store) => store.get(at),
+        }
+    }
+
+    /// What is known of the object; `None` if it does not exist.
+    pub fn head(&self, at: &Place) -> Result<Option<Head>, Error> {
+        let found = match self {
+            Self::Directory(store) => store.head(at),
+        };
+        match found {
+            Ok(head) => Ok(Some(head)),
+            Err(Error::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes the object from what `fill` writes, if `condition` holds, and gives its version.
+    pub fn put<E>(
+        &self,
+        at: &Place,
+        condition: &Condition,
+        metadata: &Metadata,
+        fill: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+    ) -> Result<Etag, PutError<E>> {
+        match self {
+            Self::Directory(store) => store.put(at, condition, metadata, fill),
+        }
+    }
+
+    /// Writes a small object.
+    pub fn put_bytes(
+        &self,
+        at: &Place,
+        condition: &Condition,
+        metadata: &Metadata,
+        bytes: &[u8],
+    ) -> Result<Etag, Error> {
+        let fill = |out: &mut dyn Write| out.write_all(bytes);
+        self.put(at, condition, metadata, fill)
+            .map_err(|error| match error {
+                PutError::Store(error) => error,
+                PutError::Fill(cause) => Error::Unavailable {
+                    what: at.to_string(),
+                    cause,
+                },
+            })
+    }
+
+    /// Lengthens the object (or makes it) by `bytes` and replaces its metadata, both or neither.
+    pub fn append(
+        &self,
+        at: &Place,
+        condition: &Condition,
+        metadata: &Metadata,
+        bytes: &[u8],
+    ) -> Result<Etag, Error> {
+        match self {
+            Self::Directory(store) => store.append(at, condition, metadata, bytes),
+        }
+    }
+
+    /// Copies an object, metadata included, inside the store, if it is still the version `etag`.
+    pub fn copy(&self, from: &Place, etag: &Etag, to: &Place) -> Result<(), Error> {
+        match self {
+            Self::Directory(store) => store.copy(from, etag, to),
+        }
+    }
+
+    /// The keys in `bucket` that begin with `prefix`, sorted.
+    pub fn list(&self, bucket: &str, prefix: &str) -> Result<Vec<ObjectKey>, Error> {
+        match self {
+            Self::Directory(store) => store.list(bucket, prefix),
+        }
+    }
+
+    /// Removes the object; that there is none is fine.
+    pub fn delete(&self, at: &Place) -> Result<(), Error> {
+        match self {
+            Self::Directory(store) => store.delete(at),
+        }
+    }
+}

@@ -1,0 +1,454 @@
+//! What is in the state's folder, as a listing that two passes can compare.
+//!
+//! A scan looks at metadata only. An [`Entry`] holds everything that changes when a file is changed, so two equal
+//! scans mean an unchanged tree, with one exception: a file changed twice within the clock's grain looks the same.
+//! Entries that were younger than [`GRAIN`] when they were read are therefore never trusted ([`inherit`]).
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use contract::Digest;
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, readlinkat, statat};
+use sha2::{Digest as _, Sha256};
+
+use crate::beneath;
+use crate::swap::{KEEP, NEW};
+
+/// Coarser than the time stamps of any local file system on a kernel with a 100 Hz clock.
+const GRAIN: Duration = Duration::from_millis(100);
+/// How many entries left out are named.
+const NAMED: usize = 100;
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A folder.
+    Folder,
+    /// A plain file.
+    File,
+    /// A symbolic link.
+    Link,
+}
+
+/// A hash of an entry's content (of a link: its target).
+pub type Hash = [u8; 32];
+
+/// One entry of the state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its path below the state, any bytes.
+    pub path: Box<[u8]>,
+    /// What it is.
+    pub kind: Kind,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Its size in bytes; 0 for a folder.
+    pub size: u64,
+    stamp: (u64, i128, i128),
+    /// Its content; `None` for a folder, or as long as it was not read.
+    pub hash: Option<Hash>,
+    settled: Settled,
+}
+
+/// Whether equal metadata means equal content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Settled {
+    Yes,
+    TooYoung,
+}
+
+/// The state at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Tree {
+    /// Its entries, sorted by path; a folder comes before what is in it.
+    pub entries: Vec<Entry>,
+    /// What cannot be saved, each with the reason, sorted.
+    pub left_out: Vec<String>,
+    /// Bytes in all files.
+    pub bytes: u64,
+    /// Files that could not be read when they were to be hashed; no longer among the entries.
+    unreadable: Vec<Entry>,
+}
+
+impl Tree {
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether `other` was scanned from the same, unchanged tree, as far as metadata tells.
+    pub fn looks_like(&self, other: &Self) -> bool {
+        let same = |(a, b): (&Entry, &Entry)| a.same_metadata(b);
+        self.entries.len() == other.entries.len()
+            && self.entries.iter().zip(&other.entries).all(same)
+    }
+
+    /// The digest of the content: paths, kinds, permissions, sizes and hashes. `None` until all files are hashed.
+    pub fn digest(&self) -> Option<Digest> {
+        let mut sum = Sha256::new();
+        for entry in &self.entries {
+            sum.update([entry.kind as u8]);
+            sum.update(entry.mode.to_le_bytes());
+            sum.update((entry.path.len() as u64).to_le_bytes());
+            sum.update(&entry.path);
+            if entry.kind != Kind::Folder {
+                sum.update(entry.size.to_le_bytes());
+                sum.update(entry.hash?);
+            }
+        }
+        Some(Digest::from_bytes(sum.finalize().into()))
+    }
+
+    fn leave_out(&mut self, path: &[u8], why: &str) {
+        if self.left_out.len() < NAMED {
+            self.left_out
+                .push(format!("{}: {why}", String::from_utf8_lossy(path)));
+        }
+    }
+
+    /// Hashes every file that has no hash. One that cannot be read is left out; one that vanished or changed since
+    /// the scan is dropped or hashed as it is now, which the scan after the push will notice.
+    pub fn hash(&mut self, root: BorrowedFd<'_>) -> io::Result<()> {
+        let mut entries = std::mem::take(&mut self.entries);
+        let mut failed = None;
+        entries.retain_mut(|entry| {
+            if entry.kind != Kind::File || entry.hash.is_some() || failed.is_some() {
+                return true;
+            }
+            match hash_file(root, entry) {
+                Ok(hash) => {
+                    entry.hash = Some(hash);
+                    return true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if is_about_the_file(&error) => {
+                    self.leave_out(&entry.path, &error.to_string());
+                    self.unreadable.push(entry.clone());
+                }
+                Err(error) => failed = Some(error),
+            }
+            false
+        });
+        self.entries = entries;
+        self.left_out.sort();
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+impl Entry {
+    fn same_metadata(&self, other: &Self) -> bool {
+        self.path == other.path
+            && self.kind == other.kind
+            && self.mode == other.mode
+            && self.size == other.size
+            && self.stamp == other.stamp
+            && (self.kind != Kind::Link || self.hash == other.hash)
+    }
+}
+
+/// Whether an error says something about one file, so that the others can go on.
+fn is_about_the_file(error: &io::Error) -> bool {
+    !matches!(
+        rustix::io::Errno::from_io_error(error),
+        Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE | rustix::io::Errno::NOMEM)
+    )
+}
+
+/// Opens a plain file of the state for reading; a FIFO that took its place is not waited for.
+pub fn open_file(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<std::fs::File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = std::fs::File::from(beneath::open(root, path, flags, Mode::empty())?);
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("no longer a plain file"))
+    }
+}
+
+/// The hash of exactly as many bytes as the scan saw.
+fn hash_file(root: BorrowedFd<'_>, entry: &Entry) -> io::Result<Hash> {
+    let mut file = open_file(root, &entry.path)?.take(entry.size);
+    let mut sum = Sha256::new();
+    let mut buffer = vec![0; 64 << 10];
+    let mut rest = entry.size;
+    loop {
+        let got = file.read(&mut buffer)?;
+        if got == 0 {
+            break;
+        }
+        rest -= got as u64;
+        sum.update(&buffer[..got]);
+    }
+    // What is missing counts as zeros, as the archive writes it; the scan after the push finds the change.
+    buffer.fill(0);
+    while rest > 0 {
+        let part = rest.min(buffer.len() as u64);
+        sum.update(&buffer[..usize::try_from(part).unwrap_or(0)]);
+        rest -= part;
+    }
+    Ok(sum.finalize().into())
+}
+
+/// What is looked for in a state.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Scan {
+    /// Files larger than this many bytes are left out.
+    pub largest: Option<u64>,
+}
+
+impl Scan {
+    /// Lists the folder `root`.
+    pub fn run(self, root: BorrowedFd<'_>, now: SystemTime) -> io::Result<Tree> {
+        let mut tree = Tree::default();
+        let mut folders: Vec<Vec<u8>> = vec![Vec::new()];
+        while let Some(folder) = folders.pop() {
+            match self.list(root, &folder, now, &mut tree) {
+                Ok(inner) => folders.extend(inner),
+                Err(error) if folder.is_empty() => return Err(error),
+                Err(error) => {
+                    if error.kind() != io::ErrorKind::NotFound {
+                        tree.leave_out(&folder, &error.to_string());
+                    }
+                    tree.entries.retain(|entry| *entry.path != *folder);
+                }
+            }
+        }
+        tree.entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        tree.left_out.sort();
+        tree.bytes = tree.entries.iter().map(|entry| entry.size).sum();
+        Ok(tree)
+    }
+
+    fn list(
+        self,
+        root: BorrowedFd<'_>,
+        folder: &[u8],
+        now: SystemTime,
+        tree: &mut Tree,
+    ) -> io::Result<Vec<Vec<u8>>> {
+        let fd = beneath::open_folder(root, folder)?;
+        let mut inner = Vec::new();
+        for item in Dir::read_from(&fd)? {
+            let item = item?;
+            let name = item.file_name().to_bytes();
+            let ours = folder.is_empty() && (name == NEW.as_bytes() || name == KEEP.as_bytes());
+            if name == b"." || name == b".." || ours {
+                continue;
+            }
+            let path = join(folder, name);
+            let Ok(stat) = statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW) else {
+                continue;
+            };
+            match self.entry(fd.as_fd(), name, &path, &stat, now) {
+                Ok(entry) => {
+                    if entry.kind == Kind::Folder {
+                        inner.push(path);
+                    }
+                    tree.entries.push(entry);
+                }
+                Err(why) => tree.leave_out(&path, &why),
+            }
+        }
+        Ok(inner)
+    }
+
+    fn entry(
+        self,
+        folder: BorrowedFd<'_>,
+        name: &[u8],
+        path: &[u8],
+        stat: &Stat,
+        now: SystemTime,
+    ) -> Result<Entry, String> {
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let (kind, size, hash) = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => (Kind::Folder, 0, None),
+            FileType::RegularFile => match self.largest {
+                Some(largest) if size > largest => {
+                    return Err(format!("{size} bytes, over MAX_STATE_FILE_SIZE_MB"));
+                }
+                _ => (Kind::File, size, None),
+            },
+            FileType::Symlink => {
+                let target = readlinkat(folder, name, Vec::new()).map_err(|e| e.to_string())?;
+                let target = target.as_bytes();
+                (
+                    Kind::Link,
+                    target.len() as u64,
+                    Some(Sha256::digest(target).into()),
+                )
+            }
+            FileType::Fifo => return Err("a FIFO".to_owned()),
+            FileType::Socket => return Err("a socket".to_owned()),
+            _ => return Err("a device".to_owned()),
+        };
+        let mode = if kind == Kind::Link {
+            0o777
+        } else {
+            stat.st_mode & 0o777
+        };
+        let mtime = nanoseconds(
+            stat.st_mtime,
+            i64::try_from(stat.st_mtime_nsec).unwrap_or(0),
+        );
+        let ctime = nanoseconds(
+            stat.st_ctime,
+            i64::try_from(stat.st_ctime_nsec).unwrap_or(0),
+        );
+        let stamp = if kind == Kind::Folder {
+            (0, 0, 0)
+        } else {
+            (stat.st_ino, mtime, ctime)
+        };
+        let settled = settled(ctime.max(mtime), now);
+        Ok(Entry {
+            path: path.into(),
+            kind,
+            mode,
+            size,
+            stamp,
+            hash,
+            settled,
+        })
+    }
+}
+
+fn settled(changed: i128, now: SystemTime) -> Settled {
+    let now = now
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_nanos();
+    let now = i128::try_from(now).unwrap_or(i128::MAX);
+    if changed + i128::try_from(GRAIN.as_nanos()).unwrap_or(0) < now {
+        Settled::Yes
+    } else {
+        Settled::TooYoung
+    }
+}
+
+fn nanoseconds(seconds: i64, nanoseconds: i64) -> i128 {
+    i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
+}
+
+fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    if folder.is_empty() {
+        name.to_vec()
+    } else {
+        [folder, b"/", name].concat()
+    }
+}
+
+/// Takes over from `old` what was learnt about files that have not changed since: their hashes, and which of them
+/// cannot be read.
+pub fn inherit(old: &Tree, new: &mut Tree) {
+    for entry in &old.unreadable {
+        let at = new
+            .entries
+            .binary_search_by(|new| new.path.cmp(&entry.path));
+        if let Some(at) = at.ok().filter(|at| new.entries[*at].same_metadata(entry)) {
+            new.entries.remove(at);
+            new.unreadable.push(entry.clone());
+            let named = format!("{}:", String::from_utf8_lossy(&entry.path));
+            new.left_out.extend(
+                old.left_out
+                    .iter()
+                    .find(|text| text.starts_with(&named))
+                    .cloned(),
+            );
+        }
+    }
+    new.left_out.sort();
+    let mut known = old.entries.iter().peekable();
+    for entry in &mut new.entries {
+        while known.next_if(|old| old.path < entry.path).is_some() {}
+        let Some(old) = known.peek().filter(|old| old.path == entry.path) else {
+            continue;
+        };
+        if old.settled == Settled::Yes && old.same_metadata(entry) {
+            entry.hash = old.hash;
+        }
+    }
+}
+
+/// Scans the folder at `path` without reading files.
+pub fn list(path: &Path) -> io::Result<Tree> {
+    Scan::default().run(beneath::root(path)?.as_fd(), SystemTime::now())
+}
+
+/// Scans the folder at `path` and hashes everything in it.
+pub fn read(path: &Path) -> io::Result<Tree> {
+    let root = beneath::root(path)?;
+    let mut tree = Scan::default().run(root.as_fd(), SystemTime::now())?;
+    tree.hash(root.as_fd())?;
+    Ok(tree)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn digest(path: &Path) -> Digest {
+        read(path).unwrap().digest().unwrap()
+    }
+
+    #[test]
+    fn the_digest_follows_content_names_kinds_and_permissions_but_not_times() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a");
+        fs::write(&file, "1").unwrap();
+        let first = digest(dir.path());
+        fs::write(&file, "2").unwrap();
+        let second = digest(dir.path());
+        fs::write(&file, "1").unwrap();
+        assert_eq!(digest(dir.path()), first);
+        assert_ne!(first, second);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_ne!(digest(dir.path()), first);
+        fs::create_dir(dir.path().join("empty")).unwrap();
+        let with_folder = digest(dir.path());
+        fs::rename(dir.path().join("empty"), dir.path().join("other")).unwrap();
+        assert_ne!(digest(dir.path()), with_folder);
+    }
+
+    #[test]
+    fn what_cannot_be_saved_is_named_and_the_rest_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("good"), "1").unwrap();
+        fs::write(dir.path().join("large"), "12345").unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
+        fs::create_dir(dir.path().join(NEW)).unwrap();
+        let root = beneath::root(dir.path()).unwrap();
+        let tree = Scan { largest: Some(4) }
+            .run(root.as_fd(), SystemTime::now())
+            .unwrap();
+        assert_eq!(tree.entries.len(), 1);
+        assert_eq!(
+            tree.left_out,
+            [
+                "large: 5 bytes, over MAX_STATE_FILE_SIZE_MB",
+                "socket: a socket"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_hash_is_taken_over_only_where_metadata_can_be_trusted() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("a"), "1").unwrap();
+        let root = beneath::root(dir.path()).unwrap();
+        let scan = |now| Scan::default().run(root.as_fd(), now).unwrap();
+        let later = SystemTime::now() + Duration::from_secs(9);
+        for (at, taken_over) in [(later, true), (SystemTime::now(), false)] {
+            let mut old = scan(at);
+            old.hash(root.as_fd()).unwrap();
+            let mut new = scan(later);
+            inherit(&old, &mut new);
+            assert_eq!(new.entries[0].hash.is_some(), taken_over);
+            assert!(new.looks_like(&old));
+        }
+    }
+}

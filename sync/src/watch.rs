@@ -1,0 +1,312 @@
+//! `sync watch`: keeps the store up to date with the disk until it is told to end.
+//!
+//! ```text
+//! hints ─▶ Pace ─▶ due: pass | look | log size ─▶ Pusher, Shipper ─▶ synced.json
+//!            ▲                                          │
+//!            └────────────── how it went ◀──────────────┘
+//! ```
+//!
+//! The end of a run (`done`, `done.json`) and TERM cause a pass at once. After TERM the pass is repeated when the bot
+//! has ended, for which it waits as long as `THE0_DRAIN` says. A store that fails is tried again for ever.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use contract::record::{Outcome, RunRecord, Synced, Time};
+
+use crate::base::Base;
+use crate::hints::{Hints, Wake};
+use crate::pace::{At, Pace, Went, Work};
+use crate::push::{Halt, Pushed, Pusher};
+use crate::settings::Settings;
+use crate::ship::Shipper;
+use crate::store::Store;
+use crate::{pace, swap};
+
+/// Runs until told to end.
+pub fn watch(settings: &Settings, store: &Store, hints: Hints) -> anyhow::Result<()> {
+    let paths = &settings.launch.paths;
+    fs::create_dir_all(&paths.logs).with_context(|| format!("make {}", paths.logs.display()))?;
+    swap::finish(&paths.state, |mut base: Base| base.save(settings))
+        .context("finish an earlier restore")?;
+    let base = Base::load(settings).context("read what the state is based on")?;
+    let base = base.context("the state was not fetched: run `sync fetch` first")?;
+    let synced = contract::file::read_json(&paths.synced()).ok().flatten();
+    let shipper = Shipper::new(settings, store).context("read how far the log is shipped")?;
+    let mut watch = Watch {
+        run: synced.as_ref().map_or(0, |synced: &Synced| synced.run),
+        synced: synced.filter(|synced| synced.generation == base.generation),
+        pusher: Pusher::new(settings, store, base),
+        pace: Pace::new(pace::Hints::Come),
+        started: Instant::now(),
+        ended: Ended::default(),
+        settings,
+        shipper,
+        hints,
+    };
+    watch.begin();
+    watch.run()
+}
+
+/// What there is of the last run's end.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Ended {
+    /// Its record's number.
+    run: Option<u64>,
+    /// When the exit file was written.
+    done: Option<std::time::SystemTime>,
+}
+
+/// Whether the log goes out now or when it is time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Urgency {
+    Now,
+    WhenDue,
+}
+
+struct Watch<'a> {
+    settings: &'a Settings,
+    hints: Hints,
+    pace: Pace,
+    pusher: Pusher<'a>,
+    shipper: Shipper<'a>,
+    started: Instant,
+    ended: Ended,
+    run: u64,
+    synced: Option<Synced>,
+}
+
+impl Watch<'_> {
+    fn begin(&mut self) {
+        if let Err(error) = self.hints.watch(&self.settings.launch.paths) {
+            contract::warn!("folders cannot be watched and are scanned instead: {error}");
+            self.pace = Pace::new(Pace::without_hints());
+        }
+        let generation = self.pusher.generation();
+        contract::info!("watching as generation {generation}");
+        self.pace.log_seen(self.now(), self.shipper.waiting());
+    }
+
+    fn now(&self) -> At {
+        self.started.elapsed()
+    }
+
+    fn run(&mut self) -> anyhow::Result<()> {
+        loop {
+            let (at, work) = self.pace.next();
+            match self.hints.wait(at.saturating_sub(self.now())) {
+                Wake::State => self.pace.state_changed(self.now()),
+                Wake::Log => self.pace.log_changed(self.now()),
+                Wake::Run => {}
+                Wake::Time => self.work(work)?,
+                Wake::Term => return self.end(),
+            }
+            if self.see_end() {
+                self.pass(Urgency::Now)?;
+            }
+        }
+    }
+
+    fn work(&mut self, work: Work) -> anyhow::Result<()> {
+        match work {
+            Work::Pass => self.pass(Urgency::WhenDue),
+            Work::LogSize => {
+                self.pace.log_seen(self.now(), self.shipper.waiting());
+                Ok(())
+            }
+            Work::Look => self.look(),
+        }
+    }
+
+    /// Whether a run has ended since this was asked last.
+    fn see_end(&mut self) -> bool {
+        let paths = &self.settings.launch.paths;
+        let record: Option<RunRecord> = contract::file::read_json(&paths.done_record())
+            .ok()
+            .flatten();
+        let done = fs::metadata(paths.done())
+            .and_then(|found| found.modified())
+            .ok();
+        let ended = Ended {
+            run: record.map(|record| record.run),
+            done,
+        };
+        if ended == self.ended {
+            return false;
+        }
+        let some = ended != Ended::default();
+        self.run = ended.run.unwrap_or(self.run);
+        self.ended = ended;
+        some
+    }
+
+    fn look(&mut self) -> anyhow::Result<()> {
+        match self.pusher.look() {
+            Ok(None) => {
+                // A state that has gone from the store, or a late write, is due for a push.
+                if self.pusher.digest().is_none() {
+                    self.pace.state_changed(self.now());
+                }
+                self.pace.looked(self.now());
+                Ok(())
+            }
+            Ok(Some(_)) if self.is_told() => {
+                self.pace.looked(self.now());
+                Ok(())
+            }
+            Ok(Some(_)) | Err(_) => self.pass(Urgency::WhenDue),
+        }
+    }
+
+    /// Whether the supervisor was told that nothing is pushed any more.
+    fn is_told(&self) -> bool {
+        let told = self.synced.as_ref().map(|synced| synced.outcome);
+        matches!(told, Some(Outcome::Fenced | Outcome::Edited))
+    }
+
+    fn pass(&mut self, urgency: Urgency) -> anyhow::Result<()> {
+        let began = self.now();
+        let state = self.pusher.pass();
+        let pushed = matches!(state, Ok(Pushed::New | Pushed::Torn));
+        let torn = matches!(state, Ok(Pushed::Torn));
+        let due = urgency == Urgency::Now || self.pace.log_due(began);
+        let log = if due { self.shipper.ship() } else { Ok(()) };
+        let failed = state.is_err() || log.is_err();
+        let went = match (failed, pushed) {
+            (true, _) => Went::Failed,
+            (_, true) => Went::Pushed,
+            _ => Went::Same,
+        };
+        self.tell(state, log, urgency)?;
+        self.pace.passed(began, self.now(), went);
+        self.pace.log_seen(self.now(), self.shipper.waiting());
+        if torn {
+            self.pace.state_changed(self.now());
+        }
+        Ok(())
+    }
+
+    /// Replaces `synced.json` if it says something new, or if someone waits for it.
+    fn tell(
+        &mut self,
+        state: anyhow::Result<Pushed>,
+        log: anyhow::Result<()>,
+        urgency: Urgency,
+    ) -> anyhow::Result<()> {
+        let (outcome, error) = outcome(state, log);
+        let before = self.synced.as_ref();
+        let now = Time::now();
+        let ok_at = match outcome {
+            Outcome::Ok => Some(now),
+            _ => before.and_then(|synced| synced.ok_at),
+        };
+        let synced = Synced {
+            outcome,
+            run: self.run,
+            generation: self.pusher.generation(),
+            digest: self
+                .pusher
+                .digest()
+                .cloned()
+                .or_else(|| before.and_then(|s| s.digest.clone())),
+            log: self.shipper.position(),
+            ok_at,
+            at: now,
+            error,
+            left_out: self.pusher.left_out().to_vec(),
+        };
+        let news = before.is_none_or(|before| differs(before, &synced));
+        if news {
+            if let Some(error) = &synced.error {
+                contract::warn!("not saved ({}): {error}", name(outcome));
+            } else if before.is_some_and(|before| before.outcome != outcome) {
+                contract::info!("saved again");
+            }
+        }
+        if news || urgency == Urgency::Now {
+            let path = self.settings.launch.paths.synced();
+            contract::file::replace_json(&path, &synced)
+                .with_context(|| format!("write {}", path.display()))?;
+            self.synced = Some(synced);
+        }
+        Ok(())
+    }
+
+    /// After TERM: a pass, and one more when the bot has ended.
+    fn end(&mut self) -> anyhow::Result<()> {
+        let until = Instant::now() + self.settings.launch.drain;
+        self.see_end();
+        self.pass(Urgency::Now)?;
+        if !self.has_ended() {
+            contract::info!("the bot still runs, waiting for its end");
+            while !self.has_ended() && Instant::now() < until {
+                self.hints.wait(
+                    until
+                        .saturating_duration_since(Instant::now())
+                        .min(Duration::from_millis(500)),
+                );
+                self.see_end();
+            }
+            self.pass(Urgency::Now)?;
+        }
+        let failed = |watch: &Self| {
+            watch
+                .synced
+                .as_ref()
+                .is_some_and(|synced| synced.outcome == Outcome::Failed)
+        };
+        while failed(self) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(500));
+            self.see_end();
+            self.pass(Urgency::Now)?;
+        }
+        contract::info!("ending at generation {}", self.pusher.generation());
+        Ok(())
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.done.is_some()
+    }
+}
+
+fn outcome(state: anyhow::Result<Pushed>, log: anyhow::Result<()>) -> (Outcome, Option<String>) {
+    match (state, log) {
+        (Ok(Pushed::Halted(Halt::Fenced)), _) => (
+            Outcome::Fenced,
+            Some("another instance has claimed the bot".to_owned()),
+        ),
+        (Ok(Pushed::Halted(Halt::Edited)), _) => (
+            Outcome::Edited,
+            Some("the state in the store was replaced by someone else".to_owned()),
+        ),
+        (Ok(Pushed::TooLarge(bytes)), _) => {
+            let text =
+                format!("the state has {bytes} bytes, over MAX_STATE_SIZE_MB; nothing is pushed");
+            (Outcome::TooLarge, Some(text))
+        }
+        (Err(error), _) => (Outcome::Failed, Some(format!("{error:#}"))),
+        (_, Err(error)) => (Outcome::Failed, Some(format!("log: {error:#}"))),
+        _ => (Outcome::Ok, None),
+    }
+}
+
+fn name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Ok => "ok",
+        Outcome::Failed => "failed",
+        Outcome::Fenced => "fenced",
+        Outcome::Edited => "edited",
+        Outcome::TooLarge => "too large",
+    }
+}
+
+/// Whether they say different things, times aside.
+fn differs(a: &Synced, b: &Synced) -> bool {
+    let times_of = |synced: &Synced| Synced {
+        at: b.at,
+        ok_at: b.ok_at,
+        ..synced.clone()
+    };
+    times_of(a) != *b
+}
