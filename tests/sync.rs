@@ -1,1 +1,964 @@
-//! To be written.
+//! `sync` as its users see it: the real binary on a real disk, killed at will.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use contract::record::{Outcome, Reason, RunRecord, Synced, Time};
+use contract::{exit, logs};
+use nix::sys::signal::Signal;
+use tests::{Process, SOON, bin, read, run, skip, text, wait_for};
+
+#[path = "hostile.rs"]
+mod hostile;
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// A store, and the volumes of one bot's instances on it.
+struct World {
+    dir: tempfile::TempDir,
+}
+
+/// One instance's folders.
+#[derive(Clone)]
+struct Volume {
+    root: PathBuf,
+    store: PathBuf,
+    env: Vec<(String, String)>,
+}
+
+type Content = BTreeMap<String, Vec<u8>>;
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("store")).unwrap();
+        Self { dir }
+    }
+
+    fn volume(&self, name: &str) -> Volume {
+        let root = self.dir.path().join(name);
+        fs::create_dir_all(root.join("code")).unwrap();
+        fs::write(root.join("code/main.py"), "print()").unwrap();
+        Volume {
+            root,
+            store: self.dir.path().join("store"),
+            env: Vec::new(),
+        }
+    }
+}
+
+impl Volume {
+    fn with(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    fn command(&self, verb: &str) -> Command {
+        let mut command = Command::new(bin("sync"));
+        command.arg(verb).env_clear().stdin(Stdio::null());
+        let variables = [
+            ("BOT_ID", "b1".into()),
+            ("RUNTIME", "python3.11".into()),
+            ("ENTRYPOINT", "main.py".into()),
+            ("CODE_PATH", self.root.join("code")),
+            ("STATE_PATH", self.state()),
+            ("THE0_VAR_PATH", self.root.join("var")),
+            ("THE0_STORE", self.store.clone()),
+            ("THE0_DRAIN", "10s".into()),
+            ("THE0_FETCH_DEADLINE", "5s".into()),
+        ];
+        command.envs(variables);
+        command.envs(self.env.iter().map(|(n, v)| (n, v)));
+        command
+    }
+
+    fn state(&self) -> PathBuf {
+        self.root.join("state")
+    }
+
+    fn var(&self, name: &str) -> PathBuf {
+        self.root.join("var").join(name)
+    }
+
+    fn fetch(&self) -> Output {
+        run(&mut self.command("fetch"))
+    }
+
+    fn fetched(&self) -> &Self {
+        let output = self.fetch();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        self
+    }
+
+    fn watch(&self) -> Process {
+        let _ = fs::remove_file(self.var("synced.json"));
+        Process::start(self.command("watch").stderr(Stdio::null()))
+    }
+
+    fn put(&self, name: &str, content: impl AsRef<[u8]>) {
+        let temporary = self.root.join("new-file");
+        fs::write(&temporary, content).unwrap();
+        let path = self.state().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::rename(temporary, path).unwrap();
+    }
+
+    fn object(&self) -> PathBuf {
+        self.store.join("bot-state/b1/state.tar.gz")
+    }
+
+    fn history(&self, reason: &str) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.store.join("bot-state/b1/.the0/history"));
+        let paths = entries
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.unwrap().path());
+        paths
+            .filter(|path| path.to_string_lossy().contains(&format!("-{reason}.")))
+            .collect()
+    }
+
+    fn synced(&self) -> Option<Synced> {
+        contract::file::read_json(&self.var("synced.json")).unwrap()
+    }
+
+    fn wait_outcome(&self, outcome: Outcome) -> Synced {
+        wait_for(&format!("outcome {outcome:?}"), LONG, || {
+            self.synced().filter(|synced| synced.outcome == outcome)
+        })
+    }
+
+    fn wait_pushed(&self, content: &Content) {
+        wait_for("the push", LONG, || {
+            (archive(&self.object()).as_ref() == Some(content)).then_some(())
+        });
+    }
+
+    fn end_run(&self, number: u64) {
+        let now = Time::now();
+        let record = RunRecord {
+            run: number,
+            code: 0,
+            signal: None,
+            reason: Reason::Exited,
+            started_at: now,
+            ended_at: now,
+            restarts: 0,
+            message: None,
+        };
+        contract::file::replace_json(&self.var("done.json"), &record).unwrap();
+        contract::file::replace(&self.var("done"), b"0").unwrap();
+    }
+
+    /// Fetches, lets `act` change the state, pushes, ends.
+    fn session(&self, act: impl FnOnce(&Self)) {
+        self.fetched();
+        act(self);
+        self.end_run(1);
+        let mut watch = self.watch();
+        wait_for("the first pass", LONG, || self.synced());
+        watch.signal(Signal::SIGTERM);
+        assert_eq!(watch.code(LONG), 0);
+        assert_eq!(self.synced().unwrap().outcome, Outcome::Ok);
+    }
+}
+
+/// The files of an archive; `None` if there is none. Fails if it is not whole.
+fn archive(path: &Path) -> Option<Content> {
+    let mut bytes = Vec::new();
+    fs::File::open(path).ok()?.read_to_end(&mut bytes).unwrap();
+    let mut plain = Vec::new();
+    flate2::read::MultiGzDecoder::new(&bytes[..])
+        .read_to_end(&mut plain)
+        .expect("a whole gzip");
+    let mut tar = tar::Archive::new(&plain[..]);
+    let entry = |entry: std::io::Result<tar::Entry<'_, &[u8]>>| {
+        let mut entry = entry.expect("a whole tar");
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).unwrap();
+        (
+            entry.path().unwrap().to_string_lossy().into_owned(),
+            content,
+        )
+    };
+    Some(tar.entries().unwrap().map(entry).collect())
+}
+
+fn content(files: &[(&str, &str)]) -> Content {
+    files
+        .iter()
+        .map(|(n, c)| ((*n).to_owned(), c.as_bytes().to_vec()))
+        .collect()
+}
+
+/// A number that differs from round to round.
+fn chance(below: u64) -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0) % below
+}
+
+#[test]
+fn what_a_bot_writes_is_there_after_a_restart_elsewhere() {
+    let world = World::new();
+    let first = world.volume("one");
+    first.fetched();
+    let mut watch = first.watch();
+    first.put("a", "1");
+    first.put("d/b", "2");
+    fs::create_dir(first.state().join("empty")).unwrap();
+    symlink("/nowhere/else", first.state().join("link")).unwrap();
+    fs::set_permissions(first.state().join("a"), fs::Permissions::from_mode(0o640)).unwrap();
+    let all = content(&[
+        ("a", "1"),
+        ("d/", ""),
+        ("d/b", "2"),
+        ("empty/", ""),
+        ("link", ""),
+    ]);
+    first.wait_pushed(&all);
+    first.end_run(1);
+    wait_for("the run's end", SOON, || {
+        first.synced().filter(|synced| synced.run == 1)
+    });
+    watch.signal(Signal::SIGTERM);
+    assert_eq!(watch.code(SOON), 0);
+
+    let second = world.volume("two");
+    second.fetched();
+    assert_eq!(read(&second.state().join("d/b")), "2");
+    assert!(second.state().join("empty").is_dir());
+    assert_eq!(
+        fs::read_link(second.state().join("link")).unwrap(),
+        Path::new("/nowhere/else")
+    );
+    assert_eq!(
+        fs::metadata(second.state().join("a")).unwrap().mode() & 0o777,
+        0o640
+    );
+    assert!(!second.state().join(".the0-new").exists());
+}
+
+#[test]
+fn deletions_and_an_emptied_state_persist() {
+    let world = World::new();
+    let volume = world.volume("one");
+    volume.fetched();
+    let _watch = volume.watch();
+    volume.put("a", "1");
+    volume.put("b", "2");
+    volume.wait_pushed(&content(&[("a", "1"), ("b", "2")]));
+    fs::remove_file(volume.state().join("a")).unwrap();
+    volume.wait_pushed(&content(&[("b", "2")]));
+    fs::remove_file(volume.state().join("b")).unwrap();
+    volume.wait_pushed(&content(&[]));
+    let other = world.volume("two");
+    other.fetched();
+    assert_eq!(fs::read_dir(other.state()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_first_run_with_nothing_pushes_nothing_and_unchanged_state_is_never_sent_again() {
+    let world = World::new();
+    let volume = world.volume("one");
+    volume.session(|_| ());
+    assert!(!volume.object().exists());
+    volume.session(|volume| volume.put("a", "1"));
+    let seen = fs::metadata(volume.object()).unwrap();
+    volume.session(|volume| volume.put("a", "1"));
+    world.volume("two").session(|_| ());
+    let now = fs::metadata(volume.object()).unwrap();
+    assert_eq!(
+        (seen.ino(), seen.mtime_nsec()),
+        (now.ino(), now.mtime_nsec())
+    );
+}
+
+#[test]
+fn the_disk_wins_over_what_it_is_based_on_and_loses_to_anything_else() {
+    let world = World::new();
+    let (one, two) = (world.volume("one"), world.volume("two"));
+    one.session(|volume| volume.put("a", "1"));
+    // Written while nothing watched.
+    one.put("a", "2");
+    one.fetched();
+    assert_eq!(read(&one.state().join("a")), "2");
+    two.session(|volume| volume.put("a", "3"));
+    one.fetched();
+    assert_eq!(read(&one.state().join("a")), "3");
+    let kept: Vec<_> = one
+        .history("local")
+        .iter()
+        .map(|path| archive(path).unwrap())
+        .collect();
+    assert_eq!(kept, [content(&[("a", "2")])]);
+    // A volume that was lost is not a state that was emptied.
+    fs::remove_dir_all(one.state()).unwrap();
+    one.fetched();
+    assert_eq!(read(&one.state().join("a")), "3");
+}
+
+#[test]
+fn a_store_that_goes_away_is_waited_for() {
+    let world = World::new();
+    let volume = world.volume("one");
+    volume.fetched();
+    let _watch = volume.watch();
+    volume.put("a", "1");
+    volume.wait_pushed(&content(&[("a", "1")]));
+    let away = world.dir.path().join("away");
+    fs::rename(&volume.store, &away).unwrap();
+    volume.put("a", "2");
+    let failed = volume.wait_outcome(Outcome::Failed);
+    assert!(failed.error.unwrap().contains("store"));
+    fs::rename(&away, &volume.store).unwrap();
+    volume.wait_pushed(&content(&[("a", "2")]));
+    volume.wait_outcome(Outcome::Ok);
+
+    fs::rename(&volume.store, &away).unwrap();
+    let other = world.volume("two").with("THE0_FETCH_DEADLINE", "300ms");
+    let output = other.fetch();
+    assert!(!output.status.success() && text(&output.stderr).contains("store"));
+}
+
+#[test]
+fn a_second_instance_fences_the_first_and_the_first_never_wins() {
+    let world = World::new();
+    let (one, two) = (world.volume("one"), world.volume("two"));
+    one.fetched();
+    let first = one.watch();
+    one.put("a", "1");
+    one.wait_pushed(&content(&[("a", "1")]));
+    first.signal(Signal::SIGSTOP);
+    two.fetched();
+    let _second = two.watch();
+    two.put("a", "2");
+    two.wait_pushed(&content(&[("a", "2")]));
+    one.put("a", "late");
+    first.signal(Signal::SIGCONT);
+    let fenced = one.wait_outcome(Outcome::Fenced);
+    assert_eq!(fenced.generation, 1);
+    assert_eq!(archive(&one.object()).unwrap(), content(&[("a", "2")]));
+    let kept = archive(&one.history("fenced")[0]).unwrap();
+    assert_eq!(kept, content(&[("a", "late")]));
+}
+
+#[test]
+fn a_losers_late_write_is_kept_and_overruled() {
+    let world = World::new();
+    let (one, two) = (world.volume("one"), world.volume("two"));
+    one.session(|volume| volume.put("a", "1"));
+    two.fetched();
+    // A push of the first that was under way when the second claimed: its metadata, its content.
+    let meta = world
+        .dir
+        .path()
+        .join("store/.the0-meta/bot-state/b1/state.tar.gz");
+    let note = fs::read_dir(&meta).unwrap().next().unwrap().unwrap().path();
+    let note = fs::read_to_string(note).unwrap();
+    let new = world.dir.path().join("late.tar.gz");
+    fs::copy(one.object(), &new).unwrap();
+    let found = fs::metadata(&new).unwrap();
+    let mtime = i128::from(found.mtime()) * 1_000_000_000 + i128::from(found.mtime_nsec());
+    fs::write(
+        meta.join(format!("{}-{mtime}-{}.json", found.ino(), found.len())),
+        note,
+    )
+    .unwrap();
+    fs::rename(&new, one.object()).unwrap();
+
+    two.put("a", "2");
+    let _watch = two.watch();
+    two.wait_pushed(&content(&[("a", "2")]));
+    assert_eq!(two.history("late").len(), 1);
+    assert_eq!(two.wait_outcome(Outcome::Ok).generation, 2);
+}
+
+#[test]
+fn an_outside_edit_is_kept_and_the_own_state_goes_to_the_history() {
+    let world = World::new();
+    let volume = world.volume("one");
+    volume.session(|volume| volume.put("a", "edited"));
+    let edited = fs::read(volume.object()).unwrap();
+    volume.session(|volume| volume.put("a", "1"));
+    volume.fetched();
+    let mut watch = volume.watch();
+    wait_for("the first pass", SOON, || volume.synced());
+    volume.put("a", "own");
+    volume.wait_pushed(&content(&[("a", "own")]));
+    fs::write(volume.object(), &edited).unwrap();
+    volume.put("a", "newer");
+    volume.wait_outcome(Outcome::Edited);
+    assert_eq!(fs::read(volume.object()).unwrap(), edited);
+    let kept: Vec<_> = volume
+        .history("edited")
+        .iter()
+        .map(|path| archive(path).unwrap())
+        .collect();
+    assert_eq!(kept, [content(&[("a", "newer")])]);
+    volume.end_run(7);
+    watch.signal(Signal::SIGTERM);
+    assert_eq!(watch.code(LONG), 0);
+    volume.fetched();
+    assert_eq!(read(&volume.state().join("a")), "edited");
+}
+
+#[test]
+fn an_edit_is_noticed_while_nothing_else_happens() {
+    let world = World::new();
+    let volume = world.volume("one");
+    volume.session(|volume| volume.put("a", "1"));
+    volume.fetched();
+    let _watch = volume.watch();
+    wait_for("the first pass", SOON, || volume.synced());
+    let bytes = fs::read(volume.object()).unwrap();
+    fs::write(volume.object(), bytes).unwrap();
+    volume.wait_outcome(Outcome::Edited);
+}
+
+#[test]
+fn a_corrupt_state_is_refused_with_the_way_back() {
+    let world = World::new();
+    let volume = world.volume("one");
+    volume.session(|volume| volume.put("a", "1"));
+    volume.session(|volume| volume.put("a", "2"));
+    let mut bytes = fs::read(volume.object()).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0xff;
+    fs::write(volume.object(), &bytes).unwrap();
+    let other = world.volume("two");
+    let output = other.fetch();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(i32::from(exit::STATE)), "{said}");
+    let older = volume.history("start")[0].clone();
+    assert!(
+        said.contains("b1/state.tar.gz") && said.contains(older.to_str().unwrap()),
+        "{said}"
+    );
+    assert_eq!(fs::read_dir(other.state()).unwrap().count(), 0);
+    fs::copy(older, volume.object()).unwrap();
+    other.fetched();
+    assert_eq!(read(&other.state().join("a")), "1");
+}
+
+#[test]
+fn what_cannot_be_saved_is_named_and_the_rest_is_saved() {
+    let world = World::new();
+    let volume = world.volume("one").with("MAX_STATE_FILE_SIZE_MB", "1");
+    volume.fetched();
+    nix::unistd::mkfifo(&volume.state().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(volume.state().join("socket")).unwrap();
+    volume.put("large", vec![1; (1 << 20) + 1]);
+    volume.put("secret", "x");
+    fs::set_permissions(volume.state().join("secret"), fs::Permissions::from_mode(0)).unwrap();
+    volume.put("a", "1");
+    let _watch = volume.watch();
+    let synced = volume.wait_outcome(Outcome::Ok);
+    let named = synced.left_out.join("\n");
+    for part in ["fifo: a FIFO", "socket: a socket", "large: 1048577 bytes"] {
+        assert!(named.contains(part), "{named}");
+    }
+    let saved = archive(&volume.object()).unwrap();
+    assert_eq!(saved["a"], b"1");
+    if nix::unistd::geteuid().is_root() {
+        skip("an unreadable file is named", "root reads every file");
+        assert_eq!(saved.len(), 2);
+    } else {
+        assert!(named.contains("secret: ") && saved.len() == 1, "{named}");
+    }
+}
+
+#[test]
+fn a_state_over_its_limit_is_not_pushed_and_the_last_good_one_stays() {
+    let world = World::new();
+    let volume = world.volume("one").with("MAX_STATE_SIZE_MB", "1");
+    volume.session(|volume| volume.put("a", "1"));
+    volume.fetched();
+    let _watch = volume.watch();
+    volume.put("large", vec![1; (1 << 20) + 1]);
+    let synced = volume.wait_outcome(Outcome::TooLarge);
+    assert!(synced.error.unwrap().contains("MAX_STATE_SIZE_MB"));
+    assert_eq!(archive(&volume.object()).unwrap(), content(&[("a", "1")]));
+    fs::remove_file(volume.state().join("large")).unwrap();
+    volume.wait_outcome(Outcome::Ok);
+}
+
+#[test]
+fn term_waits_for_the_bots_end_and_pushes_again() {
+    let world = World::new();
+    let volume = world.volume("one");
+    volume.fetched();
+    let mut watch = volume.watch();
+    volume.put("a", "1");
+    volume.wait_pushed(&content(&[("a", "1")]));
+    watch.signal(Signal::SIGTERM);
+    volume.put("a", "2");
+    volume.put("last", "words");
+    volume.end_run(4);
+    assert_eq!(watch.code(LONG), 0);
+    assert_eq!(
+        archive(&volume.object()).unwrap(),
+        content(&[("a", "2"), ("last", "words")])
+    );
+    let synced = volume.synced().unwrap();
+    assert_eq!((synced.run, synced.outcome), (4, Outcome::Ok));
+}
+
+#[test]
+fn a_fetch_does_not_touch_a_state_that_is_being_watched() {
+    let world = World::new();
+    let volume = world.volume("one");
+    volume.fetched();
+    let _watch = volume.watch();
+    wait_for("the first pass", SOON, || volume.synced());
+    let output = volume.fetch();
+    assert_eq!(output.status.code(), Some(i32::from(exit::STATE)));
+    assert!(text(&output.stderr).contains("another sync"));
+}
+
+#[test]
+fn keys_come_by_standard_input_and_are_never_said() {
+    let world = World::new();
+    let volume = world.volume("one").with("LOG_LEVEL", "debug");
+    let line = r#"{"type":"keys","v":1,"keys":{"MINIO_SECRET_KEY":"hunter2"}}"#;
+    for verb in ["fetch", "watch"] {
+        let mut command = volume.command(verb);
+        command
+            .arg("--keys-from-stdin")
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut process = Process::start(&mut command);
+        let mut stdin = process.0.stdin.take().unwrap();
+        writeln!(stdin, "{line}\nnonsense hunter2\n{line}").unwrap();
+        drop(stdin);
+        if verb == "watch" {
+            volume.end_run(1);
+            wait_for("the first pass", SOON, || volume.synced());
+            let environment = read(Path::new(&format!("/proc/{}/environ", process.pid())));
+            assert!(!environment.contains("hunter2"));
+            process.signal(Signal::SIGTERM);
+        }
+        assert_eq!(process.code(LONG), 0, "{verb}");
+        let mut said = String::new();
+        process
+            .0
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut said)
+            .unwrap();
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}
+
+#[test]
+fn without_a_store_it_says_what_to_set() {
+    let volume = World::new().volume("one").with("THE0_STORE", "");
+    let output = volume.fetch();
+    assert_eq!(output.status.code(), Some(i32::from(exit::BAD_LAUNCH)));
+    assert!(text(&output.stderr).contains("THE0_STORE"));
+    let output = run(&mut volume.command("--version"));
+    assert!(text(&output.stdout).starts_with("sync "));
+    assert_eq!(
+        run(&mut volume.command("push")).status.code(),
+        Some(i32::from(exit::USAGE))
+    );
+}
+
+/// Kills `sync watch` at any moment of its pushes, while a reader polls the object all along.
+#[test]
+fn a_reader_only_ever_sees_whole_states_that_the_bot_wrote() {
+    let world = World::new();
+    let volume = world.volume("one");
+    volume.fetched();
+    let state = |n: u64| content(&[("n", &format!("{n}-{}", "x".repeat(300 * (n % 7) as usize)))]);
+    let written = Mutex::new(vec![Content::new()]);
+    let over = AtomicBool::new(false);
+    let n = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut seen = 0;
+            while !over.load(Ordering::Relaxed) {
+                if let Some(content) = archive(&volume.object()) {
+                    assert!(
+                        written.lock().unwrap().contains(&content),
+                        "never written: {content:?}"
+                    );
+                    seen += 1;
+                }
+            }
+            seen
+        });
+        let end = Instant::now() + Duration::from_secs(8);
+        let mut n = 0;
+        while Instant::now() < end && !reader.is_finished() {
+            let watch = volume.watch();
+            for _ in 0..2 {
+                n += 1;
+                written.lock().unwrap().push(state(n));
+                volume.put("n", &state(n)["n"]);
+                std::thread::sleep(Duration::from_millis(chance(40)));
+                if chance(2) == 0 {
+                    volume.end_run(n);
+                }
+                std::thread::sleep(Duration::from_millis(chance(60)));
+            }
+            watch.signal(Signal::SIGKILL);
+        }
+        over.store(true, Ordering::Relaxed);
+        assert!(reader.join().unwrap() > 0);
+        n
+    });
+    // Each watch that was killed left the claim ours: what it pushed unnoted is known for ours.
+    volume.session(|_| ());
+    assert_eq!(archive(&volume.object()).unwrap(), state(n));
+}
+
+#[test]
+fn a_restore_that_is_killed_leaves_a_whole_state() {
+    let world = World::new();
+    let (one, two) = (world.volume("one"), world.volume("two"));
+    let files = |n: u64| -> Content {
+        let file = |i: u64| (format!("d{}/f{i}", i % 5), format!("{n}-{i}").into_bytes());
+        (0..40).map(file).collect()
+    };
+    let on_disk = |volume: &Volume| -> Content {
+        let mut all = Content::new();
+        for folder in fs::read_dir(volume.state())
+            .unwrap()
+            .map(|e| e.unwrap().path())
+        {
+            if folder.ends_with(".the0-new") {
+                continue;
+            }
+            for file in fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()) {
+                let name = file
+                    .strip_prefix(volume.state())
+                    .unwrap()
+                    .to_string_lossy()
+                    .into_owned();
+                all.insert(name, fs::read(file).unwrap());
+            }
+        }
+        all
+    };
+    let absent = two
+        .clone()
+        .with("THE0_STORE", "/nowhere/at/all")
+        .with("THE0_FETCH_DEADLINE", "1ms");
+    let end = Instant::now() + Duration::from_secs(10);
+    let (mut n, mut old, mut new) = (0, 0, 0);
+    let mut before = Content::new();
+    while Instant::now() < end || n < 3 {
+        n += 1;
+        one.session(|one| {
+            files(n)
+                .iter()
+                .for_each(|(name, content)| one.put(name, content))
+        });
+        for _ in 0..4 {
+            let fetch = Process::start(two.command("fetch").stderr(Stdio::null()));
+            std::thread::sleep(Duration::from_millis(chance(60)));
+            let _ = nix::sys::signal::kill(fetch.pid(), Signal::SIGKILL);
+            drop(fetch);
+            // Without a store only what was decided is finished.
+            absent.fetch();
+            match on_disk(&two) {
+                found if found == files(n) => new += 1,
+                found if found == before => old += 1,
+                found => panic!("half a restore: {found:?}"),
+            }
+        }
+        two.fetched();
+        assert_eq!(on_disk(&two), files(n));
+        before = files(n);
+    }
+    eprintln!("{n} rounds, {old} times the old state, {new} times the new one");
+}
+
+/// Appends log lines as the supervisor does, in segments.
+struct LogWriter {
+    folder: PathBuf,
+    segment: u64,
+    lines: u64,
+}
+
+impl LogWriter {
+    fn line(&mut self) {
+        let n = self.lines;
+        self.lines += 1;
+        let day = if n < 400 { "20" } else { "21" };
+        let end = if n % 50 == 49 {
+            "\n2026-11-20T09:00:00.000000Z   \n"
+        } else {
+            "\n"
+        };
+        let line = format!(
+            "2026-11-{day}T08:00:00.{n:06}Z line {n}{}",
+            if day == "20" { end } else { "\n" }
+        );
+        let path = self.folder.join(logs::segment_name(self.segment));
+        let mut file = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .unwrap();
+        file.write_all(line.as_bytes()).unwrap();
+        if n % 40 == 39 {
+            self.segment += 1;
+        }
+    }
+}
+
+#[test]
+fn each_log_line_arrives_once_on_its_day_however_often_sync_is_killed() {
+    let world = World::new();
+    let volume = world.volume("one");
+    volume.fetched();
+    let folder = volume.var("logs");
+    fs::create_dir_all(&folder).unwrap();
+    let mut writer = LogWriter {
+        folder: folder.clone(),
+        segment: 1,
+        lines: 0,
+    };
+    let mut rounds = 0;
+    while writer.lines < 900 {
+        let watch = volume.watch();
+        for _ in 0..chance(30) + 1 {
+            writer.line();
+        }
+        rounds += 1;
+        volume.end_run(rounds);
+        std::thread::sleep(Duration::from_millis(chance(80)));
+        watch.signal(Signal::SIGKILL);
+    }
+    volume.end_run(rounds + 1);
+    let mut watch = volume.watch();
+    wait_for("the last pass", LONG, || {
+        volume.synced().filter(|synced| synced.run == rounds + 1)
+    });
+    watch.signal(Signal::SIGTERM);
+    assert_eq!(watch.code(LONG), 0);
+
+    let day = |day: &str| {
+        read(
+            &volume
+                .store
+                .join(format!("bot-logs/logs/b1/202611{day}.log")),
+        )
+    };
+    let expected = |range: std::ops::Range<u64>, day: &str| -> String {
+        let line = |n| {
+            format!(
+                "{{\"timestamp\":\"2026-11-{day}T08:00:00.{n:06}Z\",\"message\":\"line {n}\"}}\n"
+            )
+        };
+        range.map(line).collect()
+    };
+    assert_eq!(day("20"), expected(0..400, "20"));
+    assert_eq!(day("21"), expected(400..writer.lines, "21"));
+    // Shipped and closed: gone.
+    assert!(logs::segments(&folder).unwrap().len() <= 1);
+}
+
+#[test]
+fn a_line_that_is_not_ended_waits_and_the_limit_of_a_day_is_said() {
+    let world = World::new();
+    let volume = world.volume("one").with("THE0_MAX_DAY_LOG_MB", "1");
+    volume.fetched();
+    let folder = volume.var("logs");
+    fs::create_dir_all(&folder).unwrap();
+    let path = folder.join(logs::segment_name(1));
+    fs::write(
+        &path,
+        "2026-11-20T08:00:00.000000Z one\n2026-11-20T08:00:00.000000Z tw",
+    )
+    .unwrap();
+    let day = volume.store.join("bot-logs/logs/b1/20261120.log");
+    let _watch = volume.watch();
+    volume.end_run(1);
+    wait_for("the first line", LONG, || {
+        read(&day).contains("one").then_some(())
+    });
+    assert!(!read(&day).contains("tw"));
+    let mut more = fs::OpenOptions::new().append(true).open(&path).unwrap();
+    let long = format!("2026-11-20T08:00:01.000000Z {}\n", "x".repeat(200_000));
+    more.write_all(format!("o\n{}", long.repeat(12)).as_bytes())
+        .unwrap();
+    volume.end_run(2);
+    wait_for("the limit", LONG, || {
+        read(&day).contains("THE0_MAX_DAY_LOG_MB").then_some(())
+    });
+    wait_for("all passed over", LONG, || {
+        volume
+            .synced()
+            .filter(|s| s.log.offset == fs::metadata(&path).unwrap().len())
+    });
+    assert!(read(&day).contains("\"two\"") && read(&day).len() < (1 << 20) + 1000);
+    assert_eq!(read(&day).matches("THE0_MAX_DAY_LOG_MB").count(), 1);
+}
+
+/// Code of `files`, packed both ways.
+fn bundles(files: &[(&str, &str)]) -> [Vec<u8>; 2] {
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(
+        Vec::new(),
+        flate2::Compression::fast(),
+    ));
+    for (name, content) in files {
+        zip.start_file(*name, zip::write::SimpleFileOptions::default())
+            .unwrap();
+        zip.write_all(content.as_bytes()).unwrap();
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, content.as_bytes())
+            .unwrap();
+    }
+    [
+        zip.finish().unwrap().into_inner(),
+        tar.into_inner().unwrap().finish().unwrap(),
+    ]
+}
+
+fn store_code(volume: &Volume, key: &str, bytes: &[u8]) {
+    let path = volume.store.join("custom-bots").join(key);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn code_is_fetched_in_both_formats_and_not_again_while_it_is_whole() {
+    let world = World::new();
+    for (n, bytes) in bundles(&[("main.py", "1"), ("lib/a.py", "2")])
+        .iter()
+        .enumerate()
+    {
+        let volume = world
+            .volume(&format!("v{n}"))
+            .with("CODE_FILE", &format!("u/bot/{n}"));
+        fs::write(volume.root.join("code/old.py"), "old").unwrap();
+        store_code(&volume, &format!("u/bot/{n}"), bytes);
+        volume.fetched();
+        let code = volume.root.join("code");
+        assert_eq!(read(&code.join("lib/a.py")), "2");
+        assert!(!code.join("old.py").exists());
+        let seen = fs::metadata(code.join("main.py")).unwrap().ino();
+        fs::write(code.join("result.json"), "{}").unwrap();
+        volume.fetched();
+        assert_eq!(fs::metadata(code.join("main.py")).unwrap().ino(), seen);
+        fs::remove_file(code.join("lib/a.py")).unwrap();
+        volume.fetched();
+        assert_eq!(read(&code.join("lib/a.py")), "2");
+        assert!(!code.join("result.json").exists());
+    }
+}
+
+#[test]
+fn a_native_entrypoint_is_made_executable_in_every_case() {
+    let world = World::new();
+    let [zip, _] = bundles(&[("bot", "#!")]);
+    let base = world
+        .volume("one")
+        .with("RUNTIME", "gcc13")
+        .with("ENTRYPOINT", "bot");
+    let mode = |volume: &Volume| fs::metadata(volume.root.join("code/bot")).unwrap().mode() & 0o777;
+    fs::write(base.root.join("code/bot"), "#!").unwrap();
+    base.fetched();
+    assert_eq!(mode(&base), 0o755);
+    store_code(&base, "u/b/1", &zip);
+    let fetched = base.with("CODE_FILE", "u/b/1");
+    fetched.fetched();
+    assert_eq!(mode(&fetched), 0o755);
+}
+
+#[test]
+fn code_that_cannot_be_used_is_refused_and_the_old_code_stays() {
+    let world = World::new();
+    let volume = world.volume("one").with("CODE_FILE", "u/b/1");
+    let refused = |parts: &[&str]| {
+        let output = volume.fetch();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(i32::from(exit::CODE)), "{said}");
+        assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+        assert_eq!(read(&volume.root.join("code/main.py")), "print()");
+        assert_eq!(fs::read_dir(volume.root.join("code")).unwrap().count(), 1);
+    };
+    refused(&["u/b/1", "custom-bots", "does not exist"]);
+    let [zip, tar] = bundles(&[("other.py", "1"), ("lib/x", "2")]);
+    store_code(&volume, "u/b/1", &zip);
+    refused(&["ENTRYPOINT main.py", "lib/, other.py"]);
+    store_code(&volume, "u/b/1", &tar[..tar.len() - 9]);
+    refused(&["u/b/1"]);
+    store_code(&volume, "u/b/1", b"neither");
+    refused(&["neither a zip nor a tar.gz nor a tar"]);
+    let empty = world.volume("two").with("ENTRYPOINT", "nope.py");
+    let output = empty.fetch();
+    assert_eq!(output.status.code(), Some(i32::from(exit::CODE)));
+    assert!(text(&output.stderr).contains("nope.py"));
+}
+
+#[test]
+fn hostile_archives_are_refused_by_name_with_nothing_left_anywhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let parent = dir.path().join("parent");
+    fs::create_dir(&parent).unwrap();
+    fs::write(parent.join("canary"), "alive").unwrap();
+    let cases = hostile::cases();
+    assert!(cases.len() >= 60, "{} cases", cases.len());
+    let mut wrong = Vec::new();
+    for case in &cases {
+        let file = dir.path().join("archive");
+        fs::write(&file, &case.bytes).unwrap();
+        let mut command = Command::new(bin("sync"));
+        command
+            .arg("unpack")
+            .arg(&file)
+            .arg(parent.join("out"))
+            .env_clear();
+        command
+            .env("THE0_MAX_UNPACKED_ENTRIES", "500")
+            .env("THE0_MAX_UNPACKED_MB", "16");
+        let output = run(&mut command);
+        let said = text(&output.stderr);
+        let refused = output.status.code() == Some(i32::from(exit::REFUSED));
+        if !refused || !said.contains(case.reason) || !said.contains(&case.entry) {
+            wrong.push(format!("{}: {:?} {said}", case.name, output.status.code()));
+        }
+        let left: Vec<_> = fs::read_dir(&parent)
+            .unwrap()
+            .map(|e| e.unwrap().file_name())
+            .collect();
+        assert_eq!(left, ["canary"], "{}", case.name);
+        assert_eq!(read(&parent.join("canary")), "alive", "{}", case.name);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    eprintln!("{} hostile archives refused", cases.len());
+}
+
+#[test]
+fn an_archive_is_unpacked_only_into_an_empty_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let [zip, _] = bundles(&[("a/b", "1")]);
+    fs::write(dir.path().join("archive"), zip).unwrap();
+    let unpack = |into: &str| {
+        let mut command = Command::new(bin("sync"));
+        run(command
+            .arg("unpack")
+            .arg(dir.path().join("archive"))
+            .arg(dir.path().join(into)))
+    };
+    fs::create_dir(dir.path().join("empty")).unwrap();
+    for into in ["new", "empty"] {
+        assert!(unpack(into).status.success());
+        assert_eq!(read(&dir.path().join(into).join("a/b")), "1");
+    }
+    let again = unpack("new");
+    assert!(!again.status.success() && text(&again.stderr).contains("not empty"));
+}

@@ -25,11 +25,19 @@ struct Marker {
     files: Vec<(String, u64)>,
 }
 
-/// Makes the code be there, with its entrypoint.
-pub fn fetch(settings: &Settings, store: &Store) -> anyhow::Result<()> {
+/// Makes the folder be there, and finishes a fetch that was cut off.
+pub fn finish(settings: &Settings) -> anyhow::Result<()> {
     let code = &settings.launch.paths.code;
     fs::create_dir_all(code).with_context(|| format!("make {}", code.display()))?;
-    swap::finish(code, |marker| note(settings, &marker)).context("finish an earlier fetch")?;
+    let note = |marker| note(settings, &marker);
+    swap::finish(code, note)
+        .map(|_| ())
+        .context("finish an earlier fetch of the code")
+}
+
+/// Makes the code be there, with its entrypoint; [`finish`] comes first.
+pub fn fetch(settings: &Settings, store: &Store) -> anyhow::Result<()> {
+    let code = &settings.launch.paths.code;
     let Some(key) = &settings.launch.code_file else {
         return check_entry(settings, code).context("CODE_FILE is empty, so no code is fetched");
     };

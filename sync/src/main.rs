@@ -120,6 +120,8 @@ fn fetch(keys: Keys) -> Result<(), Failure> {
     let settings = settings()?;
     let _keys = read_keys(keys)?;
     let _alone = alone(&settings).map_err(Failure::of(exit::STATE))?;
+    code::finish(&settings).map_err(Failure::of(exit::CODE))?;
+    restore::finish(&settings).map_err(Failure::of(exit::STATE))?;
     let store = open(&settings).map_err(Failure::of(exit::CODE))?;
     code::fetch(&settings, &store)
         .context("the code could not be fetched")

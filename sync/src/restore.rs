@@ -62,12 +62,19 @@ pub fn plan(local: Option<&Digest>, base: Option<&Base>, remote: Option<&Remote>
     }
 }
 
-/// Claims the bot and makes its state be on the disk.
-pub fn fetch(settings: &Settings, store: &Store) -> anyhow::Result<()> {
+/// Makes the folder be there, and finishes a restore that was cut off: the state is whole, whatever comes next.
+pub fn finish(settings: &Settings) -> anyhow::Result<()> {
     let state = &settings.launch.paths.state;
     fs::create_dir_all(state).with_context(|| format!("make {}", state.display()))?;
     let note = |mut base: Base| base.save(settings);
-    swap::finish(state, note).context("finish an earlier restore")?;
+    swap::finish(state, note)
+        .map(|_| ())
+        .context("finish an earlier restore")
+}
+
+/// Claims the bot and makes its state be on the disk; [`finish`] comes first.
+pub fn fetch(settings: &Settings, store: &Store) -> anyhow::Result<()> {
+    let state = &settings.launch.paths.state;
     let base = Base::load(settings).context("read what the state is based on")?;
     let generation = raise(settings, store, base.as_ref())?;
     let tree = tree::read(state).with_context(|| format!("read {}", state.display()))?;

@@ -22,14 +22,13 @@ use crate::push::{Halt, Pushed, Pusher};
 use crate::settings::Settings;
 use crate::ship::Shipper;
 use crate::store::Store;
-use crate::{pace, swap};
+use crate::{pace, restore};
 
 /// Runs until told to end.
 pub fn watch(settings: &Settings, store: &Store, hints: Hints) -> anyhow::Result<()> {
     let paths = &settings.launch.paths;
     fs::create_dir_all(&paths.logs).with_context(|| format!("make {}", paths.logs.display()))?;
-    swap::finish(&paths.state, |mut base: Base| base.save(settings))
-        .context("finish an earlier restore")?;
+    restore::finish(settings)?;
     let base = Base::load(settings).context("read what the state is based on")?;
     let base = base.context("the state was not fetched: run `sync fetch` first")?;
     let synced = contract::file::read_json(&paths.synced()).ok().flatten();

@@ -50,6 +50,7 @@ struct Said {
     name: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     size: Option<u64>,
+    sparse: Option<()>,
 }
 
 pub(super) fn unpack(input: impl Read, target: &mut Target) -> Result<(), Error> {
@@ -169,9 +170,7 @@ fn read_extension(
                 let size = size.ok_or_else(|| Reason::Corrupt("its size".into()).of_bytes(name))?;
                 said.size = Some(size);
             }
-            _ if key.starts_with(b"GNU.sparse") => {
-                return Err(Reason::UnknownKind("sparse".into()).of_bytes(name));
-            }
+            _ if key.starts_with(b"GNU.sparse") => said.sparse = Some(()),
             _ => {}
         }
     }
@@ -190,6 +189,9 @@ fn place<R: Read>(
     let size = number(header.entry_size())?;
     if said.size.is_some_and(|said| said != size) {
         return Err(Reason::Disagreement("its size".into()).of(&name));
+    }
+    if said.sparse.is_some() {
+        return Err(Reason::UnknownKind("sparse".into()).of(&name));
     }
     let mode = header.mode().map_err(|error| corrupt(&error, raw))?;
     let kind = header.entry_type();
