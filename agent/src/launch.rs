@@ -1,0 +1,201 @@
+//! What a supervisor is told: a [`Bot`] and a [`Host`] become the contract's variables. Pure.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use contract::launch::{Keys, Line, Variables};
+use contract::{BotId, Digest, Launch, LaunchError, Paths, Secret, vars};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use crate::document::Bot;
+
+/// What is the same for every bot of this host.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// The agent's data folder, absolute.
+    pub data: PathBuf,
+    /// The variables of the agent's own environment that go on to bots and their supervisors.
+    pub environment: Variables,
+}
+
+impl Host {
+    /// Takes from `environment` what is harmless, what tunes a supervisor, and what it asks to pass on.
+    pub fn new(data: PathBuf, mut environment: Variables) -> Self {
+        const TUNING: [&str; 7] = [
+            vars::LOG_LEVEL,
+            vars::MAX_STATE_SIZE_MB,
+            vars::MAX_STATE_FILE_SIZE_MB,
+            vars::THE0_GRACE,
+            vars::THE0_DRAIN,
+            vars::THE0_QUERY_TIMEOUT,
+            vars::THE0_PASS_ENV,
+        ];
+        let passed = environment.get(vars::THE0_PASS_ENV).cloned();
+        let passed = passed.unwrap_or_default();
+        environment.retain(|name, _| {
+            let asked_for = passed.split(',').any(|p| p.trim() == name);
+            let ours = TUNING.contains(&name.as_str());
+            (asked_for && !vars::KEYS.contains(&name.as_str())) || ours || vars::is_harmless(name)
+        });
+        Self { data, environment }
+    }
+
+    /// The folder of everything of one bot.
+    pub fn folder(&self, bot: &BotId) -> PathBuf {
+        self.data.join("bots").join(bot.as_str())
+    }
+
+    /// The layout of that folder.
+    pub fn paths(&self, bot: &BotId) -> Paths {
+        Paths::under(&self.folder(bot))
+    }
+
+    /// The directory store.
+    pub fn store(&self) -> PathBuf {
+        self.data.join("store")
+    }
+
+    /// The language wrappers.
+    pub fn wrappers(&self) -> PathBuf {
+        self.data.join("wrappers")
+    }
+}
+
+/// The variables of the launch of `bot` under `agent dev`.
+pub fn variables(bot: &Bot, host: &Host) -> Variables {
+    let paths = host.paths(&bot.id);
+    let path = |path: &Path| path.to_string_lossy().into_owned();
+    let definition = &bot.definition;
+    let mut set = host.environment.clone();
+    let ours = [
+        (vars::BOT_ID, bot.id.to_string()),
+        (vars::RUNTIME, definition.runtime.name().to_owned()),
+        (vars::ENTRYPOINT, definition.entrypoint.clone()),
+        (vars::CODE_FILE, bot.code.to_string()),
+        (vars::BOT_CONFIG, bot.config.reveal().to_owned()),
+        (vars::BOT_TYPE, definition.kind.name().to_owned()),
+        (vars::ENTRYPOINT_TYPE, "bot".to_owned()),
+        (vars::CODE_PATH, path(&paths.code)),
+        (vars::STATE_PATH, path(&paths.state)),
+        (vars::STATE_DIR, path(&paths.sdk_state)),
+        (vars::LOGS_PATH, path(&paths.logs)),
+        (vars::THE0_VAR_PATH, path(&paths.var)),
+        (vars::THE0_WRAPPERS, path(&host.wrappers())),
+        (vars::THE0_STORE, path(&host.store())),
+        (vars::THE0_QUERY_LISTEN, "127.0.0.1:0".to_owned()),
+        (vars::THE0_CONFINE, "signals".to_owned()),
+    ];
+    set.extend(ours.map(|(name, value)| (name.to_owned(), value)));
+    if let Some(query) = &definition.query {
+        set.insert(vars::QUERY_ENTRYPOINT.to_owned(), query.clone());
+    }
+    set
+}
+
+/// The launch as the supervisor will read it.
+///
+/// # Errors
+/// What the supervisor would refuse, known before it is started.
+pub fn check(bot: &Bot, host: &Host) -> Result<Launch, LaunchError> {
+    Launch::parse(variables(bot, host))
+}
+
+/// The launch document: one line.
+pub fn document(bot: &Bot, host: &Host) -> Line {
+    let env: Keys = variables(bot, host)
+        .into_iter()
+        .map(|(name, value)| (name, Secret::new(value)))
+        .collect::<BTreeMap<_, _>>();
+    Line::Launch {
+        v: Line::VERSION,
+        env,
+    }
+}
+
+/// The launch digest: equal for two documents that ask for the same process. It covers parameters, code,
+/// version, runtime, entrypoints, type and limits; not the host, so another agent version restarts nothing.
+pub fn digest(bot: &Bot) -> Digest {
+    let definition = &bot.definition;
+    let covered = json!([
+        bot.config.reveal(),
+        bot.code.as_str(),
+        bot.code_digest.as_ref().map(Digest::as_str),
+        definition.version,
+        definition.runtime.name(),
+        definition.entrypoint,
+        definition.query,
+        definition.kind.name(),
+        bot.limits,
+    ]);
+    Digest::from_bytes(Sha256::digest(covered.to_string()).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bot() -> Bot {
+        let document = json!({
+            "id": "abc", "config": {"symbol": "BTC/USD", "memory_limit": "64Mi"},
+            "custom": {"version": "1.0.0", "filePath": "u/b/1.0.0", "config": {
+                "name": "b", "type": "realtime", "runtime": "python3.11", "version": "1.0.0",
+                "entrypoints": {"bot": "main.py", "query": "query.py"}}}
+        });
+        Bot::from_document(&document).unwrap()
+    }
+
+    fn host() -> Host {
+        let given = [
+            ("PATH", "/usr/bin"),
+            ("THE0_GRACE", "5s"),
+            ("MINIO_SECRET_KEY", "hunter2"),
+            ("X_API", "passed"),
+            ("OTHER", "stays"),
+            ("THE0_PASS_ENV", "X_API, MINIO_SECRET_KEY"),
+        ];
+        let given = given.map(|(n, v)| (n.to_owned(), v.to_owned()));
+        Host::new("/d".into(), given.into())
+    }
+
+    #[test]
+    fn the_launch_variables_are_those_promised() {
+        let text: String = variables(&bot(), &host())
+            .iter()
+            .map(|(name, value)| format!("{name}={value}\n"))
+            .collect();
+        assert_eq!(text, include_str!("../golden/launch.txt"));
+    }
+
+    #[test]
+    fn the_supervisor_accepts_what_it_is_told() {
+        let launch = check(&bot(), &host()).unwrap();
+        assert_eq!(launch.paths, host().paths(&bot().id));
+        assert!(launch.keys().is_empty());
+    }
+
+    #[test]
+    fn whatever_changes_the_process_changes_the_digest_and_nothing_else_does() {
+        let base = digest(&bot());
+        let changes: [fn(&mut Bot); 9] = [
+            |b| b.config = Secret::new("{}"),
+            |b| b.code = "u/b/2".parse().unwrap(),
+            |b| b.code_digest = Some(Digest::from_bytes([1; 32])),
+            |b| b.definition.version = "2".into(),
+            |b| b.definition.runtime = contract::Runtime::Node,
+            |b| b.definition.entrypoint = "other.py".into(),
+            |b| b.definition.query = None,
+            |b| b.definition.kind = contract::BotType::Scheduled,
+            |b| b.limits.clear(),
+        ];
+        for (n, change) in changes.into_iter().enumerate() {
+            let mut changed = bot();
+            change(&mut changed);
+            assert_ne!(digest(&changed), base, "change {n}");
+        }
+        let mut same = bot();
+        same.enabled = false;
+        same.definition.name = "renamed".into();
+        assert_eq!(digest(&same), base);
+    }
+}
