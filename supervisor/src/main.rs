@@ -1,1 +1,59 @@
-fn main() {}
+//! PID 1 of a bot's container: fetch, run, stop, drain. It hides processes.
+
+mod cage;
+mod cli;
+mod init;
+mod machine;
+mod processes;
+mod signals;
+mod spawn;
+mod stage;
+mod terminal;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use contract::{exit, journal, vars};
+use nix::sys::prctl;
+
+use cli::Command;
+
+fn main() -> ExitCode {
+    let level = std::env::var(vars::LOG_LEVEL).ok();
+    journal::open("supervisor", level.as_deref());
+    let command = match cli::parse(std::env::args_os().skip(1)) {
+        Ok(command) => command,
+        Err(err) => {
+            contract::error!("{err}");
+            return ExitCode::from(exit::USAGE);
+        }
+    };
+    ExitCode::from(obey(command))
+}
+
+fn obey(command: Command) -> u8 {
+    let ended = match command {
+        Command::Print(text) => {
+            return match std::io::stdout().write_all(text.as_bytes()) {
+                Ok(()) => 0,
+                Err(_) => exit::INTERNAL,
+            };
+        }
+        Command::Exec(stage, inside) => return stage::become_program(&stage, &inside),
+        Command::Run(options) => init::run(options),
+        Command::Bot(options) => todo!(),
+    };
+    ended.unwrap_or_else(|err| {
+        contract::error!("{err}");
+        exit::INTERNAL
+    })
+}
+
+/// Whoever loses its parent below us becomes our child, as if we were PID 1.
+fn become_reaper() {
+    if std::process::id() != 1
+        && let Err(err) = prctl::set_child_subreaper(true)
+    {
+        contract::warn!("become the reaper of orphans: {err}");
+    }
+}

@@ -1,0 +1,112 @@
+//! Starting children: with the mask and dispositions that we were given, and nothing of ours but what they need.
+//!
+//! The child is a fork of this process of one thread: it puts its descriptors and its mask in place and executes
+//! the second stage. (`posix_spawn` would do, but glibc's leaves the signals 32 and 33 ignored in the child.) The
+//! second stage of a bot is a program of its own, not only a fork, because it becomes dumpable, which memory that
+//! holds keys must never be.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use contract::exit;
+use contract::launch::Variables;
+use contract::stage::Stage;
+use fork::Fork;
+use nix::sys::signal::SigSet;
+use nix::unistd;
+
+use crate::stage::{Inside, become_program};
+
+/// The three descriptors of a child; `None`: ours.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Stdio<'a> {
+    /// 0.
+    pub input: Option<BorrowedFd<'a>>,
+    /// 1.
+    pub output: Option<BorrowedFd<'a>>,
+    /// 2.
+    pub error: Option<BorrowedFd<'a>>,
+}
+
+/// Starts `stage` in a fork that holds nothing secret, with our environment and descriptors; gives its process id.
+///
+/// # Errors
+/// No process or memory is left.
+pub fn here(stage: &Stage, mask: &SigSet) -> io::Result<i32> {
+    match fork::fork()? {
+        Fork::Parent(pid) => Ok(pid),
+        Fork::Child => {
+            if let Err(err) = mask.thread_set_mask() {
+                contract::error!("set the signal mask: {err}");
+                std::process::exit(exit::INTERNAL.into());
+            }
+            std::process::exit(become_program(stage, &Inside::default()).into());
+        }
+    }
+}
+
+/// Starts `stage` through `supervisor exec` with exactly the environment `env`; gives its process id.
+///
+/// # Errors
+/// No process or memory is left.
+pub fn second_stage(
+    stage: &Stage,
+    inside: &Inside,
+    env: &Variables,
+    stdio: Stdio<'_>,
+    mask: &SigSet,
+) -> io::Result<i32> {
+    let mut command = Command::new(own_program());
+    command.arg0("supervisor").env_clear().envs(env);
+    let staged = stage.to_args();
+    if let Some((word, rest)) = staged.split_first() {
+        command.arg(word).args(inside.to_args()).args(rest);
+    }
+    match fork::fork()? {
+        Fork::Parent(pid) => Ok(pid),
+        Fork::Child => {
+            let failed = match prepare(stdio, mask) {
+                Ok(()) => command.exec(),
+                Err(err) => err,
+            };
+            contract::error!("start the second stage: {failed}");
+            std::process::exit(exit::INTERNAL.into());
+        }
+    }
+}
+
+fn prepare(stdio: Stdio<'_>, mask: &SigSet) -> io::Result<()> {
+    if let Some(input) = stdio.input {
+        unistd::dup2_stdin(input)?;
+    }
+    if let Some(output) = stdio.output {
+        unistd::dup2_stdout(output)?;
+    }
+    if let Some(error) = stdio.error {
+        unistd::dup2_stderr(error)?;
+    }
+    Ok(mask.thread_set_mask()?)
+}
+
+/// The program `name` beside ours.
+///
+/// # Errors
+/// Our own path cannot be had.
+pub fn sibling(name: &str) -> io::Result<OsString> {
+    let own = std::env::current_exe()?;
+    let folder = own.parent().ok_or(io::ErrorKind::NotFound)?;
+    Ok(folder.join(name).into_os_string())
+}
+
+/// Ourselves, also after our file was replaced by a newer one; without `/proc`, as we were started.
+fn own_program() -> PathBuf {
+    let link = Path::new("/proc/self/exe");
+    if link.exists() {
+        return link.to_owned();
+    }
+    PathBuf::from(rustix::param::linux_execfn().to_string_lossy().into_owned())
+}
