@@ -152,3 +152,94 @@ pub fn is_alive(pid: i32) -> bool {
 pub fn skip(test: &str, why: &str) {
     eprintln!("SKIPPED {test}: {why}");
 }
+
+/// What a server answered.
+#[derive(Debug)]
+pub struct Reply {
+    /// 0 when there was no answer.
+    pub status: u16,
+    /// Its first line and its headers.
+    pub head: String,
+    /// Its body, whole.
+    pub body: String,
+    /// Whether the body came to its end: the length it said, or the last chunk.
+    pub complete: bool,
+}
+
+impl Reply {
+    /// Its body as JSON; null when it is not.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_default()
+    }
+
+    fn read(bytes: &[u8]) -> Self {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+        let (head, body) = bytes.split_at(end.map_or(bytes.len(), |end| end + 4));
+        let head = text(head).to_ascii_lowercase();
+        let status = head.split(' ').nth(1).and_then(|s| s.parse().ok());
+        let length = head
+            .split_once("content-length: ")
+            .and_then(|(_, rest)| rest.lines().next()?.parse().ok());
+        let (body, complete) = if head.contains("transfer-encoding: chunked") {
+            unchunk(body)
+        } else {
+            (
+                body.to_vec(),
+                length.is_none_or(|length: usize| body.len() == length),
+            )
+        };
+        Self {
+            status: status.unwrap_or(0),
+            head,
+            body: text(&body),
+            complete,
+        }
+    }
+}
+
+fn unchunk(mut bytes: &[u8]) -> (Vec<u8>, bool) {
+    let mut body = Vec::new();
+    loop {
+        let Some(end) = bytes.windows(2).position(|two| two == b"\r\n") else {
+            return (body, false);
+        };
+        match usize::from_str_radix(&text(&bytes[..end]), 16) {
+            Ok(0) => return (body, true),
+            Ok(length) if bytes.len() >= end + 4 + length => {
+                body.extend_from_slice(&bytes[end + 2..end + 2 + length]);
+                bytes = &bytes[end + 4 + length..];
+            }
+            _ => return (body, false),
+        }
+    }
+}
+
+/// Sends `request` as it is and reads what comes back until the server ends the connection.
+///
+/// # Panics
+/// When nobody listens there.
+pub fn exchange(address: &str, request: &[u8]) -> Reply {
+    use std::io::Write;
+    let mut stream = std::net::TcpStream::connect(address)
+        .unwrap_or_else(|err| panic!("connect to {address}: {err}"));
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .expect("a time limit");
+    // A server may refuse and stop listening before it has heard all.
+    let _ = stream.write_all(request);
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes);
+    Reply::read(&bytes)
+}
+
+/// Asks an HTTP server one thing over a connection of its own.
+///
+/// # Panics
+/// As [`exchange`].
+pub fn http(address: &str, method: &str, target: &str, body: &str) -> Reply {
+    let request = format!(
+        "{method} {target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    exchange(address, request.as_bytes())
+}
