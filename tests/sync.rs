@@ -456,7 +456,11 @@ fn what_cannot_be_saved_is_named_and_the_rest_is_saved() {
     let _socket = std::os::unix::net::UnixListener::bind(volume.state().join("socket")).unwrap();
     volume.put("large", vec![1; (1 << 20) + 1]);
     volume.put("secret", "x");
-    fs::set_permissions(volume.state().join("secret"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(
+        volume.state().join("secret"),
+        fs::Permissions::from_mode(0o0),
+    )
+    .unwrap();
     volume.put("a", "1");
     let _watch = volume.watch();
     let synced = volume.wait_outcome(Outcome::Ok);
@@ -571,13 +575,78 @@ fn without_a_store_it_says_what_to_set() {
     );
 }
 
+#[test]
+fn a_state_that_never_rests_is_pushed_all_the_same_and_whole_when_it_does() {
+    let world = World::new();
+    let volume = world.volume("one");
+    volume.fetched();
+    let _watch = volume.watch();
+    let over = AtomicBool::new(false);
+    let last = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut n = 0usize;
+            while !over.load(Ordering::Relaxed) {
+                n += 1;
+                fs::write(volume.state().join("busy"), n.to_string()).unwrap();
+                fs::write(
+                    volume.state().join("large"),
+                    vec![b'x'; 2_000_000 + (n % 9)],
+                )
+                .unwrap();
+            }
+            n
+        });
+        let first = wait_for("a push of a busy state", LONG, || archive(&volume.object()));
+        assert!(first.contains_key("busy") || first.contains_key("large"));
+        over.store(true, Ordering::Relaxed);
+        writer.join().unwrap()
+    });
+    wait_for("the state at rest", LONG, || {
+        let found = archive(&volume.object())?;
+        let whole = found.get("large")?.len() == 2_000_000 + (last % 9);
+        (found.get("busy")? == last.to_string().as_bytes() && whole).then_some(())
+    });
+    volume.end_run(2);
+    wait_for("the run's end", LONG, || {
+        volume.synced().filter(|synced| synced.run == 2)
+    });
+    world.volume("two").fetched();
+}
+
+#[test]
+fn much_log_is_shipped_before_its_minute_is_over() {
+    let world = World::new();
+    let volume = world.volume("one");
+    volume.fetched();
+    let _watch = volume.watch();
+    wait_for("the first pass", SOON, || volume.synced());
+    let line = format!("2026-11-20T08:00:00.000000Z {}\n", "x".repeat(999));
+    fs::write(
+        volume.var("logs").join(logs::segment_name(1)),
+        line.repeat(300),
+    )
+    .unwrap();
+    let day = volume.store.join("bot-logs/logs/b1/20261120.log");
+    wait_for("the log", LONG, || {
+        (read(&day).lines().count() == 300).then_some(())
+    });
+}
+
 /// Kills `sync watch` at any moment of its pushes, while a reader polls the object all along.
 #[test]
 fn a_reader_only_ever_sees_whole_states_that_the_bot_wrote() {
     let world = World::new();
     let volume = world.volume("one");
     volume.fetched();
-    let state = |n: u64| content(&[("n", &format!("{n}-{}", "x".repeat(300 * (n % 7) as usize)))]);
+    let state = |n: u64| {
+        content(&[(
+            "n",
+            &format!(
+                "{n}-{}",
+                "x".repeat(usize::try_from(300 * (n % 7)).unwrap())
+            ),
+        )])
+    };
     let written = Mutex::new(vec![Content::new()]);
     let over = AtomicBool::new(false);
     let n = std::thread::scope(|scope| {
@@ -657,9 +726,9 @@ fn a_restore_that_is_killed_leaves_a_whole_state() {
     while Instant::now() < end || n < 3 {
         n += 1;
         one.session(|one| {
-            files(n)
-                .iter()
-                .for_each(|(name, content)| one.put(name, content))
+            for (name, content) in &files(n) {
+                one.put(name, content);
+            }
         });
         for _ in 0..4 {
             let fetch = Process::start(two.command("fetch").stderr(Stdio::null()));
@@ -730,7 +799,7 @@ fn each_log_line_arrives_once_on_its_day_however_often_sync_is_killed() {
     let mut rounds = 0;
     while writer.lines < 900 {
         let watch = volume.watch();
-        for _ in 0..chance(30) + 1 {
+        for _ in 0..=chance(30) {
             writer.line();
         }
         rounds += 1;

@@ -67,7 +67,7 @@ pub struct Pace {
     rest_until: At,
     pass_at: At,
     look_at: At,
-    log_since: Option<At>,
+    log_at: Option<At>,
     log_look_at: Option<At>,
     retry_at: Option<At>,
     failures: u32,
@@ -82,7 +82,7 @@ impl Pace {
             rest_until: At::ZERO,
             pass_at: At::ZERO,
             look_at: LOOK,
-            log_since: None,
+            log_at: None,
             log_look_at: None,
             retry_at: None,
             failures: 0,
@@ -109,17 +109,17 @@ impl Pace {
     pub fn log_seen(&mut self, now: At, waiting: u64) {
         self.log_look_at = None;
         match waiting {
-            0 => self.log_since = None,
-            n if n >= LOG_BYTES => self.log_since = Some(now.saturating_sub(MINUTE)),
+            0 => self.log_at = None,
+            n if n >= LOG_BYTES => self.log_at = Some(now),
             _ => {
-                self.log_since.get_or_insert(now);
+                self.log_at.get_or_insert(now + MINUTE);
             }
         }
     }
 
     /// Whether the log is to be shipped with the pass that is due now.
     pub fn log_due(&self, now: At) -> bool {
-        self.retry_at.is_some() || self.log_since.is_some_and(|since| since + MINUTE <= now)
+        self.retry_at.is_some() || self.log_at.is_some_and(|at| at <= now)
     }
 
     /// What is due next, and when.
@@ -141,8 +141,7 @@ impl Pace {
         let changed = self
             .changed
             .map(|(first, last)| (last + QUIET).min(first + MOST));
-        let log = self.log_since.map(|since| since + MINUTE);
-        let soonest = changed.into_iter().chain(log).min();
+        let soonest = changed.into_iter().chain(self.log_at).min();
         soonest.map_or(self.pass_at, |at| {
             at.max(self.rest_until)
                 .min(self.pass_at.max(self.rest_until))
@@ -275,9 +274,8 @@ mod tests {
         assert_eq!(pace.next(), (ms(2000), Work::LogSize));
         pace.log_seen(ms(2000), 10);
         assert!(!pace.log_due(ms(3000)) && pace.log_due(ms(2000) + MINUTE));
-        pace.looked(ms(70_000));
-        pace.log_seen(ms(70_000), LOG_BYTES);
-        assert!(pace.log_due(ms(70_000)));
+        pace.log_seen(ms(3000), LOG_BYTES);
+        assert!(pace.log_due(ms(3000)));
         assert_eq!(pace.next().1, Work::Pass);
     }
 

@@ -144,14 +144,14 @@ impl<'a> Pusher<'a> {
                 "generation {claimed} has claimed the bot, ours is {}",
                 self.base.generation
             );
-            return self.halt(Halt::Fenced);
+            return Ok(self.halt(Halt::Fenced));
         }
         let remote = self.store.head(&self.settings.state())?.map(Remote::from);
         match (classify(&self.base, remote.as_ref()), remote) {
-            (Whose::Newer, _) => return self.halt(Halt::Fenced),
+            (Whose::Newer, _) => return Ok(self.halt(Halt::Fenced)),
             (Whose::Edited, _) => {
                 contract::warn!("the state in the store was replaced by someone else");
-                return self.halt(Halt::Edited);
+                return Ok(self.halt(Halt::Edited));
             }
             (Whose::Late, Some(remote)) => self.overrule(&remote)?,
             (Whose::Ours, Some(remote)) => self.rebase(Some(remote))?,
@@ -190,10 +190,18 @@ impl<'a> Pusher<'a> {
             .context("note what the state is based on")
     }
 
-    fn halt(&mut self, why: Halt) -> anyhow::Result<Option<Halt>> {
+    fn halt(&mut self, why: Halt) -> Option<Halt> {
         self.halted = Some(why);
-        self.keep_own(why)?;
-        Ok(Some(why))
+        self.try_to_keep_own(why);
+        self.halted
+    }
+
+    /// That the bot must stop is told whether or not its state could be kept: it is on the disk still, and each
+    /// pass tries again.
+    fn try_to_keep_own(&mut self, why: Halt) {
+        if let Err(error) = self.keep_own(why) {
+            contract::warn!("the state on disk is not kept in the history yet: {error:#}");
+        }
     }
 
     /// Keeps the state on disk in the history, once for each content.
@@ -226,7 +234,7 @@ impl<'a> Pusher<'a> {
     pub fn pass(&mut self) -> anyhow::Result<Pushed> {
         for attempt in 1..=TRIES + 2 {
             if let Some(halt) = self.look()? {
-                self.keep_own(halt)?;
+                self.try_to_keep_own(halt);
                 return Ok(Pushed::Halted(halt));
             }
             let root = self.scan()?;

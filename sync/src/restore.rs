@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use contract::Digest;
+use contract::record::{Outcome, Synced};
 
 use crate::base::{Base, Remote};
 use crate::extract::{self, Budget, Links, Rules};
@@ -77,6 +78,7 @@ pub fn fetch(settings: &Settings, store: &Store) -> anyhow::Result<()> {
     let state = &settings.launch.paths.state;
     let base = Base::load(settings).context("read what the state is based on")?;
     let generation = raise(settings, store, base.as_ref())?;
+    forget_verdict(settings).context("remove what the last sync said")?;
     let tree = tree::read(state).with_context(|| format!("read {}", state.display()))?;
     let end = Instant::now() + settings.deadline;
     loop {
@@ -94,6 +96,16 @@ pub fn fetch(settings: &Settings, store: &Store) -> anyhow::Result<()> {
                 }
             }
         }
+    }
+}
+
+/// That an earlier instance on this volume had to stop says nothing about this one.
+fn forget_verdict(settings: &Settings) -> io::Result<()> {
+    let path = settings.launch.paths.synced();
+    let said = contract::file::read_json::<Synced>(&path).unwrap_or(None);
+    match said.map(|said| said.outcome) {
+        None | Some(Outcome::Ok | Outcome::Failed) => Ok(()),
+        Some(_) => contract::file::remove(&path),
     }
 }
 

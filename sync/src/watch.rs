@@ -45,7 +45,8 @@ pub fn watch(settings: &Settings, store: &Store, hints: Hints) -> anyhow::Result
         hints,
     };
     watch.begin();
-    watch.run()
+    watch.run();
+    Ok(())
 }
 
 /// What there is of the last run's end.
@@ -91,29 +92,26 @@ impl Watch<'_> {
         self.started.elapsed()
     }
 
-    fn run(&mut self) -> anyhow::Result<()> {
+    fn run(&mut self) {
         loop {
             let (at, work) = self.pace.next();
             match self.hints.wait(at.saturating_sub(self.now())) {
                 Wake::State => self.pace.state_changed(self.now()),
                 Wake::Log => self.pace.log_changed(self.now()),
                 Wake::Run => {}
-                Wake::Time => self.work(work)?,
+                Wake::Time => self.work(work),
                 Wake::Term => return self.end(),
             }
             if self.see_end() {
-                self.pass(Urgency::Now)?;
+                self.pass(Urgency::Now);
             }
         }
     }
 
-    fn work(&mut self, work: Work) -> anyhow::Result<()> {
+    fn work(&mut self, work: Work) {
         match work {
             Work::Pass => self.pass(Urgency::WhenDue),
-            Work::LogSize => {
-                self.pace.log_seen(self.now(), self.shipper.waiting());
-                Ok(())
-            }
+            Work::LogSize => self.pace.log_seen(self.now(), self.shipper.waiting()),
             Work::Look => self.look(),
         }
     }
@@ -140,22 +138,15 @@ impl Watch<'_> {
         some
     }
 
-    fn look(&mut self) -> anyhow::Result<()> {
+    fn look(&mut self) {
         match self.pusher.look() {
-            Ok(None) => {
-                // A state that has gone from the store, or a late write, is due for a push.
-                if self.pusher.digest().is_none() {
-                    self.pace.state_changed(self.now());
-                }
-                self.pace.looked(self.now());
-                Ok(())
-            }
-            Ok(Some(_)) if self.is_told() => {
-                self.pace.looked(self.now());
-                Ok(())
-            }
-            Ok(Some(_)) | Err(_) => self.pass(Urgency::WhenDue),
+            // A state that has gone from the store, or a late write, is due for a push.
+            Ok(None) if self.pusher.digest().is_none() => self.pace.state_changed(self.now()),
+            Ok(None) => {}
+            Ok(Some(_)) if self.is_told() => {}
+            Ok(Some(_)) | Err(_) => return self.pass(Urgency::WhenDue),
         }
+        self.pace.looked(self.now());
     }
 
     /// Whether the supervisor was told that nothing is pushed any more.
@@ -164,7 +155,7 @@ impl Watch<'_> {
         matches!(told, Some(Outcome::Fenced | Outcome::Edited))
     }
 
-    fn pass(&mut self, urgency: Urgency) -> anyhow::Result<()> {
+    fn pass(&mut self, urgency: Urgency) {
         let began = self.now();
         let state = self.pusher.pass();
         let pushed = matches!(state, Ok(Pushed::New | Pushed::Torn));
@@ -177,22 +168,16 @@ impl Watch<'_> {
             (_, true) => Went::Pushed,
             _ => Went::Same,
         };
-        self.tell(state, log, urgency)?;
+        self.tell(state, log, urgency);
         self.pace.passed(began, self.now(), went);
         self.pace.log_seen(self.now(), self.shipper.waiting());
         if torn {
             self.pace.state_changed(self.now());
         }
-        Ok(())
     }
 
     /// Replaces `synced.json` if it says something new, or if someone waits for it.
-    fn tell(
-        &mut self,
-        state: anyhow::Result<Pushed>,
-        log: anyhow::Result<()>,
-        urgency: Urgency,
-    ) -> anyhow::Result<()> {
+    fn tell(&mut self, state: anyhow::Result<Pushed>, log: anyhow::Result<()>, urgency: Urgency) {
         let (outcome, error) = outcome(state, log);
         let before = self.synced.as_ref();
         let now = Time::now();
@@ -224,19 +209,27 @@ impl Watch<'_> {
             }
         }
         if news || urgency == Urgency::Now {
-            let path = self.settings.launch.paths.synced();
-            contract::file::replace_json(&path, &synced)
-                .with_context(|| format!("write {}", path.display()))?;
-            self.synced = Some(synced);
+            self.write(synced);
         }
-        Ok(())
+    }
+
+    /// What cannot be written now is written after the next pass.
+    fn write(&mut self, synced: Synced) {
+        let path = self.settings.launch.paths.synced();
+        match contract::file::replace_json(&path, &synced) {
+            Ok(()) => self.synced = Some(synced),
+            Err(error) => {
+                contract::error!("{} cannot be written: {error}", path.display());
+                self.synced = None;
+            }
+        }
     }
 
     /// After TERM: a pass, and one more when the bot has ended.
-    fn end(&mut self) -> anyhow::Result<()> {
+    fn end(&mut self) {
         let until = Instant::now() + self.settings.launch.drain;
         self.see_end();
-        self.pass(Urgency::Now)?;
+        self.pass(Urgency::Now);
         if !self.has_ended() {
             contract::info!("the bot still runs, waiting for its end");
             while !self.has_ended() && Instant::now() < until {
@@ -247,7 +240,7 @@ impl Watch<'_> {
                 );
                 self.see_end();
             }
-            self.pass(Urgency::Now)?;
+            self.pass(Urgency::Now);
         }
         let failed = |watch: &Self| {
             watch
@@ -258,10 +251,9 @@ impl Watch<'_> {
         while failed(self) && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(500));
             self.see_end();
-            self.pass(Urgency::Now)?;
+            self.pass(Urgency::Now);
         }
         contract::info!("ending at generation {}", self.pusher.generation());
-        Ok(())
     }
 
     fn has_ended(&self) -> bool {
