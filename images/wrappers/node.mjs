@@ -26,13 +26,15 @@ function removeOldResult() {
   try {
     fs.rmSync(resultPath, { force: true });
   } catch (error) {
-    say(`an old result.json cannot be removed: ${error.code ?? error.message}`);
+    say(`the0: an old result.json cannot be removed: ${error.code ?? error.message}`);
   }
 }
 
-function writeResult(code) {
+function writeResult(given) {
+  const code = process.exitCode ?? given; // Node sets 13 here for a main that waits when nothing can happen any more
   if (code !== 0 && result.status !== 'error') {
-    result = { status: 'error', message: `the bot ended with code ${code}` };
+    const why = code === 13 ? ': main awaits a promise that nothing is left to settle' : '';
+    result = { status: 'error', message: `the bot ended with code ${code}${why}` };
   }
   const stored = storedResult();
   // What the bot said stands, but a success it announced before it failed does not.
@@ -40,24 +42,28 @@ function writeResult(code) {
   try {
     fs.writeFileSync(resultPath, asJson(result));
   } catch (error) {
-    say(`result.json: ${error.code ?? error.message}`);
+    say(`the0: result.json: ${error.code ?? error.message}`);
   }
 }
 
 function asJson(value) {
   try {
     return JSON.stringify(value);
-  } catch {
-    return JSON.stringify({ ...value, data: undefined });
+  } catch { // what the bot returned cannot be said in JSON
+    return JSON.stringify({ status: value.status, message: String(value.message ?? '') });
   }
 }
 
 function say(text) {
-  fs.writeSync(2, `the0: ${text}\n`);
+  try {
+    fs.writeSync(2, `${text}\n`);
+  } catch {
+    // Standard error is full or gone; the exit code still tells.
+  }
 }
 
 function fail(reason) {
-  say(reason);
+  say(`the0: ${reason}`);
   result = { status: 'error', message: reason };
   process.exit(1);
 }
@@ -113,6 +119,6 @@ try {
   else if (value !== undefined) result.data = value;
 } catch (error) {
   note(error);
-  fs.writeSync(2, `${error?.stack ?? describe(error)}\n`);
+  say(error?.stack ?? describe(error));
   process.exit(1);
 }

@@ -49,10 +49,9 @@ def write_result(result):
     if stored is not None and not (success and result["status"] == "error"):
         return
     try:
-        text = json.dumps(result)
-    except (TypeError, ValueError):
-        result.pop("data", None)
-        text = json.dumps(result)
+        text = json.dumps(result, allow_nan=False)
+    except (TypeError, ValueError):  # what the bot returned cannot be said in JSON
+        text = json.dumps({"status": result["status"], "message": str(result.get("message", ""))})
     try:
         with open(result_path(), "w", encoding="utf-8") as file:
             file.write(text)
