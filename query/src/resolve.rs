@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::ResolverConfig;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -16,10 +16,14 @@ pub async fn addresses(host: &str, port: u16) -> anyhow::Result<Vec<SocketAddr>>
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
-    let found = resolver()?
-        .lookup_ip(host)
-        .await
-        .with_context(|| format!("resolve {host:?} by /etc/hosts and /etc/resolv.conf"))?;
+    let found = resolver()?.lookup_ip(host).await.map_err(|err| {
+        // The library's text for this repeats the question in its own notation, twice.
+        if err.is_no_records_found() {
+            anyhow!("the name {host:?} is known neither to /etc/hosts nor to the servers of /etc/resolv.conf")
+        } else {
+            anyhow!("the name {host:?} cannot be resolved: {err}")
+        }
+    })?;
     Ok(found
         .iter()
         .map(|address| SocketAddr::new(address, port))
