@@ -51,9 +51,14 @@ pub fn plan(local: Option<&Digest>, base: Option<&Base>, remote: Option<&Remote>
             Plan::KeepLocal
         };
     };
-    // A generation is claimed once, so an object that has ours is a push of ours, noted or not.
+    // A generation is claimed once, so an object that has ours is a push of ours, noted or not; one with a lower
+    // generation is the late write of an instance that lost to us, and the first push keeps it in the history.
     let ours = base.is_some_and(|base| {
-        base.etag.as_ref() == Some(&remote.etag) || remote.generation == Some(base.generation)
+        let known = base.etag.as_ref() == Some(&remote.etag);
+        known
+            || remote
+                .generation
+                .is_some_and(|theirs| theirs <= base.generation)
     });
     match local {
         _ if ours => Plan::KeepLocal,
@@ -327,6 +332,8 @@ mod tests {
         assert_eq!(decide(None, remote("a", Some(3), 1)), Plan::KeepLocal);
         // A push of ours that was not noted before a crash.
         assert_eq!(decide(Some(&own), remote("b", Some(3), 9)), Plan::KeepLocal);
+        // A loser's late write.
+        assert_eq!(decide(Some(&own), remote("b", Some(2), 9)), Plan::KeepLocal);
         // Someone else's, newer or edited.
         assert_eq!(
             decide(Some(&own), remote("b", Some(4), 9)),
