@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use contract::stage::Cage;
 use landlock::{
-    ABI, AccessFs, RestrictionStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus,
-    Scope, path_beneath_rules,
+    ABI, AccessFs, RestrictionStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
+    RulesetStatus, Scope, path_beneath_rules,
 };
 use nix::sys::prctl;
 use thiserror::Error;
@@ -49,7 +49,10 @@ pub fn enter(cage: &Cage) -> Result<(), CageError> {
 }
 
 fn signals() -> Result<RestrictionStatus, RulesetError> {
-    Ruleset::default().scope(Scope::Signal)?.create()?.restrict_self()
+    Ruleset::default()
+        .scope(Scope::Signal)?
+        .create()?
+        .restrict_self()
 }
 
 fn writes(folders: &[PathBuf]) -> Result<RestrictionStatus, RulesetError> {

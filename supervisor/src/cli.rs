@@ -116,7 +116,10 @@ fn bot(mut parser: lexopt::Parser) -> Result<Command, UsageError> {
             Long("no-side-processes") => options.sides = Sides::Elsewhere,
             Long("die-with-parent") => options.die_with_parent = Some(parser.value()?.parse()?),
             Long("version") | Short('V') => {
-                return Ok(Command::Print(format!("supervisor {}\n", env!("CARGO_PKG_VERSION"))));
+                return Ok(Command::Print(format!(
+                    "supervisor {}\n",
+                    env!("CARGO_PKG_VERSION")
+                )));
             }
             Long("help") | Short('h') => return Ok(Command::Print(HELP.to_owned())),
             other => return Err(other.unexpected().into()),
@@ -172,7 +175,10 @@ mod tests {
 
     #[test]
     fn run_takes_a_command_with_options_of_its_own() {
-        for line in ["run --group --grace 5s -- ls -l --group", "run --group --grace=5s ls -l --group"] {
+        for line in [
+            "run --group --grace 5s -- ls -l --group",
+            "run --group --grace=5s ls -l --group",
+        ] {
             let Ok(Command::Run(options)) = read(line) else {
                 panic!("{line}");
             };
@@ -184,7 +190,15 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_refused() {
-        for line in ["run", "run --", "run --grace x -- ls", "--restart maybe", "--nope", "exec", "stray"] {
+        for line in [
+            "run",
+            "run --",
+            "run --grace x -- ls",
+            "--restart maybe",
+            "--nope",
+            "exec",
+            "stray",
+        ] {
             assert!(read(line).is_err(), "{line}");
         }
     }
@@ -195,7 +209,9 @@ mod tests {
             panic!("no options are fine");
         };
         assert_eq!((options.restart, options.sides), (None, Sides::Ours));
-        let Ok(Command::Bot(options)) = read("--restart never --no-side-processes --die-with-parent=7") else {
+        let Ok(Command::Bot(options)) =
+            read("--restart never --no-side-processes --die-with-parent=7")
+        else {
             panic!("all options are fine");
         };
         assert_eq!(options.restart, Some(Restart::Never));

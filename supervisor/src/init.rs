@@ -64,7 +64,11 @@ pub fn run(options: RunOptions) -> io::Result<u8> {
         }
         init.wait()?;
         init.handle_signals();
-        if init.machine.deadline().is_some_and(|due| due <= init.started.elapsed()) {
+        if init
+            .machine
+            .deadline()
+            .is_some_and(|due| due <= init.started.elapsed())
+        {
             init.take(Event::Tick);
         }
     }
@@ -83,7 +87,10 @@ pub fn timeout(deadline: Option<Duration>, now: Duration) -> PollTimeout {
 impl Init {
     fn wait(&self) -> io::Result<()> {
         let mut fds = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, timeout(self.machine.deadline(), self.started.elapsed())) {
+        match poll(
+            &mut fds,
+            timeout(self.machine.deadline(), self.started.elapsed()),
+        ) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(err) => Err(err.into()),
         }
@@ -102,7 +109,9 @@ impl Init {
 
     fn continued(&self) {
         match (self.placement, self.main) {
-            (_, Main::Alive(pid)) if self.placement == Placement::Foreground => terminal::continued(pid),
+            (_, Main::Alive(pid)) if self.placement == Placement::Foreground => {
+                terminal::continued(pid);
+            }
             _ => self.forward(signals::CONT),
         }
     }
@@ -121,7 +130,9 @@ impl Init {
         let main = self.main;
         let left = processes::reap(|pid, change| match (main, change) {
             (Main::Alive(own), Change::Ended(exit)) if own == pid => ended = Some((pid, exit)),
-            (Main::Alive(own), Change::Stopped(signal)) if own == pid => terminal::child_stopped(pid, signal),
+            (Main::Alive(own), Change::Stopped(signal)) if own == pid => {
+                terminal::child_stopped(pid, signal);
+            }
             _ => {}
         });
         if let Some((pid, exit)) = ended {
@@ -179,7 +190,9 @@ impl Init {
         match spawn::here(&stage, self.signals.given()) {
             Ok(pid) => self.main = Main::Alive(pid),
             Err(err) => {
-                contract::error!("start a process: {err}: is a limit on processes or memory reached?");
+                contract::error!(
+                    "start a process: {err}: is a limit on processes or memory reached?"
+                );
                 self.exit = Some(exit::INTERNAL);
             }
         }

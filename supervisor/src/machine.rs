@@ -14,14 +14,17 @@
 //! process; the *sides* are `sync` and `query`. Invariants, each with a property test below: never two runs at
 //! once; every run started gets exactly one record; nothing is started after a stop; time alone ends a stop.
 
+mod steps;
+mod terms;
+
 use std::time::Duration;
 
 use contract::exit;
 use contract::record::{Outcome, Reason, State};
 
-/// SIGKILL and SIGTERM by number.
-const KILL: i32 = 9;
-const TERM: i32 = 15;
+use crate::signals::{KILL, TERM};
+use steps::{Step, Steps};
+pub use terms::{Effect, Ended, Ending, Event, Exit, Plan, Restart, Sides};
 
 /// A run that lasted this long was stable: the next crash is restarted at once again.
 const STABLE: Duration = Duration::from_secs(60);
@@ -29,191 +32,8 @@ const STABLE: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Leftovers of a run that is restarted get at most this long between TERM and KILL.
 const LEFTOVERS_BEFORE_RESTART: Duration = Duration::from_secs(5);
-/// After a KILL, what cannot be killed (a process stuck in the kernel) is waited for this long.
-const AFTER_KILL: Duration = Duration::from_secs(10);
 /// Time the sides have to end once all is saved.
 const SIDES_END: Duration = Duration::from_secs(5);
-
-/// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    /// With this code.
-    Code(u8),
-    /// By this signal.
-    Signal(i32),
-}
-
-impl Exit {
-    /// The code a shell would give.
-    pub fn code(self) -> u8 {
-        match self {
-            Exit::Code(code) => code,
-            Exit::Signal(signal) => exit::of_signal(signal),
-        }
-    }
-
-    /// The signal, if one ended it.
-    pub fn signal(self) -> Option<i32> {
-        match self {
-            Exit::Code(_) => None,
-            Exit::Signal(signal) => Some(signal),
-        }
-    }
-}
-
-impl std::fmt::Display for Exit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Exit::Code(code) => write!(f, "code {code}"),
-            Exit::Signal(signal) => write!(f, "signal {}", crate::signals::name(*signal)),
-        }
-    }
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ending {
-    /// Its main process ended.
-    Exit(Exit),
-    /// The kernel killed it for want of memory.
-    OutOfMemory,
-    /// It never became the bot's program.
-    NotStarted {
-        /// The code that tells it.
-        code: u8,
-        /// What failed and what to do.
-        message: String,
-    },
-}
-
-impl Ending {
-    fn exit(&self) -> Exit {
-        match self {
-            Ending::Exit(exit) => *exit,
-            Ending::OutOfMemory => Exit::Signal(KILL),
-            Ending::NotStarted { code, .. } => Exit::Code(*code),
-        }
-    }
-}
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// The launch is known; go.
-    Begin,
-    /// `sync fetch` has ended.
-    Fetched(Exit),
-    /// The run is over: its main process has ended or never was.
-    Ended(Ending),
-    /// Nothing that descends from the run is left.
-    Cleared,
-    /// Somebody asks for a stop with this signal.
-    Stop(i32),
-    /// `sync` has written how saving went.
-    Synced {
-        /// How.
-        outcome: Outcome,
-        /// The last run whose end it had seen.
-        run: u64,
-    },
-    /// The sides have ended after [`Effect::StopSides`].
-    SidesGone,
-    /// Time has passed.
-    Tick,
-}
-
-/// What the driver has to do, in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// Start `sync fetch`.
-    Fetch,
-    /// Send it a signal.
-    SignalFetch(i32),
-    /// Start the sides and keep them up.
-    StartSides,
-    /// Send the sides TERM and start them no more.
-    StopSides,
-    /// KILL the sides.
-    KillSides,
-    /// Start the bot.
-    Start {
-        /// The run's number.
-        run: u64,
-    },
-    /// Send the bot a signal.
-    Signal(i32),
-    /// Send TERM to the bot's group and to what else descends from it.
-    EndLeftovers,
-    /// KILL everything that descends from the bot, the bot included.
-    KillLeftovers,
-    /// Write down a run that has ended.
-    Record(Ended),
-    /// Write down that the bot will not be started.
-    Refuse {
-        /// The exit code.
-        code: u8,
-        /// Why.
-        reason: Reason,
-        /// The last run there was.
-        run: u64,
-    },
-    /// Write down where we are; in [`State::Waiting`], how long the pause is.
-    Status(State, Option<Duration>),
-    /// The bot's last state or log is not in the store.
-    Unsaved,
-    /// Exit.
-    Exit(u8),
-}
-
-/// A run that has ended, for the record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ended {
-    /// Its number.
-    pub run: u64,
-    /// How.
-    pub exit: Exit,
-    /// Why.
-    pub reason: Reason,
-    /// Runs in a row before it that ended by themselves without a stable minute.
-    pub restarts: u32,
-    /// How long ago it ended.
-    pub ago: Duration,
-    /// What a person should know besides.
-    pub message: Option<String>,
-}
-
-/// When a run that ended by itself is followed by another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Restart {
-    /// Always.
-    Always,
-    /// Never: one run.
-    Never,
-}
-
-/// Who fetches, saves and answers questions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sides {
-    /// Children of ours.
-    Ours,
-    /// Others, or nobody.
-    Elsewhere,
-}
-
-/// What a machine is made for.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// When the bot is started again.
-    pub restart: Restart,
-    /// Who does the rest.
-    pub sides: Sides,
-    /// From TERM to KILL.
-    pub grace: Duration,
-    /// For the last push.
-    pub drain: Duration,
-    /// The number of the last run there was.
-    pub last_run: u64,
-}
 
 /// Why the bot is being ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -233,14 +53,6 @@ impl Cause {
             Cause::Edited => Reason::Edited,
         }
     }
-}
-
-/// The steps of a stop that are still to come.
-#[derive(Debug, Clone, Copy, Default)]
-struct Steps {
-    end: Option<Duration>,
-    kill: Option<Duration>,
-    give_up: Option<Duration>,
 }
 
 #[derive(Debug, Clone)]
@@ -308,8 +120,11 @@ impl Machine {
     pub fn deadline(&self) -> Option<Duration> {
         match &self.phase {
             Phase::Idle | Phase::Over => None,
-            Phase::Fetching(steps) | Phase::Swapping(steps) | Phase::Leaving(steps) => steps.next(),
-            Phase::Running { steps, .. } | Phase::Clearing { steps, .. } => steps.next(),
+            Phase::Fetching(steps)
+            | Phase::Swapping(steps)
+            | Phase::Leaving(steps)
+            | Phase::Running { steps, .. }
+            | Phase::Clearing { steps, .. } => steps.next(),
             Phase::Waiting { until } | Phase::Draining { until } => Some(*until),
         }
     }
@@ -565,10 +380,7 @@ impl Machine {
                 steps.begin(now, self.plan.drain);
                 steps.end = None;
                 self.phase = Phase::Swapping(steps);
-                vec![
-                    Effect::Status(State::Starting, None),
-                    Effect::StopSides,
-                ]
+                vec![Effect::Status(State::Starting, None), Effect::StopSides]
             }
             // The last push of one who must not write is `sync`'s own business; it is given time for that.
             (Some(Cause::Fenced | Cause::Disk), _) => self.leave(self.plan.drain, now),
@@ -600,17 +412,13 @@ impl Machine {
         steps.begin(now, time);
         steps.end = None;
         self.phase = Phase::Leaving(steps);
-        vec![
-            Effect::Status(State::Stopping, None),
-            Effect::StopSides,
-        ]
+        vec![Effect::Status(State::Stopping, None), Effect::StopSides]
     }
 
     fn sides_gone(&mut self) -> Vec<Effect> {
         match (&self.phase, self.cause) {
-            (Phase::Leaving(_), _) => self.over(),
             (Phase::Swapping(_), Some(Cause::Edited)) => self.fetch(),
-            (Phase::Swapping(_), _) => self.over(),
+            (Phase::Swapping(_) | Phase::Leaving(_), _) => self.over(),
             _ => Vec::new(),
         }
     }
@@ -625,10 +433,11 @@ impl Machine {
 
     fn tick(&mut self, now: Duration) -> Vec<Effect> {
         match &mut self.phase {
-            Phase::Idle | Phase::Over => Vec::new(),
             Phase::Waiting { until } if *until <= now => self.start(now),
             Phase::Draining { until } if *until <= now => self.give_up_saving(now),
-            Phase::Waiting { .. } | Phase::Draining { .. } => Vec::new(),
+            Phase::Idle | Phase::Over | Phase::Waiting { .. } | Phase::Draining { .. } => {
+                Vec::new()
+            }
             Phase::Fetching(steps)
             | Phase::Running { steps, .. }
             | Phase::Clearing { steps, .. }
@@ -658,48 +467,6 @@ impl Machine {
             (Phase::Swapping(_) | Phase::Leaving(_), Step::GiveUp) => self.sides_gone(),
             _ => Vec::new(),
         }
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Step {
-    End,
-    Kill,
-    GiveUp,
-}
-
-impl Steps {
-    /// Plans the steps of a stop that begins at `now`, unless one is under way; says whether it was the first.
-    fn begin(&mut self, now: Duration, grace: Duration) -> bool {
-        if self.is_begun() {
-            return false;
-        }
-        self.end = Some(now + grace / 2);
-        self.kill = Some(now + grace);
-        self.give_up = Some(now + grace + AFTER_KILL);
-        true
-    }
-
-    fn is_begun(&self) -> bool {
-        self.give_up.is_some()
-    }
-
-    fn next(&self) -> Option<Duration> {
-        self.end.or(self.kill).or(self.give_up)
-    }
-
-    /// Takes the first step that is due.
-    fn due(&mut self, now: Duration) -> Option<Step> {
-        if self.next()? > now {
-            return None;
-        }
-        if self.end.take().is_some() {
-            return Some(Step::End);
-        }
-        if self.kill.take().is_some() {
-            return Some(Step::Kill);
-        }
-        Some(Step::GiveUp)
     }
 }
 

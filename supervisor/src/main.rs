@@ -1,14 +1,23 @@
 //! PID 1 of a bot's container: fetch, run, stop, drain. It hides processes.
 
+mod bot;
 mod cage;
 mod cli;
 mod init;
+mod launch;
+mod log;
 mod machine;
+mod oom;
 mod processes;
+mod records;
+mod side;
 mod signals;
 mod spawn;
 mod stage;
+mod tee;
 mod terminal;
+mod through;
+mod zombies;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -41,7 +50,7 @@ fn obey(command: Command) -> u8 {
         }
         Command::Exec(stage, inside) => return stage::become_program(&stage, &inside),
         Command::Run(options) => init::run(options),
-        Command::Bot(options) => todo!(),
+        Command::Bot(options) => bot::run(&options),
     };
     ended.unwrap_or_else(|err| {
         contract::error!("{err}");

@@ -57,10 +57,19 @@ pub fn reap(mut changed: impl FnMut(i32, Change)) -> Left {
 pub fn children() -> Option<Vec<i32>> {
     let own = std::process::id().cast_signed();
     if let Ok(text) = fs::read_to_string(format!("/proc/{own}/task/{own}/children")) {
-        return Some(text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect());
+        return Some(
+            text.split_whitespace()
+                .filter_map(|pid| pid.parse().ok())
+                .collect(),
+        );
     }
     let all = every_process()?;
-    Some(all.iter().filter(|p| p.parent == own).map(|p| p.pid).collect())
+    Some(
+        all.iter()
+            .filter(|p| p.parent == own)
+            .map(|p| p.pid)
+            .collect(),
+    )
 }
 
 /// Sends `signal` to everything of the run of `main` that can be reached: its group, and our children that are in
@@ -68,7 +77,9 @@ pub fn children() -> Option<Vec<i32>> {
 pub fn signal_run(main: i32, others: &[i32], signal: i32, is_main_reaped: Reaped) {
     let ours = leftovers(others);
     let group_lives = is_main_reaped == Reaped::No
-        || ours.as_ref().is_none_or(|list| list.iter().any(|pid| group_of(*pid) == Some(main)));
+        || ours
+            .as_ref()
+            .is_none_or(|list| list.iter().any(|pid| group_of(*pid) == Some(main)));
     if group_lives {
         let _ = signals::send_group(main, signal);
     }
@@ -97,7 +108,9 @@ pub fn leftovers(others: &[i32]) -> Option<Vec<i32>> {
 }
 
 fn group_of(pid: i32) -> Option<i32> {
-    nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid))).ok().map(nix::unistd::Pid::as_raw)
+    nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid)))
+        .ok()
+        .map(nix::unistd::Pid::as_raw)
 }
 
 /// A process as `/proc` shows it.
@@ -152,7 +165,10 @@ pub const UNREAPED: Duration = Duration::from_secs(10);
 
 /// Zombies that descend from us and whose living parent is not us: `(zombie, parent)`.
 pub fn unreaped() -> Vec<(Process, Process)> {
-    find_unreaped(&every_process().unwrap_or_default(), std::process::id().cast_signed())
+    find_unreaped(
+        &every_process().unwrap_or_default(),
+        std::process::id().cast_signed(),
+    )
 }
 
 fn find_unreaped(all: &[Process], own: i32) -> Vec<(Process, Process)> {
@@ -170,7 +186,9 @@ fn find_unreaped(all: &[Process], own: i32) -> Vec<(Process, Process)> {
         }
         false
     };
-    let zombies = all.iter().filter(|p| p.state == 'Z' && p.parent != own && descends(p));
+    let zombies = all
+        .iter()
+        .filter(|p| p.state == 'Z' && p.parent != own && descends(p));
     zombies
         .filter_map(|zombie| {
             let parent = find(zombie.parent).filter(|parent| parent.state != 'Z')?;
@@ -184,13 +202,23 @@ mod tests {
     use super::*;
 
     fn process(pid: i32, parent: i32, state: char) -> Process {
-        Process { pid, name: format!("p{pid}"), state, parent, group: pid, session: pid }
+        Process {
+            pid,
+            name: format!("p{pid}"),
+            state,
+            parent,
+            group: pid,
+            session: pid,
+        }
     }
 
     #[test]
     fn a_name_with_blanks_and_parentheses_is_read() {
         let read = Process::parse("42 (a (b) c) S 1 41 40 0 -1 4194560").unwrap();
-        assert_eq!((read.pid, read.parent, read.group, read.session), (42, 1, 41, 40));
+        assert_eq!(
+            (read.pid, read.parent, read.group, read.session),
+            (42, 1, 41, 40)
+        );
         assert_eq!((read.name.as_str(), read.state), ("a (b) c", 'S'));
         assert_eq!(Process::parse("42 (gone"), None);
     }

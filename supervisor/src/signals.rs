@@ -23,8 +23,6 @@ pub const TERM: i32 = 15;
 pub const CHLD: i32 = 17;
 /// CONT.
 pub const CONT: i32 = 18;
-/// STOP.
-pub const STOP: i32 = 19;
 
 /// The signals of this process.
 #[derive(Debug)]

@@ -62,7 +62,10 @@ impl Inside {
     pub fn take(args: impl IntoIterator<Item = OsString>) -> (Self, Vec<OsString>) {
         let mut inside = Self::default();
         let mut args = args.into_iter().peekable();
-        while args.next_if(|arg| inside.note(arg.to_str().unwrap_or(""))).is_some() {}
+        while args
+            .next_if(|arg| inside.note(arg.to_str().unwrap_or("")))
+            .is_some()
+        {}
         (inside, args.collect())
     }
 
@@ -255,9 +258,9 @@ fn exec(stage: &Stage) -> Failed {
             "{shown} is not a program for this machine: build it for {}",
             std::env::consts::ARCH
         )),
-        Some(nix::errno::Errno::EISDIR | nix::errno::Errno::ETXTBSY | nix::errno::Errno::ELIBBAD) => {
-            Failed::NotExecutable(format!("{shown} cannot be executed: {cause}"))
-        }
+        Some(
+            nix::errno::Errno::EISDIR | nix::errno::Errno::ETXTBSY | nix::errno::Errno::ELIBBAD,
+        ) => Failed::NotExecutable(format!("{shown} cannot be executed: {cause}")),
         _ => Failed::Exec {
             command: shown.to_string(),
             cause,
@@ -286,7 +289,10 @@ mod tests {
 
     #[test]
     fn a_report_is_a_code_and_a_message() {
-        assert_eq!(read_report("127 python3 was not found"), Some((127, "python3 was not found".into())));
+        assert_eq!(
+            read_report("127 python3 was not found"),
+            Some((127, "python3 was not found".into()))
+        );
         assert_eq!(read_report(""), None);
     }
 }

@@ -17,12 +17,17 @@ const BY_TERMINAL: [i32; 3] = [20, 21, 22];
 
 /// Where the child belongs.
 pub fn placement() -> Placement {
-    if is_ours() { Placement::Foreground } else { Placement::Group }
+    if is_ours() {
+        Placement::Foreground
+    } else {
+        Placement::Group
+    }
 }
 
 /// Whether descriptor 0 is a terminal and we are in its foreground.
 fn is_ours() -> bool {
-    io::stdin().is_terminal() && unistd::tcgetpgrp(io::stdin()).is_ok_and(|group| group == unistd::getpgrp())
+    io::stdin().is_terminal()
+        && unistd::tcgetpgrp(io::stdin()).is_ok_and(|group| group == unistd::getpgrp())
 }
 
 /// The child has stopped by `signal`.

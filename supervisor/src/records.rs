@@ -1,0 +1,242 @@
+//! What is written down in `/var/the0` about runs: `done`, `done.json`, `runs.jsonl`, `status.json`.
+//!
+//! A disk that takes nothing is told in the journal and stops no bot.
+
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use contract::paths::Paths;
+use contract::record::{Reason, RunRecord, State, Status, Time};
+use contract::{exit, file};
+
+use crate::signals;
+
+/// Records kept when the file is rewritten.
+const KEPT: usize = 1000;
+/// Records in the file before it is rewritten.
+const MOST: usize = 2000;
+
+/// The writer of the records.
+#[derive(Debug)]
+pub struct Records {
+    paths: Paths,
+    last_run: u64,
+    count: usize,
+}
+
+impl Records {
+    /// Reads what is there. A run that an earlier supervisor began and nobody recorded is recorded now, as killed for
+    /// want of memory if `kills` says that the kernel did that here before us, else as lost.
+    pub fn open(paths: &Paths, kills: u64) -> Self {
+        let path = paths.runs();
+        let runs: Vec<RunRecord> = file::read_json_lines(&path).unwrap_or_else(|err| {
+            contract::error!(
+                "read {}: {err}; runs are numbered from what else is known",
+                path.display()
+            );
+            Vec::new()
+        });
+        let status: Option<Status> = file::read_json(&paths.status()).ok().flatten();
+        let mut records = Self {
+            paths: paths.clone(),
+            last_run: runs.iter().map(|record| record.run).max().unwrap_or(0),
+            count: runs.len(),
+        };
+        if let Some(lost) = status
+            .as_ref()
+            .and_then(|status| lost_run(status, records.last_run, kills))
+        {
+            contract::warn!(
+                "run {} ended with the supervisor before this one ({})",
+                lost.run,
+                lost.reason.name()
+            );
+            records.write_run(&lost);
+        }
+        records.last_run = records.last_run.max(status.map_or(0, |status| status.run));
+        records
+    }
+
+    /// The number of the last run there was.
+    pub fn last_run(&self) -> u64 {
+        self.last_run
+    }
+
+    /// A run begins: what is said of the last one goes.
+    pub fn begin(&self) {
+        for path in [self.paths.done(), self.paths.done_record()] {
+            tell(file::remove(&path), &format!("remove {}", path.display()));
+        }
+    }
+
+    /// Writes down a run that has ended.
+    pub fn write_run(&mut self, record: &RunRecord) {
+        let path = self.paths.runs();
+        tell(
+            file::append_json_line(&path, record),
+            &format!("write {}", path.display()),
+        );
+        self.last_run = self.last_run.max(record.run);
+        self.count += 1;
+        if self.count > MOST {
+            tell(self.shorten(), &format!("shorten {}", path.display()));
+        }
+        self.write_done(record);
+    }
+
+    /// Writes down how it ended, without a run of its own in the history.
+    pub fn write_done(&self, record: &RunRecord) {
+        let (done, json) = (self.paths.done(), self.paths.done_record());
+        tell(
+            file::replace_json(&json, record),
+            &format!("write {}", json.display()),
+        );
+        let code = record.code.to_string();
+        tell(
+            file::replace(&done, code.as_bytes()),
+            &format!("write {}", done.display()),
+        );
+    }
+
+    /// Writes down where we are.
+    pub fn write_status(&self, status: &Status) {
+        let path = self.paths.status();
+        tell(
+            file::replace_json(&path, status),
+            &format!("write {}", path.display()),
+        );
+    }
+
+    fn shorten(&mut self) -> io::Result<()> {
+        let path = self.paths.runs();
+        let runs: Vec<RunRecord> = file::read_json_lines(&path)?;
+        let kept = &runs[runs.len().saturating_sub(KEPT)..];
+        let mut text = Vec::new();
+        for record in kept {
+            serde_json::to_writer(&mut text, record)?;
+            text.push(b'\n');
+        }
+        file::replace(&path, &text)?;
+        self.count = kept.len();
+        Ok(())
+    }
+}
+
+fn tell(written: io::Result<()>, what: &str) {
+    if let Err(err) = written {
+        contract::error!("{what}: {err}");
+    }
+}
+
+/// The record of the run that `status` says is under way, unless it is recorded.
+fn lost_run(status: &Status, last_recorded: u64, kills: u64) -> Option<RunRecord> {
+    let under_way = matches!(status.state, State::Running | State::Stopping);
+    if !under_way || status.run <= last_recorded {
+        return None;
+    }
+    Some(RunRecord {
+        run: status.run,
+        code: exit::of_signal(signals::KILL),
+        signal: Some(signals::KILL),
+        reason: if kills > 0 { Reason::Oom } else { Reason::Lost },
+        started_at: status.since,
+        ended_at: Time::now(),
+        restarts: status.restarts,
+        message: Some(
+            "the supervisor ended with it; the time of the end is when the next one began"
+                .to_owned(),
+        ),
+    })
+}
+
+/// A point in time `ago`.
+pub fn before_now(ago: Duration) -> Time {
+    Time::from(
+        SystemTime::now()
+            .checked_sub(ago)
+            .unwrap_or(SystemTime::UNIX_EPOCH),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(run: u64) -> RunRecord {
+        RunRecord {
+            run,
+            code: 1,
+            signal: None,
+            reason: Reason::Exited,
+            started_at: Time::now(),
+            ended_at: Time::now(),
+            restarts: 0,
+            message: None,
+        }
+    }
+
+    fn status(state: State, run: u64) -> Status {
+        Status {
+            state,
+            since: Time::now(),
+            run,
+            pid: Some(7),
+            restarts: 0,
+            next_start: None,
+            supervisor: 1,
+            log_lines_dropped: 0,
+        }
+    }
+
+    fn paths() -> (tempfile::TempDir, Paths) {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::under(dir.path());
+        std::fs::create_dir_all(&paths.var).unwrap();
+        (dir, paths)
+    }
+
+    #[test]
+    fn runs_are_numbered_on_and_done_goes_when_the_next_begins() {
+        let (_dir, paths) = paths();
+        let mut records = Records::open(&paths, 0);
+        assert_eq!(records.last_run(), 0);
+        records.write_run(&record(1));
+        assert_eq!(std::fs::read_to_string(paths.done()).unwrap(), "1");
+        assert_eq!(Records::open(&paths, 0).last_run(), 1);
+        records.begin();
+        assert!(!paths.done().exists() && !paths.done_record().exists());
+    }
+
+    #[test]
+    fn a_run_that_nobody_recorded_is_lost_or_killed_for_want_of_memory() {
+        for (kills, reason) in [(0, Reason::Lost), (1, Reason::Oom)] {
+            let (_dir, paths) = paths();
+            let mut records = Records::open(&paths, 0);
+            records.write_run(&record(4));
+            records.write_status(&status(State::Running, 5));
+            assert_eq!(Records::open(&paths, kills).last_run(), 5);
+            let runs: Vec<RunRecord> = file::read_json_lines(&paths.runs()).unwrap();
+            assert_eq!((runs[1].run, runs[1].reason, runs.len()), (5, reason, 2));
+            Records::open(&paths, kills);
+            let again: Vec<RunRecord> = file::read_json_lines(&paths.runs()).unwrap();
+            assert_eq!(again.len(), 2, "once");
+        }
+    }
+
+    #[test]
+    fn a_run_that_was_recorded_is_not_lost() {
+        assert_eq!(lost_run(&status(State::Stopping, 3), 3, 0), None);
+        assert_eq!(lost_run(&status(State::Waiting, 3), 2, 0), None);
+    }
+
+    #[test]
+    fn the_history_is_bounded() {
+        let (_dir, paths) = paths();
+        let lines = (1..=2000).map(|run| serde_json::to_string(&record(run)).unwrap() + "\n");
+        std::fs::write(paths.runs(), lines.collect::<String>()).unwrap();
+        let mut records = Records::open(&paths, 0);
+        records.write_run(&record(2001));
+        let runs: Vec<RunRecord> = file::read_json_lines(&paths.runs()).unwrap();
+        assert_eq!((runs.len(), runs[0].run, runs[999].run), (1000, 1002, 2001));
+    }
+}
