@@ -77,6 +77,11 @@ impl Bot {
         if let Some(version) = text(custom, "custom.", "version")? {
             definition.version = version;
         }
+        if let Some(Value::String(own)) = document.pointer("/config/name")
+            && !own.is_empty()
+        {
+            definition.name.clone_from(own);
+        }
         let code_digest = text(custom, "custom.", "codeDigest")?
             .map(|digest| named("custom.codeDigest", digest.parse()))
             .transpose()?;
@@ -318,7 +323,15 @@ mod tests {
         let bot = Bot::from_document(&document()).unwrap();
         assert_eq!(bot.id.as_str(), "abc");
         assert_eq!(bot.definition.entrypoint, "main.js");
-        assert_eq!(bot.definition.version, "1.2.0");
+        assert_eq!(
+            (
+                bot.definition.version.as_str(),
+                bot.definition.name.as_str()
+            ),
+            ("1.2.0", "b")
+        );
+        let own = Bot::from_document(&with("/config/symbol", json!(1))).unwrap();
+        assert_eq!(own.definition.name, "b");
         assert_eq!(bot.code.as_str(), "u/b/1.2.0");
         let config: Value = serde_json::from_str(bot.config.reveal()).unwrap();
         assert_eq!(
@@ -362,10 +375,7 @@ mod tests {
         let rows = [
             (json!({}), true),
             (json!({"enabled": false}), false),
-            (
-                json!({"enabled": true, "config": {"enabled": false}}),
-                true,
-            ),
+            (json!({"enabled": true, "config": {"enabled": false}}), true),
             (json!({"config": {"enabled": false}}), false),
             (json!({"config": {"enabled": "false"}}), false),
             (json!({"config": {"enabled": "0"}}), false),

@@ -1,4 +1,107 @@
-//! x
-#![allow(dead_code)]
-mod document; mod launch; mod pack; mod plan; mod store;
-fn main() {}
+//! `agent`: makes what runs on a host match what should.
+//!
+//! ```text
+//!   bots (what should run) ──▶ plan ◀── engine (what runs)
+//!                               │
+//!                               └──▶ start, stop, forget ──▶ engine
+//! ```
+//!
+//! [`bots`] lists, [`engine`] runs, [`plan`] decides, [`reconcile`] is the loop around them; [`control`] takes
+//! requests of the other commands of this program ([`commands`]).
+
+mod ask;
+mod bots;
+mod cli;
+mod client;
+mod commands;
+mod control;
+mod deploy;
+mod dev;
+mod document;
+mod ending;
+mod engine;
+mod failure;
+mod id;
+mod launch;
+mod lister;
+mod logs;
+mod output;
+mod pack;
+mod place;
+mod plan;
+mod reconcile;
+mod report;
+mod request;
+mod show;
+mod signals;
+mod store;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{CommandFactory, Parser};
+
+use cli::{Cli, Command};
+use commands::LogOptions;
+use logs::Stamps;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            use std::io::Write;
+            // A standard error that is gone changes nothing about the exit code.
+            let _ = writeln!(std::io::stderr(), "agent: {error:#}");
+            ExitCode::from(failure::exit_code(&error))
+        }
+    }
+}
+
+fn run(Cli { data, command }: Cli) -> Result<()> {
+    match command {
+        Command::Dev(options) => dev::run(&options, &data),
+        Command::Ps { output } => commands::ps(&data, output),
+        Command::Logs {
+            bot,
+            follow,
+            tail,
+            timestamps,
+        } => {
+            let stamps = if timestamps {
+                Stamps::Shown
+            } else {
+                Stamps::Hidden
+            };
+            commands::logs(
+                &data,
+                &bot,
+                &LogOptions {
+                    tail,
+                    stamps,
+                    follow,
+                },
+            )
+        }
+        Command::Query {
+            bot,
+            path,
+            params,
+            timeout,
+            output,
+        } => commands::query(&data, &bot, &path, params, timeout, output),
+        Command::Start { bots } => commands::order(&data, "start", &bots),
+        Command::Stop { bots } => commands::order(&data, "stop", &bots),
+        Command::Restart { bots } => commands::order(&data, "restart", &bots),
+        Command::Confirm => commands::confirm(&data),
+        Command::Deploy(options) => Ok(output::print(&deploy::deploy(&options, &data)?)?),
+        Command::Undeploy { bot } => Ok(output::print(&deploy::undeploy(&bot, &data)?)?),
+        Command::Completions { shell } => complete(shell),
+        Command::Version => Ok(output::print(concat!("agent ", env!("CARGO_PKG_VERSION")))?),
+    }
+}
+
+fn complete(shell: clap_complete::Shell) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "agent", &mut script);
+    Ok(output::print(String::from_utf8_lossy(&script).trim_end())?)
+}

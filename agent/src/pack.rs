@@ -156,13 +156,18 @@ impl Tree {
         }
         let except = scope.except.to_owned();
         walk.filter_entry(move |entry| {
-            let never = entry.file_name().to_str().is_some_and(|name| NEVER.contains(&name));
+            let never = entry
+                .file_name()
+                .to_str()
+                .is_some_and(|name| NEVER.contains(&name));
             !never && entry.path() != except
         });
         for found in walk.build() {
             let entry = found.map_err(|err| PackError::Read {
                 path: from.to_owned(),
-                cause: err.into_io_error().unwrap_or_else(|| io::ErrorKind::Other.into()),
+                cause: err
+                    .into_io_error()
+                    .unwrap_or_else(|| io::ErrorKind::Other.into()),
             })?;
             if entry.path() != scope.root {
                 self.add(entry.path())?;
@@ -186,7 +191,10 @@ impl Tree {
     fn add(&mut self, path: &Path) -> Result<(), PackError> {
         let name = path.strip_prefix(&self.root).ok().and_then(Path::to_str);
         let name = name.ok_or_else(|| PackError::Name(path.to_owned()))?;
-        let read = |cause| PackError::Read { path: path.to_owned(), cause };
+        let read = |cause| PackError::Read {
+            path: path.to_owned(),
+            cause,
+        };
         let meta = match path.symlink_metadata() {
             Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other.map_err(read)?,
@@ -200,16 +208,25 @@ impl Tree {
         } else {
             return Ok(());
         };
-        self.entries.insert(name.to_owned(), Entry::new(kind, &meta));
+        self.entries
+            .insert(name.to_owned(), Entry::new(kind, &meta));
         Ok(())
     }
 
     /// Where a link leads, if that is inside of the folder: by its own text, and followed to its end.
     fn target(&self, path: &Path) -> Result<String, PackError> {
-        let read = |cause| PackError::Read { path: path.to_owned(), cause };
+        let read = |cause| PackError::Read {
+            path: path.to_owned(),
+            cause,
+        };
         let target = fs::read_link(path).map_err(read)?;
-        let text = target.to_str().ok_or_else(|| PackError::Name(path.to_owned()))?;
-        let mut depth = path.strip_prefix(&self.root).map_or(0, |p| p.components().count()) - 1;
+        let text = target
+            .to_str()
+            .ok_or_else(|| PackError::Name(path.to_owned()))?;
+        let mut depth = path
+            .strip_prefix(&self.root)
+            .map_or(0, |p| p.components().count())
+            - 1;
         let stays = target.components().all(|part| match part {
             Component::Normal(_) => {
                 depth += 1;
@@ -232,7 +249,10 @@ impl Tree {
         if stays && end() {
             return Ok(text.to_owned());
         }
-        Err(PackError::Outside { path: path.to_owned(), target: text.to_owned() })
+        Err(PackError::Outside {
+            path: path.to_owned(),
+            target: text.to_owned(),
+        })
     }
 
     /// Whether it has the file `name`.
@@ -254,7 +274,9 @@ impl Tree {
     /// Whether a file was changed so lately that it may change again without a trace.
     pub fn is_racy(&self, now: SystemTime) -> bool {
         let since = now.checked_sub(RACY).unwrap_or(SystemTime::UNIX_EPOCH);
-        let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since = since
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         let since = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
         let late = |entry: &Entry| entry.stamp.1 >= since || entry.stamp.3 >= since;
         self.entries.values().any(late)
@@ -288,7 +310,10 @@ impl Tree {
                 }
                 .map_err(failed)
             },
-            |bytes, zip| zip.write_all(bytes).map_err(|err| PackError::Write(err.to_string())),
+            |bytes, zip| {
+                zip.write_all(bytes)
+                    .map_err(|err| PackError::Write(err.to_string()))
+            },
             &mut zip,
         )?;
         zip.finish().map_err(failed)?;
@@ -306,12 +331,18 @@ impl Tree {
         let mut buffer = vec![0; 64 << 10];
         for (name, entry) in &self.entries {
             begin((name, entry), to)?;
-            hash.update(format!("{name}\0{:?}\0{:o}\0{}\0", entry.kind, entry.mode, entry.size));
+            hash.update(format!(
+                "{name}\0{:?}\0{:o}\0{}\0",
+                entry.kind, entry.mode, entry.size
+            ));
             if entry.kind != Kind::File {
                 continue;
             }
             let path = self.root.join(name);
-            let read = |cause| PackError::Read { path: path.clone(), cause };
+            let read = |cause| PackError::Read {
+                path: path.clone(),
+                cause,
+            };
             let mut file = File::open(&path).map_err(read)?;
             let mut size = 0u64;
             loop {
@@ -339,13 +370,23 @@ impl Entry {
             // Readable for whoever unpacks it; set-id bits have no place in a bundle.
             Kind::File => (meta.permissions().mode() & 0o777 | 0o400, meta.len()),
         };
-        let times = (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
+        let times = (
+            meta.mtime(),
+            meta.mtime_nsec(),
+            meta.ctime(),
+            meta.ctime_nsec(),
+        );
         // A folder's own times change with every file that is left out.
         let stamp = match kind {
             Kind::Folder => (0, 0, 0, 0, 0),
             _ => (meta.ino(), times.0, times.1, times.2, times.3),
         };
-        Self { kind, mode, size, stamp }
+        Self {
+            kind,
+            mode,
+            size,
+            stamp,
+        }
     }
 }
 

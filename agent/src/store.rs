@@ -41,6 +41,14 @@ impl Store {
         self.path(key).is_file()
     }
 
+    /// Opens a bundle.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn open(&self, key: &ObjectKey) -> io::Result<File> {
+        File::open(self.path(key))
+    }
+
     /// Puts what `write` writes as the bundle `key`, whole or not at all, in place of an older one.
     ///
     /// # Errors
@@ -50,7 +58,10 @@ impl Store {
         key: &ObjectKey,
         write: impl FnOnce(&mut File) -> Result<T, E>,
     ) -> Result<T, E> {
-        let failed = |cause| StoreError { key: key.to_string(), cause };
+        let failed = |cause| StoreError {
+            key: key.to_string(),
+            cause,
+        };
         let path = self.path(key);
         let folder = path.parent().unwrap_or(&path);
         let temporary = self.temporary(key);
@@ -60,7 +71,9 @@ impl Store {
             let written = write(&mut file)?;
             file.sync_all().map_err(failed)?;
             fs::rename(&temporary, &path).map_err(failed)?;
-            File::open(folder).and_then(|f| f.sync_all()).map_err(failed)?;
+            File::open(folder)
+                .and_then(|f| f.sync_all())
+                .map_err(failed)?;
             Ok(written)
         };
         let done = put();
@@ -80,7 +93,12 @@ impl Store {
             .flatten()
             .filter_map(|entry| {
                 let name = entry.file_name().into_string().ok()?;
-                let time = entry.metadata().ok().filter(fs::Metadata::is_file)?.modified().ok()?;
+                let time = entry
+                    .metadata()
+                    .ok()
+                    .filter(fs::Metadata::is_file)?
+                    .modified()
+                    .ok()?;
                 Some((time, format!("{folder}/{name}").parse().ok()?))
             })
             .collect();
@@ -93,7 +111,10 @@ impl Store {
     /// # Errors
     /// What the store answers.
     pub fn remove(&self, key: &ObjectKey) -> Result<(), StoreError> {
-        let failed = |cause| StoreError { key: key.to_string(), cause };
+        let failed = |cause| StoreError {
+            key: key.to_string(),
+            cause,
+        };
         contract::file::remove(&self.path(key)).map_err(failed)
     }
 
@@ -163,7 +184,10 @@ mod tests {
         let key: ObjectKey = "u/b/1".parse().unwrap();
         let half = |file: &mut File| -> Result<(), StoreError> {
             file.write_all(b"ne").unwrap();
-            Err(StoreError { key: "k".into(), cause: io::ErrorKind::Other.into() })
+            Err(StoreError {
+                key: "k".into(),
+                cause: io::ErrorKind::Other.into(),
+            })
         };
         assert!(store.put(&key, half).is_err());
         let path = dir.path().join("s/custom-bots/u/b/1");
@@ -183,7 +207,11 @@ mod tests {
             file.set_modified(time).unwrap();
         }
         collect(&store, "dev/b", 3, |key| key.as_str() == "dev/b/1").unwrap();
-        let left: Vec<_> = store.list("dev/b").iter().map(ToString::to_string).collect();
+        let left: Vec<_> = store
+            .list("dev/b")
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(left, ["dev/b/7", "dev/b/6", "dev/b/5", "dev/b/1"]);
     }
 }

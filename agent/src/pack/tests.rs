@@ -47,7 +47,10 @@ fn the_same_content_gives_the_same_bytes_wherever_and_whenever() {
     assert_eq!(zip(&a), zip(&b));
     assert_eq!(a.digest().unwrap(), b.digest().unwrap());
     assert_ne!(a.fingerprint(), b.fingerprint());
-    assert_eq!(a.write(Cursor::new(Vec::new())).unwrap(), a.digest().unwrap());
+    assert_eq!(
+        a.write(Cursor::new(Vec::new())).unwrap(),
+        a.digest().unwrap()
+    );
 }
 
 #[test]
@@ -84,7 +87,10 @@ fn what_never_belongs_into_a_bundle_stays_out() {
         ("data/store/x", ""),
         (".hidden", ""),
     ]);
-    assert_eq!(names(&scan(&dir, &[]).unwrap()), [".hidden", "lib", "main.py"]);
+    assert_eq!(
+        names(&scan(&dir, &[]).unwrap()),
+        [".hidden", "lib", "main.py"]
+    );
 }
 
 #[test]
@@ -111,7 +117,13 @@ fn gits_ignore_file_does_not_take_away_what_the_bot_needs_to_run() {
         ("a.log", ""),
     ]);
     let found = scan(&dir, &["target/bot"]).unwrap();
-    let expected = [".gitignore", "target", "target/bot", "vendor", "vendor/lib.py"];
+    let expected = [
+        ".gitignore",
+        "target",
+        "target/bot",
+        "vendor",
+        "vendor/lib.py",
+    ];
     assert_eq!(names(&found), expected);
 }
 
@@ -121,7 +133,10 @@ fn links_inside_are_kept_and_links_outside_refused() {
     symlink("../lib/a.py", dir.path().join("lib/b.py")).unwrap();
     symlink("nowhere", dir.path().join("dangling")).unwrap();
     let tree = scan(&dir, &[]).unwrap();
-    assert_eq!(tree.entries["lib/b.py"].kind, Kind::Link("../lib/a.py".into()));
+    assert_eq!(
+        tree.entries["lib/b.py"].kind,
+        Kind::Link("../lib/a.py".into())
+    );
     for target in ["/etc/passwd", "../x", "lib/../../x"] {
         symlink(target, dir.path().join("bad")).unwrap();
         let text = scan(&dir, &[]).unwrap_err().to_string();

@@ -321,10 +321,7 @@ fn a_failure_is_tried_again_later_and_later_and_a_refusal_only_when_changed() {
         let early = starts(&model);
         model.now = secs(1004);
         let late = starts(&model);
-        let was = model
-            .wanted
-            .insert(bot(0), Wanted::Run(digest(2)))
-            .unwrap();
+        let was = model.wanted.insert(bot(0), Wanted::Run(digest(2))).unwrap();
         let changed = starts(&model);
         model.wanted.insert(bot(0), was);
         [early, late, changed]

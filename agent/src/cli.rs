@@ -1,0 +1,175 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::failure::EXIT_CODES;
+use crate::output::Format;
+use crate::{deploy, dev};
+
+/// Runs trading bots: starts them, restarts them, keeps their state and their logs, and answers for them
+#[derive(Debug, Parser)]
+#[command(name = "agent", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    /// The folder in which the agent keeps everything
+    #[arg(
+        long,
+        global = true,
+        env = "THE0_DATA",
+        default_value = "./data",
+        value_name = "DIR"
+    )]
+    pub data: PathBuf,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the bots of a folder in the foreground, until Ctrl-C
+    Dev(dev::Options),
+    /// Show how the bots are
+    Ps {
+        /// The form of the answer
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Format,
+    },
+    /// Show a bot's log
+    Logs {
+        /// The bot: name, id, or the beginning of one
+        bot: String,
+        /// Go on with what comes
+        #[arg(short, long)]
+        follow: bool,
+        /// How many of the last lines; `all` for all on this machine
+        #[arg(short = 'n', long, default_value = "100")]
+        tail: String,
+        /// Show when each line was written
+        #[arg(short, long)]
+        timestamps: bool,
+    },
+    /// Ask a bot a question
+    Query {
+        /// The bot
+        bot: String,
+        /// The path, as in /prices
+        path: String,
+        /// Parameters; a value that is JSON is sent as such
+        #[arg(value_name = "KEY=VALUE", value_parser = parameter)]
+        params: Vec<(String, serde_json::Value)>,
+        /// How long the answer may take
+        #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+        timeout: Duration,
+        /// `json` prints the gateway's whole answer, errors too
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Format,
+    },
+    /// Let bots run again
+    Start {
+        /// The bots
+        #[arg(required = true)]
+        bots: Vec<String>,
+    },
+    /// Stop bots; remembered until they are started again
+    Stop {
+        /// The bots
+        #[arg(required = true)]
+        bots: Vec<String>,
+    },
+    /// Stop bots and start them anew
+    Restart {
+        /// The bots
+        #[arg(required = true)]
+        bots: Vec<String>,
+    },
+    /// Confirm that bots that are missing were removed on purpose
+    Confirm,
+    /// Pack a bot's folder and register it
+    Deploy(deploy::Options),
+    /// Take a registered bot away
+    Undeploy {
+        /// The bot
+        bot: String,
+    },
+    /// Print what a shell needs to complete this program's commands
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the version
+    Version,
+}
+
+fn parameter(text: &str) -> Result<(String, serde_json::Value), String> {
+    let (name, value) = text.split_once('=').ok_or("give it as KEY=VALUE")?;
+    if name.is_empty() {
+        return Err("give it as KEY=VALUE".into());
+    }
+    let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    Ok((name.to_owned(), value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use serde_json::json;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_is_the_one_promised() {
+        let mut command = Cli::command().term_width(100);
+        let mut text = command.render_help().to_string();
+        for name in ["dev", "logs", "query", "deploy"] {
+            let sub = command.find_subcommand_mut(name).unwrap();
+            text += &format!("\n--- {name}\n{}", sub.render_help());
+        }
+        // The variable's value of whoever runs the test is not part of the promise.
+        let text = without_environment(&text);
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/help.txt");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(golden, &text).unwrap();
+        }
+        assert_eq!(text, std::fs::read_to_string(golden).unwrap());
+    }
+
+    fn without_environment(text: &str) -> String {
+        let mut out = String::new();
+        for line in text.lines() {
+            let line = match line.split_once("[env: THE0_DATA=") {
+                Some((head, tail)) => {
+                    let rest = tail.split_once(']').map_or("", |(_, rest)| rest);
+                    format!("{head}[env: THE0_DATA=]{rest}")
+                }
+                None => line.to_owned(),
+            };
+            out += line.trim_end();
+            out += "\n";
+        }
+        out
+    }
+
+    #[test]
+    fn a_parameter_is_typed_when_it_is_json() {
+        assert_eq!(parameter("limit=5"), Ok(("limit".into(), json!(5))));
+        assert_eq!(
+            parameter("symbol=BTC/USD"),
+            Ok(("symbol".into(), json!("BTC/USD")))
+        );
+        assert_eq!(
+            parameter("f={\"a\":[1]}"),
+            Ok(("f".into(), json!({"a": [1]})))
+        );
+        assert_eq!(parameter("e="), Ok(("e".into(), json!(""))));
+        assert!(parameter("x").is_err() && parameter("=x").is_err());
+    }
+}

@@ -1,0 +1,177 @@
+//! The commands that ask a running agent, or read its data folder.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use hyper::{Method, StatusCode};
+use serde_json::{Map, Value, json};
+
+use crate::failure::Failure;
+use crate::logs::{Log, Stamps, Tail};
+use crate::output::{self, Format};
+use crate::report::Row;
+use crate::show::Colours;
+use crate::{client, control, id, place};
+
+/// How long the agent may take for what it knows itself.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Prints how the bots are.
+///
+/// # Errors
+/// No agent runs, or it does not answer.
+pub fn ps(data: &Path, format: Format) -> Result<()> {
+    let (_, answer) = client::call(data, &Method::GET, "/bots", "", PATIENCE)?;
+    let bots = answer.get("bots").cloned();
+    let bots = bots.with_context(|| error_of(&answer))?;
+    let text = match format {
+        Format::Json => serde_json::to_string_pretty(&bots)?,
+        Format::Table => {
+            let rows: Vec<Row> = serde_json::from_value(bots).context("the agent's answer")?;
+            output::table(&rows, Colours::of(&io::stdout()))
+        }
+    };
+    Ok(output::print(&text)?)
+}
+
+/// Starts, stops or restarts bots; goes through all of them and fails with the first failure.
+///
+/// # Errors
+/// A bot is not known, or no agent runs.
+pub fn order(data: &Path, verb: &str, bots: &[String]) -> Result<()> {
+    let mut failed = None;
+    for bot in bots {
+        let path = format!("/bots/{}/{verb}", control::encode(bot));
+        let (status, answer) = client::call(data, &Method::POST, &path, "", PATIENCE)?;
+        if status == StatusCode::OK {
+            let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
+            output::print(&format!("{verb} {} ({})", text("name"), text("id")))?;
+        } else {
+            let failure = match status {
+                StatusCode::NOT_FOUND => Failure::NoBot(error_of(&answer)),
+                _ => Failure::Answer(error_of(&answer)),
+            };
+            failed.get_or_insert(failure);
+        }
+    }
+    failed.map_or(Ok(()), |failure| Err(failure.into()))
+}
+
+/// Confirms that missing bots were removed on purpose.
+///
+/// # Errors
+/// No agent runs.
+pub fn confirm(data: &Path) -> Result<()> {
+    let (_, answer) = client::call(data, &Method::POST, "/confirm", "", PATIENCE)?;
+    let bots = answer["confirmed"].as_array().map_or(0, Vec::len);
+    let text = match bots {
+        0 => "nothing waits for a confirmation".to_owned(),
+        n => format!("confirmed: {n} bots that are missing are stopped"),
+    };
+    Ok(output::print(&text)?)
+}
+
+/// Asks a bot and prints its answer.
+///
+/// # Errors
+/// The bot's error, or why there is no answer.
+pub fn query(
+    data: &Path,
+    bot: &str,
+    path: &str,
+    params: Vec<(String, Value)>,
+    timeout: Duration,
+    format: Format,
+) -> Result<()> {
+    let params: Map<String, Value> = params.into_iter().collect();
+    let question = json!({
+        "bot_id": bot, "query_path": path, "params": params, "timeout_sec": timeout.as_secs_f64(),
+    });
+    let patience = timeout + Duration::from_secs(10);
+    let (status, answer) = client::call(
+        data,
+        &Method::POST,
+        "/query",
+        &question.to_string(),
+        patience,
+    )?;
+    if format == Format::Json {
+        output::print(&serde_json::to_string_pretty(&answer)?)?;
+    } else if answer["status"] == "ok" {
+        output::print(&serde_json::to_string_pretty(&answer["data"])?)?;
+    }
+    match (answer["status"] == "ok", status) {
+        (true, _) => Ok(()),
+        (false, StatusCode::NOT_FOUND) if error_of(&answer).starts_with("bot not found") => {
+            Err(Failure::NoBot(error_of(&answer)).into())
+        }
+        (false, _) => Err(Failure::Answer(with_details(&answer)).into()),
+    }
+}
+
+/// The error, and what else the bot said with it.
+fn with_details(answer: &Value) -> String {
+    match answer.get("data") {
+        Some(data) if !data.is_null() => format!("{} {data}", error_of(answer)),
+        _ => error_of(answer),
+    }
+}
+
+fn error_of(answer: &Value) -> String {
+    answer["error"]
+        .as_str()
+        .unwrap_or("the agent's answer is not understood")
+        .to_owned()
+}
+
+/// What of a log is shown, and how.
+#[derive(Debug)]
+pub struct LogOptions {
+    /// How much of it.
+    pub tail: String,
+    /// With times or without.
+    pub stamps: Stamps,
+    /// Whether it goes on.
+    pub follow: bool,
+}
+
+/// Prints a bot's log.
+///
+/// # Errors
+/// The bot is not known, or its log cannot be read.
+pub fn logs(data: &Path, bot: &str, options: &LogOptions) -> Result<()> {
+    let tail = match options.tail.as_str() {
+        "all" => Tail::All,
+        number => match number.parse() {
+            Ok(count) => Tail::Lines(count),
+            Err(_) => bail!("--tail {number}: give a number, or all"),
+        },
+    };
+    let id = find(data, bot)?;
+    let folder = data.join("bots").join(id.as_str()).join("var/logs");
+    let mut log = Log::new(&folder, options.stamps);
+    let mut out = io::stdout().lock();
+    let mut shown = log.tail(tail, &mut out);
+    if shown.is_ok() && options.follow {
+        shown = log.follow(&mut out);
+    }
+    output::unbroken(shown).with_context(|| folder.display().to_string())
+}
+
+/// The bot's id: told by the agent if one runs, for it knows more names, or else by the data folder.
+fn find(data: &Path, word: &str) -> Result<contract::BotId> {
+    let mut known = place::known(data);
+    if let Ok((_, answer)) = client::call(data, &Method::GET, "/bots", "", PATIENCE) {
+        let rows: Vec<Row> =
+            serde_json::from_value(answer["bots"].clone()).context("the agent's answer")?;
+        known.retain(|bot| rows.iter().all(|row| row.id != bot.id));
+        known.extend(rows.into_iter().map(|row| id::Known {
+            id: row.id,
+            name: row.name,
+            alias: row.alias,
+        }));
+    }
+    Ok(id::find(word, &known).map_err(Failure::from)?.id.clone())
+}

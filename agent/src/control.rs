@@ -1,0 +1,240 @@
+//! The agent's API: HTTP with JSON bodies on a Unix socket that only its own user may open.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /bots` | `{"bots": [row..]}`, see [`crate::report::Row`] |
+//! | `POST /bots/<id or name>/start`, `/stop`, `/restart` | `{"id", "name"}`; 404 |
+//! | `POST /query` | the gateway's body and status, see [`crate::ask`] |
+//! | `POST /confirm` | `{"confirmed": [id..]}` |
+
+use std::convert::Infallible;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request as HttpRequest, Response, StatusCode, header};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde_json::{Value, json};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot::{self, Sender};
+
+use crate::ask::{Answer, Question, Refusal, Reply};
+use crate::request::{Request, Verb};
+
+/// The largest request, in bytes.
+const LARGEST: usize = 4 << 20;
+
+/// What a request asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Route {
+    Bots,
+    Do(String, Verb),
+    Query,
+    Confirm,
+    WrongMethod,
+    Nowhere,
+}
+
+/// Opens the socket. The caller owns the data folder, so one that is there is a dead agent's.
+///
+/// # Errors
+/// The socket cannot be made.
+pub fn open(path: &Path) -> Result<UnixListener> {
+    let shown = path.display();
+    contract::file::remove(path).with_context(|| shown.to_string())?;
+    // The folder is its owner's alone, so nobody gets in between this and the change of its mode.
+    let socket = UnixListener::bind(path).with_context(|| {
+        format!("control socket {shown} (a path of at most 107 bytes: choose a shorter --data)")
+    })?;
+    let only_owner = fs::Permissions::from_mode(0o600);
+    fs::set_permissions(path, only_owner).with_context(|| shown.to_string())?;
+    Ok(socket)
+}
+
+/// Takes requests until the loop that answers them is gone.
+pub async fn serve(socket: UnixListener, requests: UnboundedSender<Request>) {
+    while !requests.is_closed() {
+        match socket.accept().await {
+            Ok((stream, _)) => drop(tokio::spawn(attend(stream, requests.clone()))),
+            // Out of descriptors: others will be closed.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+async fn attend(stream: UnixStream, requests: UnboundedSender<Request>) {
+    let service =
+        service_fn(|request| async { Ok::<_, Infallible>(answer(request, &requests).await) });
+    // An asker that goes away in the middle is its own business.
+    let _ = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(10))
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+async fn answer(
+    request: HttpRequest<Incoming>,
+    requests: &UnboundedSender<Request>,
+) -> Response<Full<Bytes>> {
+    let route = route(request.method(), request.uri().path());
+    let method = request.method().clone();
+    let (status, body) = match route {
+        Route::Bots => match ask(requests, Request::Rows).await {
+            Some(rows) => (StatusCode::OK, json!({"bots": rows})),
+            None => ending(),
+        },
+        Route::Do(word, verb) => match ask(requests, |to| Request::Do(word, verb, to)).await {
+            Some(Ok(done)) => (StatusCode::OK, json!({"id": done.id, "name": done.name})),
+            Some(Err(unclear)) => error(StatusCode::NOT_FOUND, &unclear.to_string()),
+            None => ending(),
+        },
+        Route::Confirm => match ask(requests, Request::Confirm).await {
+            Some(bots) => (StatusCode::OK, json!({"confirmed": bots})),
+            None => ending(),
+        },
+        Route::Query => {
+            let body = Limited::new(request.into_body(), LARGEST).collect().await;
+            match body {
+                Ok(body) => query(&method, &body.to_bytes(), requests).await,
+                Err(err) => error(
+                    StatusCode::BAD_REQUEST,
+                    &format!("invalid request body: {err}"),
+                ),
+            }
+        }
+        Route::WrongMethod => error(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"),
+        Route::Nowhere => error(StatusCode::NOT_FOUND, "no such resource"),
+    };
+    respond(status, &body)
+}
+
+/// Answers a gateway's question.
+async fn query(
+    method: &Method,
+    body: &[u8],
+    requests: &UnboundedSender<Request>,
+) -> (StatusCode, Value) {
+    let since = Instant::now();
+    let reply = reply(method, body, requests).await;
+    let Answer { status, body } = Answer::new(reply, since);
+    (status, body)
+}
+
+async fn reply(method: &Method, body: &[u8], requests: &UnboundedSender<Request>) -> Reply {
+    let question = Question::read(method, body)?;
+    let address = ask(requests, |to| Request::Where(question.bot.clone(), to)).await;
+    let address = address.unwrap_or_else(|| Err(Refusal::Failed("the agent is ending".into())))?;
+    question.put(address).await
+}
+
+async fn ask<T>(
+    requests: &UnboundedSender<Request>,
+    make: impl FnOnce(Sender<T>) -> Request,
+) -> Option<T> {
+    let (to, from) = oneshot::channel();
+    requests.send(make(to)).ok()?;
+    from.await.ok()
+}
+
+fn error(status: StatusCode, text: &str) -> (StatusCode, Value) {
+    (status, json!({"status": "error", "error": text}))
+}
+
+fn ending() -> (StatusCode, Value) {
+    error(StatusCode::SERVICE_UNAVAILABLE, "the agent is ending")
+}
+
+fn respond(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body.to_string() + "\n"));
+    *response.status_mut() = status;
+    let json = header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+fn route(method: &Method, path: &str) -> Route {
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let (expected, route) = match parts.as_slice() {
+        ["bots"] => (Method::GET, Route::Bots),
+        ["query"] => return Route::Query,
+        ["confirm"] => (Method::POST, Route::Confirm),
+        ["bots", word, verb] => {
+            let verb = match *verb {
+                "start" => Verb::Start,
+                "stop" => Verb::Stop,
+                "restart" => Verb::Restart,
+                _ => return Route::Nowhere,
+            };
+            (Method::POST, Route::Do(decoded(word), verb))
+        }
+        _ => return Route::Nowhere,
+    };
+    if *method == expected {
+        route
+    } else {
+        Route::WrongMethod
+    }
+}
+
+/// A part of a path, percent-encoding undone.
+fn decoded(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+/// `text` as a part of a path.
+pub fn encode(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_goes_where_it_should() {
+        let rows = [
+            (Method::GET, "/bots".to_owned(), Route::Bots),
+            (Method::POST, "/bots".to_owned(), Route::WrongMethod),
+            (Method::POST, "/confirm".to_owned(), Route::Confirm),
+            (Method::GET, "/query".to_owned(), Route::Query),
+            (Method::POST, "/bots/x/fly".to_owned(), Route::Nowhere),
+            (Method::GET, "/bots/x/stop".to_owned(), Route::WrongMethod),
+            (
+                Method::POST,
+                format!("/bots/{}/stop", encode("a b+c/ü%")),
+                Route::Do("a b+c/ü%".into(), Verb::Stop),
+            ),
+            (Method::GET, "/".to_owned(), Route::Nowhere),
+        ];
+        for (method, path, expected) in rows {
+            assert_eq!(route(&method, &path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_socket_is_its_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.sock");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            drop(open(&path).unwrap());
+            let _again = open(&path).unwrap();
+            assert_eq!(
+                fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+                0o600
+            );
+        });
+    }
+}

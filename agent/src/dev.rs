@@ -1,0 +1,241 @@
+//! `agent dev`: the session in the foreground, like `docker compose up`.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::sync::mpsc::unbounded_channel;
+
+use crate::bots::directory::Directory;
+use crate::bots::{Bots, Offer};
+use crate::engine::Engine;
+use crate::engine::process::Process;
+use crate::failure::Failure;
+use crate::launch::Host;
+use crate::reconcile::{End, Events, World, endings};
+use crate::show::{Colours, Console};
+use crate::signals::Signals;
+use crate::store::Store;
+use crate::{control, lister, place};
+
+/// The starters of bots in languages that need one.
+const WRAPPERS: [(&str, &str); 2] = [
+    ("python.py", include_str!("../../images/wrappers/python.py")),
+    ("node.mjs", include_str!("../../images/wrappers/node.mjs")),
+];
+
+/// What a session is told.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// The folder of bots: each of its folders with a bot-config.yaml, and itself
+    #[arg(default_value = ".")]
+    dir: PathBuf,
+    /// Where supervisor, sync and query are [default: beside the agent]
+    #[arg(long, value_name = "DIR")]
+    bin: Option<PathBuf>,
+    /// How long a bot's folder must be missing before the bot is stopped
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    settle: Duration,
+}
+
+/// Runs a session on the data folder `data` until a signal ends it.
+///
+/// # Errors
+/// What keeps it from starting, or [`Failure::Aborted`].
+pub fn run(options: &Options, data: &Path) -> Result<()> {
+    let dir = &options.dir;
+    let shown = dir.display();
+    let root = dir
+        .canonicalize()
+        .with_context(|| format!("the folder of bots {shown}"))?;
+    fs::read_dir(&root).with_context(|| format!("the folder of bots {shown}"))?;
+    let supervisor = find_programs(options.bin.as_deref())?;
+    let data = place::make(data)?;
+    let _owned = place::own(&data)?;
+    install_wrappers(&data)?;
+    let store = Store::directory(data.join("store")).context("the store")?;
+    nix::sys::prctl::set_child_subreaper(true).context("cannot adopt orphans")?;
+    let out = io::stdout();
+    let colours = Colours::of(&out);
+    let console = Console::open(out, colours).context("the console")?;
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let host = Host::new(data, environment.collect());
+    // One thread: what starts supervisors must live as long as the agent.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let end = runtime.block_on(session(
+        options.settle,
+        root,
+        host,
+        store,
+        supervisor,
+        &console,
+    ));
+    console.flush();
+    match end? {
+        End::Clean => Ok(()),
+        End::Aborted => Err(Failure::Aborted.into()),
+    }
+}
+
+async fn session(
+    settle: Duration,
+    root: PathBuf,
+    host: Host,
+    store: Store,
+    supervisor: PathBuf,
+    console: &Console,
+) -> Result<End> {
+    let signals = Signals::catch().context("signals")?;
+    let path = place::socket(&host.data);
+    let socket = control::open(&path)?;
+    let (to_loop, requests) = unbounded_channel();
+    let (endings_to, endings) = endings();
+    let bots = Bots::Directory(Directory::new(root.clone(), host.data.clone()));
+    let listings = lister::start(bots, store.clone()).context("the lister")?;
+    let engine = Process::new(supervisor, host.clone(), console.clone(), endings_to);
+    let engine = Engine::Process(engine);
+    let stopped = place::stopped(&host.data)?;
+    let mut world = World::new(host, store, engine, console.clone(), settle);
+    world.stopped = stopped;
+    let mut events = Events {
+        listings,
+        endings,
+        requests,
+        signals,
+    };
+    tokio::spawn(control::serve(socket, to_loop));
+    let end = world.run(&mut events, |world| greet(world, &root)).await;
+    let _ = contract::file::remove(&path);
+    match end {
+        End::Clean => console.say("all bots have ended; their state is kept for the next start"),
+        End::Aborted => console.warn("aborted; the next start goes on from the last saved state"),
+    }
+    Ok(end)
+}
+
+/// Says what runs and what can be tried.
+fn greet(world: &World, root: &Path) {
+    let console = &world.console;
+    if world.listing.bots.is_empty() {
+        console.warn(&format!(
+            "no bots in {}: a bot is a folder with a bot-config.yaml; it is run as soon as it appears",
+            root.display()
+        ));
+    }
+    for (id, listed) in &world.listing.bots {
+        let what = match &listed.offer {
+            Offer::Bot(bot) => {
+                let definition = &bot.definition;
+                let (runtime, kind) = (definition.runtime, definition.kind.name());
+                let not = match (bot.enabled, world.stopped.contains(id)) {
+                    (false, _) => ", disabled",
+                    (true, true) => ", stopped until `agent start`",
+                    _ => "",
+                };
+                format!("{} {runtime} {kind}{not}", definition.version)
+            }
+            Offer::Unusable(_) => "cannot be run, see above".to_owned(),
+            Offer::Gone => continue,
+        };
+        console.say(&format!("{}  {what}  {}", listed.name, listed.source));
+    }
+    let first = world
+        .listing
+        .bots
+        .values()
+        .find(|listed| matches!(listed.offer, Offer::Bot(_)));
+    console.say(&hints(world, first.map_or("BOT", |listed| &listed.name)));
+}
+
+fn hints(world: &World, bot: &str) -> String {
+    let program = std::env::args().next().unwrap_or_else(|| "agent".into());
+    let data = world.host.data.display();
+    let asks = world
+        .listing
+        .bots
+        .values()
+        .find(|listed| match &listed.offer {
+            Offer::Bot(bot) => bot.definition.query.is_some(),
+            _ => false,
+        });
+    let asks = asks.map_or("BOT", |listed| &listed.name);
+    let bot = quoted(bot);
+    let asks = quoted(asks);
+    format!(
+        "\
+nothing is isolated here: bots run as you; a bot's SDK query port listens on all addresses of this machine
+in another terminal, with `export THE0_DATA={data}`:
+  {program} ps
+  {program} logs -f {bot}
+  {program} query {asks} /info
+  {program} restart {bot}
+  {program} stop {bot}
+Ctrl-C ends all bots; started again, they go on from their state"
+    )
+}
+
+fn quoted(word: &str) -> String {
+    let plain = word
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
+    if plain {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+/// The supervisor's path; the others must be beside it, where it looks for them.
+fn find_programs(bin: Option<&Path>) -> Result<PathBuf> {
+    let me = std::env::current_exe().context("the agent's own path")?;
+    let folder = bin.map_or_else(
+        || me.parent().map(Path::to_owned),
+        |bin| Some(bin.to_owned()),
+    );
+    let folder = folder.unwrap_or_default();
+    let missing: Vec<&str> = ["supervisor", "sync", "query"]
+        .into_iter()
+        .filter(|name| !folder.join(name).is_file())
+        .collect();
+    if !missing.is_empty() {
+        let (missing, folder) = (missing.join(", "), folder.display());
+        bail!("{missing} not found in {folder}: run `make build`, or name their folder with --bin");
+    }
+    let path = folder.join("supervisor");
+    path.canonicalize()
+        .with_context(|| path.display().to_string())
+}
+
+fn install_wrappers(data: &Path) -> Result<()> {
+    for (name, text) in WRAPPERS {
+        let path = data.join("wrappers").join(name);
+        contract::file::replace(&path, text.as_bytes())
+            .with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_is_named_with_the_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("sync"), "").unwrap();
+        let text = find_programs(Some(dir.path())).unwrap_err().to_string();
+        assert!(text.starts_with("supervisor, query not found"), "{text}");
+        assert!(text.contains("make build"), "{text}");
+    }
+
+    #[test]
+    fn a_name_with_spaces_is_quoted_for_the_shell() {
+        assert_eq!(quoted("price watcher's"), "'price watcher'\\''s'");
+        assert_eq!(quoted("grid"), "grid");
+    }
+}

@@ -1,0 +1,50 @@
+//! What a command can fail with, and the exit code that tells it.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::id::Unclear;
+
+/// A failure that has its own exit code.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// The agent or the bot answered with an error.
+    #[error("{0}")]
+    Answer(String),
+    /// No agent runs on the data folder.
+    #[error(
+        "no agent runs on {}: start one with `agent dev DIR --data {}`, or name its folder with --data",
+        .0.display(), .0.display()
+    )]
+    NoAgent(PathBuf),
+    /// A word does not tell a bot.
+    #[error(transparent)]
+    Bot(#[from] Unclear),
+    /// The same, told by the agent.
+    #[error("{0}")]
+    NoBot(String),
+    /// The session was aborted.
+    #[error("aborted")]
+    Aborted,
+}
+
+/// The exit codes, for `--help`.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    failed, as the message says; an error answer to a query
+  2    the command line is not understood
+  3    no agent runs on the data folder
+  4    no bot, or more than one, is called so
+  130  `agent dev` was aborted by a second Ctrl-C";
+
+/// The exit code for an error.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<Failure>() {
+        Some(Failure::NoAgent(_)) => 3,
+        Some(Failure::Bot(_) | Failure::NoBot(_)) => 4,
+        Some(Failure::Aborted) => 130,
+        Some(Failure::Answer(_)) | None => 1,
+    }
+}

@@ -1,0 +1,188 @@
+//! The agent's data folder: what is where in it, and who may use it.
+//!
+//! ```text
+//! agent.lock        locked by the agent that runs on the folder
+//! agent.sock        where it takes requests; only for its own user
+//! registered/       documents of deployed bots
+//! stopped.json      bots that a person has stopped
+//! wrappers/         starters of Python and Node bots
+//! store/            the object store: code, states, day logs
+//! bots/<id>/        code, state and var of each bot; bot.json says whose they are
+//! ```
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use contract::{BotId, file};
+use serde::{Deserialize, Serialize};
+
+use crate::bots::registered;
+use crate::id::Known;
+
+/// The file in a bot's folder that says whose it is.
+pub const ABOUT: &str = "bot.json";
+
+/// Whose folder it is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct About {
+    /// The bot's id.
+    pub id: BotId,
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// The agent's sole right to a data folder, until dropped.
+#[derive(Debug)]
+pub struct Ownership(#[expect(dead_code, reason = "held, not used")] File);
+
+/// The socket of the agent that runs on `data`.
+pub fn socket(data: &Path) -> PathBuf {
+    data.join("agent.sock")
+}
+
+/// Makes the data folder, for its owner only, and gives its absolute path.
+///
+/// # Errors
+/// What the file system answers.
+pub fn make(data: &Path) -> Result<PathBuf> {
+    let shown = data.display();
+    let mut builder = DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(0o700)
+        .create(data)
+        .with_context(|| format!("data folder {shown}"))?;
+    let data = data
+        .canonicalize()
+        .with_context(|| format!("data folder {shown}"))?;
+    for part in ["bots", "registered", "wrappers"] {
+        let path = data.join(part);
+        fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
+    }
+    Ok(data)
+}
+
+/// Takes the sole right to run an agent on `data`.
+///
+/// # Errors
+/// Another agent has it.
+pub fn own(data: &Path) -> Result<Ownership> {
+    let path = data.join("agent.lock");
+    let shown = path.display();
+    let open = File::options()
+        .create(true)
+        .read(true)
+        .append(true)
+        .open(&path);
+    let mut lock = open.with_context(|| shown.to_string())?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::Error(err)) => return Err(err).with_context(|| shown.to_string()),
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let _ = lock.read_to_string(&mut holder);
+            let (holder, data) = (holder.trim(), data.display());
+            bail!(
+                "another agent (process {holder}) runs on {data}: end that one first, or give this one its own --data folder"
+            );
+        }
+    }
+    let note = || -> std::io::Result<()> {
+        lock.set_len(0)?;
+        lock.rewind()?;
+        writeln!(lock, "{}", std::process::id())
+    };
+    let mut note = note;
+    note().with_context(|| shown.to_string())?;
+    Ok(Ownership(lock))
+}
+
+/// The bots that a person has stopped.
+///
+/// # Errors
+/// The file is there and cannot be read: that is not taken for "none".
+pub fn stopped(data: &Path) -> Result<BTreeSet<BotId>> {
+    let path = data.join("stopped.json");
+    let found = file::read_json(&path).with_context(|| path.display().to_string())?;
+    Ok(found.unwrap_or_default())
+}
+
+/// Remembers the bots that a person has stopped.
+///
+/// # Errors
+/// What the file system answers.
+pub fn remember_stopped(data: &Path, stopped: &BTreeSet<BotId>) -> std::io::Result<()> {
+    file::replace_json(&data.join("stopped.json"), stopped)
+}
+
+/// The bots that have ever run on `data` or are registered there, for when no agent can be asked.
+pub fn known(data: &Path) -> Vec<Known> {
+    let entries = fs::read_dir(data.join("bots"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let abouts = entries.filter_map(|e| {
+        file::read_json::<About>(&e.path().join(ABOUT))
+            .ok()
+            .flatten()
+    });
+    let mut known: Vec<Known> = abouts
+        .map(|about| Known {
+            id: about.id,
+            name: about.name,
+            alias: None,
+        })
+        .collect();
+    for document in registered::documents(data) {
+        let id = document
+            .get("id")
+            .and_then(|id| id.as_str())
+            .and_then(|id| id.parse().ok());
+        let Some(id) = id else { continue };
+        if known.iter().all(|bot| bot.id != id) {
+            let name = registered::name_of(&document).unwrap_or_default();
+            known.push(Known {
+                id,
+                name,
+                alias: None,
+            });
+        }
+    }
+    known
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_agent_is_told_who_has_the_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = make(&dir.path().join("data")).unwrap();
+        let first = own(&data).unwrap();
+        let text = own(&data).unwrap_err().to_string();
+        assert!(
+            text.contains(&format!("process {}", std::process::id())),
+            "{text}"
+        );
+        drop(first);
+        own(&data).unwrap();
+    }
+
+    #[test]
+    fn what_was_stopped_is_remembered_and_a_spoilt_memory_is_not_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(stopped(dir.path()).unwrap().is_empty());
+        let bots = BTreeSet::from(["abc".parse().unwrap()]);
+        remember_stopped(dir.path(), &bots).unwrap();
+        assert_eq!(stopped(dir.path()).unwrap(), bots);
+        fs::write(dir.path().join("stopped.json"), "[\"a").unwrap();
+        assert!(stopped(dir.path()).is_err());
+    }
+}

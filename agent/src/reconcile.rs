@@ -1,0 +1,374 @@
+//! The loop: makes what runs match what should.
+//!
+//! ```text
+//!   a listing ┐
+//!   an ending ├─▶ take it in ─▶ plan (pure) ─▶ start, stop, forget ─▶ wait for the next
+//!   a request │
+//!   a tick    ┘
+//! ```
+//!
+//! It can begin from nothing at any time: each round compares the last full listing with what the engine has. A
+//! listing that cannot be made changes nothing. One task owns everything here, so nothing needs a lock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::time::{Duration, Instant};
+
+use contract::BotId;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+
+use crate::bots::{Listing, Offer, registered};
+use crate::engine::{Ending, Engine, Instance};
+use crate::launch::Host;
+use crate::lister::Listed;
+use crate::plan::{Action, Patience, Plan, Situation, Wanted, Why, plan};
+use crate::request::Request;
+use crate::show::Console;
+use crate::signals::{Signal, Signals};
+use crate::store::{self, Store};
+
+/// How often what only time makes due is looked at.
+const TICK: Duration = Duration::from_millis(500);
+/// Bundles kept of each folder bot besides those in use.
+const KEPT_BUNDLES: usize = 3;
+/// After the second signal, time for the kernel to end what was killed.
+const ABORT: Duration = Duration::from_secs(10);
+
+/// Everything the loop knows.
+#[derive(Debug)]
+pub struct World {
+    /// The host.
+    pub host: Host,
+    /// Where bundles are.
+    pub store: Store,
+    /// Where bots run.
+    pub engine: Engine,
+    /// Where people look.
+    pub console: Console,
+    /// Bots that a person has stopped.
+    pub stopped: BTreeSet<BotId>,
+    /// How long a bot must be missing to count as removed.
+    pub settle: Duration,
+    /// The last full listing.
+    pub listing: Listing,
+    /// Bots that only a confirmation stops.
+    pub held: BTreeSet<BotId>,
+    wanted: BTreeMap<BotId, Wanted>,
+    patience: Patience,
+    began: Instant,
+    listed: Option<Duration>,
+    problem: Option<String>,
+}
+
+/// What the loop waits for.
+#[derive(Debug)]
+pub struct Events {
+    /// Listings.
+    pub listings: UnboundedReceiver<Listed>,
+    /// Endings.
+    pub endings: UnboundedReceiver<Ending>,
+    /// Requests of people and programs.
+    pub requests: UnboundedReceiver<Request>,
+    /// Signals to the agent.
+    pub signals: Signals,
+}
+
+enum Event {
+    Listed(Listed),
+    Ended(Ending),
+    Asked(Request),
+    Signal(Signal),
+    Tick,
+}
+
+/// How the session came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Every bot has ended and what it had is saved.
+    Clean,
+    /// A person did not want to wait.
+    Aborted,
+}
+
+impl World {
+    /// A world in which nothing has been listed yet.
+    pub fn new(
+        host: Host,
+        store: Store,
+        engine: Engine,
+        console: Console,
+        settle: Duration,
+    ) -> Self {
+        Self {
+            host,
+            store,
+            engine,
+            console,
+            settle,
+            stopped: BTreeSet::new(),
+            listing: Listing::default(),
+            held: BTreeSet::new(),
+            wanted: BTreeMap::new(),
+            patience: Patience::default(),
+            began: Instant::now(),
+            listed: None,
+            problem: None,
+        }
+    }
+
+    /// Runs until a signal ends it; calls `first` after the first listing.
+    pub async fn run(&mut self, events: &mut Events, first: impl FnOnce(&World)) -> End {
+        let mut first = Some(first);
+        loop {
+            match events.next().await {
+                Event::Signal(signal) => {
+                    self.console
+                        .say(&format!("{}: ending all bots", signal.name()));
+                    return self.end(events).await;
+                }
+                event => self.take(event),
+            }
+            if self.listed.is_some() {
+                first.take().into_iter().for_each(|first| first(self));
+                self.converge();
+            }
+        }
+    }
+
+    /// Stops everything and waits; the second signal ends the waiting.
+    async fn end(&mut self, events: &mut Events) -> End {
+        let running: Vec<BotId> = self.engine.instances().into_keys().collect();
+        for bot in &running {
+            self.engine.stop(bot, Why::Ending, self.now());
+        }
+        let mut aborted = None;
+        while !self.engine.is_idle() {
+            match events.next().await {
+                Event::Signal(_) if aborted.is_none() => {
+                    self.console
+                        .warn("aborting: state since the last push may be unsaved");
+                    self.engine.abort();
+                    aborted = Some(Instant::now());
+                }
+                event => self.take(event),
+            }
+            if aborted.is_some_and(|since| since.elapsed() > ABORT) {
+                break;
+            }
+        }
+        if aborted.is_some() {
+            End::Aborted
+        } else {
+            End::Clean
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Listed(listed) => self.note(listed),
+            Event::Ended(ending) => self.engine.ended(ending, self.now()),
+            Event::Asked(request) => request.answer(self),
+            Event::Tick | Event::Signal(_) => self.engine.tick(self.now()),
+        }
+    }
+
+    fn converge(&mut self) {
+        let instances = self.engine.instances();
+        let actual = instances
+            .into_iter()
+            .map(|(id, i)| (id, i.actual))
+            .collect();
+        let now = self.now();
+        let see = Situation {
+            wanted: &self.wanted,
+            listed: self.listed.unwrap_or(now),
+            actual: &actual,
+            stopped: &self.stopped,
+            now,
+            settle: self.settle,
+        };
+        let Plan {
+            actions,
+            patience,
+            held,
+        } = plan(see, mem::take(&mut self.patience));
+        self.patience = patience;
+        self.tell_held(held);
+        let started = actions
+            .iter()
+            .any(|action| matches!(action, Action::Start(_)));
+        for action in actions {
+            self.act(action, now);
+        }
+        if started {
+            self.collect_bundles();
+        }
+        self.bury(&actual.into_keys().collect());
+    }
+
+    fn act(&mut self, action: Action, now: Duration) {
+        match action {
+            Action::Start(bot) => {
+                if let Some(bot) = self.listing.bot(&bot) {
+                    self.engine.start(bot, now);
+                }
+            }
+            Action::Stop(bot, why) => self.engine.stop(&bot, why, now),
+            Action::Forget(bot) => self.engine.forget(&bot),
+        }
+    }
+
+    /// Takes in a listing and says what is new in it.
+    fn note(&mut self, (begun, listing): Listed) {
+        let listing = match listing {
+            Ok(listing) => listing,
+            Err(err) => {
+                let text = format!("{err}; what runs goes on");
+                if self.problem.as_ref() != Some(&text) {
+                    self.console.warn(&text);
+                }
+                self.problem = Some(text);
+                return;
+            }
+        };
+        if self.problem.take().is_some() {
+            self.console.say("bots can be listed again");
+        }
+        self.tell_news(&listing);
+        self.listed = Some(begun.saturating_duration_since(self.began));
+        self.wanted = listing.wanted();
+        self.listing = listing;
+    }
+
+    fn tell_news(&self, new: &Listing) {
+        for remark in new
+            .remarks
+            .iter()
+            .filter(|r| !self.listing.remarks.contains(r))
+        {
+            self.console.warn(remark);
+        }
+        for (id, listed) in &new.bots {
+            let before = self.listing.bots.get(id);
+            if before.is_some_and(|before| before.offer == listed.offer) {
+                continue;
+            }
+            match &listed.offer {
+                Offer::Unusable(why) => self.console.warn(&format!("{}: {why}", listed.name)),
+                Offer::Bot(bot) if bot.has_schedule && bot.enabled => self.console.warn(&format!(
+                    "{}: this version does not act on config.schedule: it runs once",
+                    listed.name
+                )),
+                Offer::Bot(_) | Offer::Gone => {}
+            }
+        }
+    }
+
+    fn tell_held(&mut self, held: BTreeSet<BotId>) {
+        if !held.is_empty() && held != self.held {
+            let count = held.len();
+            self.console.warn(&format!(
+                "{count} bots are missing at once: they go on running; `agent confirm` if they were removed on purpose"
+            ));
+        }
+        self.held = held;
+    }
+
+    /// Removes bundles of folder bots that nobody needs.
+    fn collect_bundles(&self) {
+        let mut in_use: BTreeSet<_> = self.engine.code_in_use().into_iter().collect();
+        let offered = self
+            .listing
+            .bots
+            .keys()
+            .filter_map(|id| self.listing.bot(id));
+        in_use.extend(offered.map(|bot| bot.code.clone()));
+        let folders: BTreeSet<&str> = in_use
+            .iter()
+            .map(store::folder_of)
+            .filter(|f| f.starts_with("dev/"))
+            .collect();
+        for folder in folders {
+            let collected = store::collect(&self.store, folder, KEPT_BUNDLES, |key| {
+                in_use.contains(key)
+            });
+            if let Err(err) = collected {
+                self.console.warn(&format!("an old bundle stays: {err}"));
+            }
+        }
+    }
+
+    /// Drops the word that a bot is gone once nothing of it runs.
+    fn bury(&mut self, there: &BTreeSet<BotId>) {
+        let gone = self
+            .wanted
+            .iter()
+            .filter(|(_, wanted)| **wanted == Wanted::Gone);
+        let gone: Vec<BotId> = gone
+            .map(|(bot, _)| bot.clone())
+            .filter(|bot| !there.contains(bot))
+            .collect();
+        for bot in gone {
+            if let Err(err) = registered::forget(&self.host.data, &bot) {
+                self.console.warn(&format!("{bot}: {err}"));
+            }
+            self.wanted.remove(&bot);
+            if self.stopped.remove(&bot) {
+                self.save_stopped();
+            }
+        }
+    }
+
+    /// Starts the bot anew: at once, whatever it was waiting for.
+    pub fn restart(&mut self, bot: &BotId) {
+        self.engine.stop(bot, Why::Restarted, self.now());
+        self.engine.forget(bot);
+    }
+
+    /// Remembers over the agent's own end which bots a person has stopped.
+    pub fn save_stopped(&self) {
+        if let Err(err) = crate::place::remember_stopped(&self.host.data, &self.stopped) {
+            self.console
+                .warn(&format!("what was stopped is not remembered: {err}"));
+        }
+    }
+
+    /// A person confirms that the missing bots were removed on purpose.
+    pub fn confirm(&mut self) -> BTreeSet<BotId> {
+        self.patience.confirm(self.held.iter().cloned());
+        self.held.clone()
+    }
+
+    /// All instances.
+    pub fn instances(&self) -> BTreeMap<BotId, Instance> {
+        self.engine.instances()
+    }
+
+    /// The name a bot had when it was last started.
+    pub fn name_of(&self, bot: &BotId) -> Option<String> {
+        let path = self.host.folder(bot).join(crate::place::ABOUT);
+        let about: crate::place::About = contract::file::read_json(&path).ok().flatten()?;
+        Some(about.name)
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+}
+
+impl Events {
+    async fn next(&mut self) -> Event {
+        tokio::select! {
+            signal = self.signals.next() => Event::Signal(signal),
+            Some(ending) = self.endings.recv() => Event::Ended(ending),
+            Some(request) = self.requests.recv() => Event::Asked(request),
+            Some(listed) = self.listings.recv() => Event::Listed(listed),
+            () = tokio::time::sleep(TICK) => Event::Tick,
+        }
+    }
+}
+
+/// The sender of endings for the engine, and their receiver.
+pub fn endings() -> (UnboundedSender<Ending>, UnboundedReceiver<Ending>) {
+    tokio::sync::mpsc::unbounded_channel()
+}

@@ -1,0 +1,258 @@
+//! What `agent ps` shows of a bot: gathered from the listing, the engine and the files of its supervisor.
+
+use std::time::Duration;
+
+use contract::record::{Listening, Outcome as Saved, RunRecord, State, Status, Synced, Time};
+use contract::{BotId, Paths, file};
+use serde::{Deserialize, Serialize};
+
+use crate::bots::{Listed, Offer};
+use crate::engine::Instance;
+use crate::plan::{Outcome, Phase};
+
+/// One row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// The bot's id.
+    pub id: BotId,
+    /// Its name.
+    pub name: String,
+    /// Another word for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<String>,
+    /// Where it comes from.
+    pub source: String,
+    /// Its version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Its runtime.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+    /// How it is: starting, running, waiting (to be started again), stopping, stopped, disabled, failed, completed,
+    /// invalid (its document cannot be used), removed, held (missing, and a person must confirm).
+    pub state: String,
+    /// Why it is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// The run under way, or the last one.
+    pub run: u64,
+    /// Runs in a row that ended by themselves without a stable minute.
+    pub restarts: u32,
+    /// The bot's process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
+    /// Its supervisor's process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supervisor: Option<i32>,
+    /// The last run that ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<RunRecord>,
+    /// What has been saved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub synced: Option<Synced>,
+    /// Where it answers questions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
+}
+
+/// What a row is made of.
+#[derive(Debug)]
+pub struct Sources<'a> {
+    /// The listing's row, unless the bot is missing from it.
+    pub listed: Option<&'a Listed>,
+    /// The engine's instance.
+    pub instance: Option<&'a Instance>,
+    /// Whether a person has stopped it.
+    pub stopped: bool,
+    /// Whether it runs only until a person confirms its removal.
+    pub held: bool,
+}
+
+/// Makes the row of the bot `id`, reading its files.
+pub fn row(id: &BotId, from: &Sources<'_>, paths: &Paths) -> Row {
+    let live = from.instance.and_then(|instance| instance.pid);
+    let status: Option<Status> = file::read_json(&paths.status()).ok().flatten();
+    let status = status.filter(|s| live.is_some_and(|pid| i32::try_from(s.supervisor) == Ok(pid)));
+    let runs: Vec<RunRecord> = file::read_json_lines(&paths.runs()).unwrap_or_default();
+    let last_exit = runs.last().cloned();
+    let listening: Option<Listening> = file::read_json(&paths.listening()).ok().flatten();
+    let (state, reason) = state(from, status.as_ref());
+    let bot = from.listed.and_then(|listed| match &listed.offer {
+        Offer::Bot(bot) => Some(bot),
+        _ => None,
+    });
+    Row {
+        id: id.clone(),
+        name: from
+            .listed
+            .map_or_else(|| id.to_string(), |listed| listed.name.clone()),
+        alias: from.listed.and_then(|listed| listed.alias.clone()),
+        source: from
+            .listed
+            .map_or("missing".into(), |listed| listed.source.clone()),
+        version: bot.map(|bot| bot.definition.version.clone()),
+        runtime: bot.map(|bot| bot.definition.runtime.name().to_owned()),
+        state: state.to_owned(),
+        reason,
+        since: since(status.as_ref(), last_exit.as_ref()),
+        run: status
+            .as_ref()
+            .map_or(last_exit.as_ref().map_or(0, |r| r.run), |s| s.run),
+        restarts: status.as_ref().map_or(0, |s| s.restarts),
+        pid: status.as_ref().and_then(|s| s.pid),
+        supervisor: live,
+        last_exit,
+        synced: file::read_json(&paths.synced()).ok().flatten(),
+        query: listening
+            .filter(|_| live.is_some())
+            .map(|l| l.address.to_string()),
+    }
+}
+
+fn since(status: Option<&Status>, last: Option<&RunRecord>) -> Option<Time> {
+    status.map(|s| s.since).or(last.map(|r| r.ended_at))
+}
+
+/// How the bot is, in one word, and why.
+fn state(from: &Sources<'_>, status: Option<&Status>) -> (&'static str, Option<String>) {
+    let unusable = match from.listed.map(|listed| &listed.offer) {
+        Some(Offer::Unusable(why)) => Some(why.clone()),
+        _ => None,
+    };
+    let why = from.instance.and_then(|instance| instance.reason.clone());
+    match from.instance.map(|instance| &instance.actual.phase) {
+        Some(Phase::Running) => {
+            let state = status.map_or(State::Starting, |s| s.state).name();
+            let unusable = unusable.map(|why| format!("runs as it was before: {why}"));
+            let held = "missing: `agent confirm` stops it".to_owned();
+            if from.held {
+                ("held", Some(held))
+            } else {
+                (state, unusable)
+            }
+        }
+        Some(Phase::Stopping) => ("stopping", None),
+        _ if unusable.is_some() => ("invalid", unusable),
+        Some(Phase::Ended(ended)) => match ended.outcome {
+            Outcome::Completed => ("completed", why),
+            Outcome::Stopped => ("starting", None),
+            Outcome::Busy => ("waiting", why),
+            Outcome::Failed | Outcome::Refused => ("failed", why),
+        },
+        None => match from.listed.map(|listed| &listed.offer) {
+            Some(Offer::Bot(bot)) if !bot.enabled => ("disabled", None),
+            Some(Offer::Bot(_)) if from.stopped => ("stopped", None),
+            Some(Offer::Bot(_)) => ("starting", None),
+            _ => ("removed", None),
+        },
+    }
+}
+
+/// A duration as a person reads it at a glance: `4s`, `12m`, `3h`, `9d`.
+pub fn brief(age: Duration) -> String {
+    match age.as_secs() {
+        s @ 0..120 => format!("{s}s"),
+        s @ 120..7200 => format!("{}m", s / 60),
+        s @ 7200..172_800 => format!("{}h", s / 3600),
+        s => format!("{}d", s / 86_400),
+    }
+}
+
+/// What is saved, in a few words.
+pub fn saved(synced: &Synced) -> String {
+    let age = |time: Time| brief(time.age());
+    match (synced.outcome, synced.ok_at) {
+        (Saved::Ok, Some(at)) => format!("ok {} ago", age(at)),
+        (Saved::Ok, None) => format!("ok {} ago", age(synced.at)),
+        (Saved::Fenced, _) => "fenced".into(),
+        (Saved::Edited, _) => "edited outside".into(),
+        (Saved::TooLarge, _) => "too large".into(),
+        (Saved::Failed, Some(at)) => format!("failed, ok {} ago", age(at)),
+        (Saved::Failed, None) => "failed".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Actual, Ended};
+    use contract::Digest;
+
+    fn instance(phase: Phase) -> Instance {
+        let actual = Actual {
+            digest: Digest::from_bytes([0; 32]),
+            phase,
+        };
+        Instance {
+            actual,
+            reason: Some("why".into()),
+            code: None,
+            pid: Some(1),
+            failures: 0,
+        }
+    }
+
+    fn listed(offer: Offer) -> Listed {
+        Listed {
+            name: "b".into(),
+            alias: None,
+            source: "s".into(),
+            offer,
+        }
+    }
+
+    #[test]
+    fn a_bots_state_is_one_word() {
+        let bad = listed(Offer::Unusable("bad".into()));
+        let ended = |outcome| {
+            let ended = Ended {
+                at: Duration::ZERO,
+                failures: 1,
+                outcome,
+            };
+            instance(Phase::Ended(ended))
+        };
+        let of = |listed: Option<&Listed>, instance: Option<&Instance>, held| {
+            state(
+                &Sources {
+                    listed,
+                    instance,
+                    stopped: false,
+                    held,
+                },
+                None,
+            )
+        };
+        let running = instance(Phase::Running);
+        assert_eq!(of(Some(&bad), None, false), ("invalid", Some("bad".into())));
+        assert_eq!(of(Some(&bad), Some(&running), false).0, "starting");
+        assert_eq!(of(None, Some(&running), true).0, "held");
+        assert_eq!(
+            of(None, Some(&ended(Outcome::Failed)), false),
+            ("failed", Some("why".into()))
+        );
+        assert_eq!(
+            of(None, Some(&ended(Outcome::Completed)), false).0,
+            "completed"
+        );
+        assert_eq!(of(None, None, false).0, "removed");
+    }
+
+    #[test]
+    fn ages_are_read_at_a_glance() {
+        let brief = |s| brief(Duration::from_secs(s));
+        assert_eq!(
+            [
+                brief(4),
+                brief(119),
+                brief(120),
+                brief(7200),
+                brief(200_000)
+            ],
+            ["4s", "119s", "2m", "2h", "2d"]
+        );
+    }
+}

@@ -1,0 +1,264 @@
+//! The live console of `agent dev`: lines of many bots, each with its bot's name and colour in front.
+//!
+//! A terminal that stands still must not make the agent stand still: lines go through a bounded queue to a thread
+//! that writes them. What does not fit is dropped from the screen (never from the log) and counted.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+
+/// Lines that may wait for the terminal.
+const QUEUE: usize = 4096;
+/// The widest name in front of a line.
+const WIDEST: usize = 24;
+
+/// Whether colours are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colours {
+    /// They are.
+    On,
+    /// They are not.
+    Off,
+}
+
+impl Colours {
+    /// On for a terminal, unless `NO_COLOR` is set (no-color.org) or the terminal is dumb.
+    pub fn of(out: &impl io::IsTerminal) -> Self {
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        if out.is_terminal() && !set("NO_COLOR") && !dumb {
+            Self::On
+        } else {
+            Self::Off
+        }
+    }
+
+    /// `text` in `style`.
+    pub fn paint(self, style: Style, text: &str) -> String {
+        match self {
+            Self::On => format!("{style}{text}{style:#}"),
+            Self::Off => text.to_owned(),
+        }
+    }
+}
+
+enum Item {
+    Line(Vec<u8>),
+    Flush(SyncSender<()>),
+}
+
+/// Where lines go; clones write to the same screen.
+#[derive(Debug, Clone)]
+pub struct Console {
+    lines: SyncSender<Item>,
+    missed: Arc<AtomicU64>,
+    width: Arc<AtomicUsize>,
+    colours: Colours,
+}
+
+impl Console {
+    /// Writes to `out` from a thread of its own.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn open(out: impl Write + Send + 'static, colours: Colours) -> io::Result<Self> {
+        let (lines, items) = mpsc::sync_channel(QUEUE);
+        std::thread::Builder::new()
+            .name("console".into())
+            .spawn(move || write(out, &items))?;
+        let (missed, width) = (Arc::default(), Arc::new(AtomicUsize::new("agent".len())));
+        Ok(Self {
+            lines,
+            missed,
+            width,
+            colours,
+        })
+    }
+
+    /// The agent says something.
+    pub fn say(&self, text: &str) {
+        let style = Style::new().bold();
+        for line in text.lines() {
+            self.line("agent", style, line.as_bytes());
+        }
+    }
+
+    /// Something that needs a person's attention.
+    pub fn warn(&self, text: &str) {
+        let style = AnsiColor::Yellow.on_default().bold();
+        let text = self.colours.paint(AnsiColor::Yellow.on_default(), text);
+        self.line("agent", style, text.as_bytes());
+    }
+
+    /// A line of a bot, or of the programs around it.
+    pub fn bot(&self, name: &str, line: &[u8]) {
+        let style = colour_of(name);
+        match journal(line) {
+            Some(text) => {
+                let text = self
+                    .colours
+                    .paint(Style::new().dimmed(), &format!("· {text}"));
+                self.line(name, style, text.as_bytes());
+            }
+            None => self.line(name, style, line),
+        }
+    }
+
+    fn line(&self, name: &str, style: Style, text: &[u8]) {
+        let name: String = name.chars().take(WIDEST).collect();
+        let count = name.chars().count();
+        let width = self.width.fetch_max(count, Ordering::Relaxed).max(count);
+        let front = self.colours.paint(style, &format!("{name:width$} |"));
+        let mut bytes = format!("{front} ").into_bytes();
+        bytes.extend_from_slice(text);
+        bytes.push(b'\n');
+        self.send(bytes);
+    }
+
+    fn send(&self, bytes: Vec<u8>) {
+        let missed = self.missed.swap(0, Ordering::Relaxed);
+        if missed > 0 {
+            let note =
+                format!("agent | {missed} lines were too fast for this terminal: agent logs\n");
+            if self.lines.try_send(Item::Line(note.into_bytes())).is_err() {
+                self.missed.fetch_add(missed, Ordering::Relaxed);
+            }
+        }
+        if let Err(TrySendError::Full(_)) = self.lines.try_send(Item::Line(bytes)) {
+            self.missed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until what was said is on the screen, but not for ever.
+    pub fn flush(&self) {
+        let (done, wait) = mpsc::sync_channel(1);
+        if self.lines.try_send(Item::Flush(done)).is_ok() {
+            let _ = wait.recv_timeout(Duration::from_secs(2));
+        }
+    }
+}
+
+fn write(mut out: impl Write, items: &Receiver<Item>) {
+    while let Ok(item) = items.recv() {
+        match item {
+            // A screen that is gone is no reason to end: bots go on, and the log has it all.
+            Item::Line(line) => drop(out.write_all(&line).and_then(|()| out.flush())),
+            Item::Flush(done) => drop(done.send(())),
+        }
+    }
+}
+
+/// The line of one of our programs, by its form, as `supervisor: the text`; `None` for a line of the bot.
+fn journal(line: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(line).ok()?;
+    let (time, rest) = text.split_at_checked(24)?;
+    let (program, rest) = rest.strip_prefix(' ')?.split_once(' ')?;
+    let (level, said) = rest.split_once(": ")?;
+    let is_time = time.ends_with('Z') && humantime::parse_rfc3339(time).is_ok();
+    let ours = matches!(program, "supervisor" | "sync" | "query");
+    let known = matches!(level, "debug" | "info" | "warn" | "error");
+    let level = if level == "info" { "" } else { level };
+    let front = if level.is_empty() {
+        program.to_owned()
+    } else {
+        format!("{program} {level}")
+    };
+    (is_time && ours && known).then(|| format!("{front}: {said}"))
+}
+
+/// A colour that a name always has.
+fn colour_of(name: &str) -> Style {
+    const COLOURS: [AnsiColor; 10] = [
+        AnsiColor::Cyan,
+        AnsiColor::Green,
+        AnsiColor::Magenta,
+        AnsiColor::Blue,
+        AnsiColor::Yellow,
+        AnsiColor::BrightCyan,
+        AnsiColor::BrightGreen,
+        AnsiColor::BrightMagenta,
+        AnsiColor::BrightBlue,
+        AnsiColor::BrightYellow,
+    ];
+    let sum = name
+        .bytes()
+        .fold(7usize, |sum, b| sum.wrapping_mul(31).wrapping_add(b.into()));
+    COLOURS[sum % COLOURS.len()].on_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[derive(Clone, Default)]
+    struct Screen(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Screen {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Screen {
+        fn text(&self) -> String {
+            String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+        }
+    }
+
+    #[test]
+    fn each_line_has_its_bot_in_front() {
+        let screen = Screen::default();
+        let console = Console::open(screen.clone(), Colours::Off).unwrap();
+        console.say("hello\nthere");
+        console.bot("watcher", b"42");
+        console.bot(
+            "grid",
+            b"2026-11-21T07:52:48.123Z supervisor warn: it ended",
+        );
+        console.bot("grid", b"2026-11-21T07:52:48.123Z strategy warn: it ended");
+        console.flush();
+        let expected = "agent | hello\nagent | there\nwatcher | 42\ngrid    | · supervisor warn: it ended\n\
+                        grid    | 2026-11-21T07:52:48.123Z strategy warn: it ended\n";
+        assert_eq!(screen.text(), expected);
+    }
+
+    #[test]
+    fn a_terminal_that_stands_still_does_not_make_the_agent_stand_still() {
+        let screen = Screen::default();
+        let console = Console::open(screen.clone(), Colours::Off).unwrap();
+        let stuck = screen.0.lock().unwrap();
+        for _ in 0..QUEUE * 2 {
+            console.bot("b", b"x");
+        }
+        drop(stuck);
+        console.flush();
+        console.bot("b", b"last");
+        console.flush();
+        console.flush();
+        let text = screen.text();
+        assert!(text.contains("lines were too fast"), "{}", text.len());
+        assert!(text.ends_with("b     | last\n"));
+    }
+
+    #[test]
+    fn colours_are_only_for_those_who_want_them() {
+        let screen = Screen::default();
+        let console = Console::open(screen.clone(), Colours::On).unwrap();
+        console.bot("b", b"x");
+        console.flush();
+        assert!(screen.text().contains("\u{1b}["));
+        assert_eq!(
+            Colours::of(&std::fs::File::open("/dev/null").unwrap()),
+            Colours::Off
+        );
+    }
+}
