@@ -519,6 +519,18 @@ fn clients_that_say_nothing_do_not_keep_others_out_for_long() {
 }
 
 #[test]
+fn a_body_that_does_not_arrive_is_not_waited_for_without_end() {
+    if !python("a_body_that_does_not_arrive_is_not_waited_for_without_end") {
+        return;
+    }
+    let served = Served::start(Some(&program()), &[]);
+    let half = b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n{";
+    let reply = exchange(&served.address, half);
+    assert_eq!(reply.status, 408, "{reply:?}");
+    assert_eq!(served.ask("/echo", "").status, 200);
+}
+
+#[test]
 fn questions_leave_no_descriptor_behind() {
     if !python("questions_leave_no_descriptor_behind") {
         return;
