@@ -29,9 +29,10 @@ lint:
 	$(CARGO) clippy --workspace --all-targets --profile $(PROFILE) --locked -- -D warnings
 	tests/setup/deny.sh
 
-# Static glibc needs an explicit target, else the flag would reach build scripts and proc-macros.
+# Static glibc needs an explicit target, else the flag would reach build scripts and proc-macros. The getrandom crate
+# looks its system call up with dlsym, which a static binary has not: it is told to make the call.
 dist: ## the three in-container binaries, static, as images get them
-	RUSTFLAGS="-C target-feature=+crt-static" \
+	RUSTFLAGS='-C target-feature=+crt-static --cfg getrandom_backend="linux_getrandom"' \
 	  $(CARGO) build $(SMALL) --release --target $(HOST) --target-dir $(DIST) --locked
 	ls -l $(addprefix $(DIST)/$(HOST)/release/,supervisor sync query)
 
