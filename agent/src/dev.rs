@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use contract::BotType;
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::bots::directory::Directory;
 use crate::bots::{Bots, Offer};
+use crate::document::Bot;
 use crate::engine::Engine;
 use crate::engine::process::Process;
 use crate::failure::Failure;
@@ -127,7 +129,9 @@ fn greet(world: &World, root: &Path) {
             root.display()
         ));
     }
-    for (id, listed) in &world.listing.bots {
+    let mut bots: Vec<_> = world.listing.bots.iter().collect();
+    bots.sort_by_key(|(_, listed)| &listed.name);
+    for (id, listed) in bots {
         let what = match &listed.offer {
             Offer::Bot(bot) => {
                 let definition = &bot.definition;
@@ -144,28 +148,19 @@ fn greet(world: &World, root: &Path) {
         };
         console.say(&format!("{}  {what}  {}", listed.name, listed.source));
     }
-    let first = world
-        .listing
-        .bots
-        .values()
-        .find(|listed| matches!(listed.offer, Offer::Bot(_)));
-    console.say(&hints(world, first.map_or("BOT", |listed| &listed.name)));
+    console.say(&hints(world));
 }
 
-fn hints(world: &World, bot: &str) -> String {
+fn hints(world: &World) -> String {
     let program = std::env::args().next().unwrap_or_else(|| "agent".into());
     let data = world.host.data.display();
-    let asks = world
-        .listing
-        .bots
-        .values()
-        .find(|listed| match &listed.offer {
-            Offer::Bot(bot) => bot.definition.query.is_some(),
-            _ => false,
-        });
-    let asks = asks.map_or("BOT", |listed| &listed.name);
-    let bot = quoted(bot);
-    let asks = quoted(asks);
+    let name_of = |fits: fn(&Bot) -> bool| {
+        let mut bots = world.listing.bots.values();
+        let found = bots.find(|listed| matches!(&listed.offer, Offer::Bot(bot) if fits(bot)));
+        quoted(found.map_or("BOT", |listed| &listed.name))
+    };
+    let bot = name_of(|bot| bot.definition.kind == BotType::Realtime);
+    let asks = name_of(|bot| bot.definition.query.is_some());
     format!(
         "\
 nothing is isolated here: bots run as you; a bot's SDK query port listens on all addresses of this machine

@@ -113,6 +113,7 @@ impl Patience {
     }
 
     /// Whether the bot is missing from the listing.
+    #[cfg(test)]
     pub fn is_absent(&self, bot: &BotId) -> bool {
         self.absent.contains_key(bot)
     }
