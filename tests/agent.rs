@@ -497,15 +497,25 @@ fn an_agent_that_is_killed_leaves_nothing_and_the_next_goes_on() {
 }
 
 #[test]
-fn an_agent_that_is_killed_takes_its_bots_along() {
+fn an_agent_that_is_killed_takes_its_bots_along_and_the_next_one_waits_for_their_end() {
     let place = Place::new();
     place.bot("counter", COUNTER, "");
     place.bot("stubborn", STUBBORN, "");
     let mut session = place.dev();
     place.state("counter", "running");
-    place.state("stubborn", "running");
+    let row = place.state("stubborn", "running");
+    session.says("stubborn | stubborn");
     session.process.signal(Signal::SIGKILL);
     session.process.code(LONG);
+    let next = place.dev();
+    next.says("stubborn: an earlier agent's supervisor of this bot is still ending");
+    assert!(is_alive(pid(&row, "pid")), "it has its grace");
+    let again = place.state("stubborn", "running");
+    assert!(!is_alive(pid(&row, "pid")) && !is_alive(pid(&row, "supervisor")));
+    assert_eq!(run_of(&again), run_of(&row) + 1);
+    let mut next = next;
+    next.process.signal(Signal::SIGKILL);
+    next.process.code(LONG);
     place.nothing_is_left();
 }
 

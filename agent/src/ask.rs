@@ -233,12 +233,9 @@ fn encoded(path: &str) -> String {
 
 /// What a bot's answer says: its data, or its error.
 fn understand(status: StatusCode, body: &[u8]) -> Reply {
-    let value: Value = match serde_json::from_slice(body) {
-        Ok(value) => value,
-        Err(_) => {
-            let why = format!("the bot's answer (status {}) is not JSON", status.as_u16());
-            return Err(Refusal::Failed(why).into());
-        }
+    let Ok(value) = serde_json::from_slice::<Value>(body) else {
+        let why = format!("the bot's answer (status {}) is not JSON", status.as_u16());
+        return Err(Refusal::Failed(why).into());
     };
     let Value::Object(mut fields) = value else {
         return Ok(value);

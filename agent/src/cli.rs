@@ -131,7 +131,10 @@ mod tests {
         let mut text = command.render_help().to_string();
         for name in ["dev", "logs", "query", "deploy"] {
             let sub = command.find_subcommand_mut(name).unwrap();
-            text += &format!("\n--- {name}\n{}", sub.render_help());
+            text += "\n--- ";
+            text += name;
+            text += "\n";
+            text += &sub.render_help().to_string();
         }
         // The variable's value of whoever runs the test is not part of the promise.
         let text = without_environment(&text);

@@ -8,8 +8,6 @@
 //! | `POST /confirm` | `{"confirmed": [id..]}` |
 
 use std::convert::Infallible;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -20,6 +18,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request as HttpRequest, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::stat::{Mode, umask};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
@@ -50,12 +49,13 @@ enum Route {
 pub fn open(path: &Path) -> Result<UnixListener> {
     let shown = path.display();
     contract::file::remove(path).with_context(|| shown.to_string())?;
-    // The folder is its owner's alone, so nobody gets in between this and the change of its mode.
-    let socket = UnixListener::bind(path).with_context(|| {
+    // Nothing else makes files at this time: the mask is the whole process's.
+    let mask = umask(Mode::from_bits_truncate(0o177));
+    let socket = UnixListener::bind(path);
+    umask(mask);
+    let socket = socket.with_context(|| {
         format!("control socket {shown} (a path of at most 107 bytes: choose a shorter --data)")
     })?;
-    let only_owner = fs::Permissions::from_mode(0o600);
-    fs::set_permissions(path, only_owner).with_context(|| shown.to_string())?;
     Ok(socket)
 }
 
@@ -198,6 +198,8 @@ pub fn encode(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_request_goes_where_it_should() {

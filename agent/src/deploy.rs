@@ -60,7 +60,7 @@ pub fn deploy(options: &Options, data: &Path) -> Result<String> {
         id.unwrap_or_else(|| id::from_text(&format!("deployed bot\n{user}/{}", definition.name)));
     let before: Option<Value> =
         file::read_json(&registered::document_path(&data, &id)).unwrap_or(None);
-    let mut document = document(&id, &definition, &value, config, &key, before.as_ref());
+    let mut document = document(&id, &definition, &value, &config, &key, before.as_ref());
     // Everything that can be refused is refused before anything is put.
     let bot = Bot::from_document(&document).with_context(|| shown.to_string())?;
     let environment = std::env::vars_os()
@@ -153,7 +153,7 @@ fn document(
     id: &BotId,
     definition: &Definition,
     value: &Value,
-    config: Value,
+    config: &Value,
     key: &ObjectKey,
     before: Option<&Value>,
 ) -> Value {

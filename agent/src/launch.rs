@@ -162,7 +162,7 @@ mod tests {
     fn the_launch_variables_are_those_promised() {
         let text: String = variables(&bot(), &host())
             .iter()
-            .map(|(name, value)| format!("{name}={value}\n"))
+            .flat_map(|(name, value)| [name, "=", value, "\n"])
             .collect();
         assert_eq!(text, include_str!("../golden/launch.txt"));
     }

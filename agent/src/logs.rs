@@ -70,7 +70,7 @@ impl Log {
                 continue;
             };
             before = Some((number, start_of_last(&content, count - lines)));
-            lines += content.iter().filter(|b| **b == b'\n').count();
+            lines += content.split(|b| *b == b'\n').count() - 1;
             if lines >= count {
                 break;
             }

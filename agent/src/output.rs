@@ -68,7 +68,10 @@ pub fn table(rows: &[Row], colours: Colours) -> String {
     }
     for row in rows {
         if let Some(reason) = &row.reason {
-            text += &format!("\n{}: {reason}", row.name);
+            text += "\n";
+            text += &row.name;
+            text += ": ";
+            text += reason;
         }
     }
     text

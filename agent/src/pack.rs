@@ -287,7 +287,7 @@ impl Tree {
     /// # Errors
     /// A file cannot be read, or is not as it was scanned.
     pub fn digest(&self) -> Result<Digest, PackError> {
-        self.each(|_, _| Ok(()), |_, _| Ok(()), &mut ())
+        self.each(|_, ()| Ok(()), |_, ()| Ok(()), &mut ())
     }
 
     /// Writes the bundle as a zip archive.

@@ -61,9 +61,12 @@ pub fn make(data: &Path) -> Result<PathBuf> {
     let data = data
         .canonicalize()
         .with_context(|| format!("data folder {shown}"))?;
-    for part in ["bots", "registered", "wrappers"] {
+    // A folder that was there may be open to others; what lies in it must not be.
+    for part in ["bots", "registered", "store", "wrappers"] {
         let path = data.join(part);
-        fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
+        builder
+            .create(&path)
+            .with_context(|| path.display().to_string())?;
     }
     Ok(data)
 }
@@ -93,12 +96,11 @@ pub fn own(data: &Path) -> Result<Ownership> {
             );
         }
     }
-    let note = || -> std::io::Result<()> {
+    let mut note = || -> std::io::Result<()> {
         lock.set_len(0)?;
         lock.rewind()?;
         writeln!(lock, "{}", std::process::id())
     };
-    let mut note = note;
     note().with_context(|| shown.to_string())?;
     Ok(Ownership(lock))
 }

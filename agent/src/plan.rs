@@ -218,7 +218,6 @@ fn next(
         _ => None,
     };
     match (actual.map(|a| (&a.phase, &a.digest)), off, wanted) {
-        (Some((Phase::Stopping, _)), ..) | (None, Some(_), _) => None,
         (Some((Phase::Running, _)), Some(why), _) => stop(why),
         (Some((Phase::Ended(_), _)), Some(_), _) => Some(Action::Forget(bot.clone())),
         (None, None, Wanted::Run(_)) => Some(Action::Start(bot.clone())),
@@ -229,6 +228,7 @@ fn next(
             let due = was != digest || is_due(ended, now);
             due.then(|| Action::Start(bot.clone()))
         }
+        // It is stopping, or is as it should be.
         _ => None,
     }
 }

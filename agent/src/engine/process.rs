@@ -363,7 +363,7 @@ fn tell(console: &Console, name: &str, reason: &str, outcome: Outcome, failures:
     match outcome {
         Outcome::Stopped => console.say(&format!("{name}: {reason}")),
         Outcome::Completed => {
-            console.say(&format!("{name}: {reason}; `agent restart` runs it again"))
+            console.say(&format!("{name}: {reason}; `agent restart` runs it again"));
         }
         Outcome::Failed => {
             let pause = humantime::format_duration(plan::pause(failures));
