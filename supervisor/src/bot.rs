@@ -141,6 +141,9 @@ impl Bot {
             Effect::Record(ended) => self.record(ended),
             Effect::Refuse { code, reason, run } => self.refuse(code, reason, run),
             Effect::Status(state, pause) => self.status(state, pause),
+            Effect::AwaitPush => {
+                contract::info!("waiting up to {:?} for the last push", self.launch.drain);
+            }
             Effect::Unsaved => self.tell_unsaved(),
             Effect::Exit(code) => self.exit = Some(code),
         }
@@ -267,9 +270,6 @@ impl Bot {
             (State::Stopping, _) if matches!(self.main, Main::Alive { .. }) => {
                 contract::info!("waiting up to {:?} for the bot to end", self.launch.grace);
                 self.zombies.tell_all();
-            }
-            (State::Stopping, _) if self.sides == SidesAim::Up => {
-                contract::info!("waiting up to {:?} for the last push", self.launch.drain);
             }
             _ => {}
         }

@@ -90,6 +90,7 @@ pub struct Machine {
     restarts: u32,
     pauses: u32,
     code: u8,
+    saved: u64,
 }
 
 impl Machine {
@@ -103,6 +104,7 @@ impl Machine {
             restarts: 0,
             pauses: 0,
             code: 0,
+            saved: 0,
         }
     }
 
@@ -239,6 +241,10 @@ impl Machine {
     }
 
     fn synced(&mut self, outcome: Outcome, run: u64, now: Duration) -> Vec<Effect> {
+        self.saved = match outcome {
+            Outcome::Ok => run,
+            _ => 0,
+        };
         if let Phase::Draining { .. } = self.phase {
             return match outcome {
                 Outcome::Ok if run >= self.run => self.leave(SIDES_END, now),
@@ -385,10 +391,13 @@ impl Machine {
             // The last push of one who must not write is `sync`'s own business; it is given time for that.
             (Some(Cause::Fenced | Cause::Disk), _) => self.leave(self.plan.drain, now),
             (_, Sides::Elsewhere) => self.leave(SIDES_END, now),
+            (_, Sides::Ours) if self.run > 0 && self.saved >= self.run => {
+                self.leave(SIDES_END, now)
+            }
             (_, Sides::Ours) => {
                 let until = now + self.plan.drain;
                 self.phase = Phase::Draining { until };
-                vec![Effect::Status(State::Stopping, None)]
+                vec![Effect::Status(State::Stopping, None), Effect::AwaitPush]
             }
         }
     }

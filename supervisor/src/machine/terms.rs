@@ -131,6 +131,8 @@ pub enum Effect {
     },
     /// Write down where we are; in [`State::Waiting`], how long the pause is.
     Status(State, Option<Duration>),
+    /// The last push is waited for.
+    AwaitPush,
     /// The bot's last state or log is not in the store.
     Unsaved,
     /// Exit.

@@ -247,6 +247,22 @@ fn a_last_push_that_fails_is_told_and_changes_no_code() {
 }
 
 #[test]
+fn what_was_saved_before_the_stop_is_not_waited_for() {
+    let mut machine = running(Restart::Always, Sides::Ours);
+    for at in [1, 2] {
+        machine.on(exited(1), secs(at));
+        machine.on(Event::Cleared, secs(at));
+    }
+    assert!(matches!(machine.phase, Phase::Waiting { .. }));
+    machine.on(saved(Outcome::Ok, 8), secs(2));
+    assert!(
+        machine
+            .on(Event::Stop(15), secs(2))
+            .contains(&Effect::StopSides)
+    );
+}
+
+#[test]
 fn reasons_tell_apart_how_a_run_ended() {
     let failed = Ending::NotStarted {
         code: 127,
