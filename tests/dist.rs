@@ -46,7 +46,11 @@ fn root(binaries: &Path) -> tempfile::TempDir {
 
 fn inside(root: &Path, args: &[&str]) -> Command {
     let mut command = Command::new("chroot");
-    command.arg(root).args(args).env_clear();
+    command
+        .arg(root)
+        .args(args)
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     command
 }
 
