@@ -1,6 +1,7 @@
 //! Where bots run.
 
 pub mod orphans;
+mod prepare;
 pub mod process;
 
 use std::collections::BTreeMap;
@@ -25,8 +26,6 @@ pub struct Instance {
     pub actual: Actual,
     /// How it came to its end, or why it could not be started.
     pub reason: Option<String>,
-    /// The code its supervisor ended with.
-    pub code: Option<i32>,
     /// Its supervisor.
     pub pid: Option<i32>,
     /// How often its supervisor failed in a row.

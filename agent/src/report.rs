@@ -79,6 +79,7 @@ pub fn row(id: &BotId, from: &Sources<'_>, paths: &Paths) -> Row {
     let runs: Vec<RunRecord> = file::read_json_lines(&paths.runs()).unwrap_or_default();
     let last_exit = runs.last().cloned();
     let listening: Option<Listening> = file::read_json(&paths.listening()).ok().flatten();
+    let failures = from.instance.map_or(0, |instance| instance.failures);
     let (state, reason) = state(from, status.as_ref());
     let bot = from.listed.and_then(|listed| match &listed.offer {
         Offer::Bot(bot) => Some(bot),
@@ -101,7 +102,7 @@ pub fn row(id: &BotId, from: &Sources<'_>, paths: &Paths) -> Row {
         run: status
             .as_ref()
             .map_or(last_exit.as_ref().map_or(0, |r| r.run), |s| s.run),
-        restarts: status.as_ref().map_or(0, |s| s.restarts),
+        restarts: status.as_ref().map_or(failures, |s| s.restarts),
         pid: status.as_ref().and_then(|s| s.pid),
         supervisor: live,
         last_exit,
@@ -189,7 +190,6 @@ mod tests {
         Instance {
             actual,
             reason: Some("why".into()),
-            code: None,
             pid: Some(1),
             failures: 0,
         }

@@ -13,13 +13,13 @@
 //! Supervisors are started from the agent's main thread only: the parent-death signal is about the thread.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, TryLockError};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use contract::{BotId, BotType, Launch, ObjectKey, file};
+use contract::{BotId, BotType, ObjectKey};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -27,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::prepare::{check_interpreter, lock, prepare};
 use super::{Ending, Instance, orphans};
 use crate::ending::{self, Facts};
 use crate::launch::{self, Host};
@@ -101,6 +102,13 @@ impl Process {
 
     /// Starts the bot; that it cannot be started becomes its ending.
     pub fn start(&mut self, bot: &Bot, now: Duration) {
+        if self
+            .slots
+            .get(&bot.id)
+            .is_some_and(|slot| slot.live.is_some())
+        {
+            return;
+        }
         let digest = launch::digest(bot);
         let before = self.slots.remove(&bot.id);
         let same = before
@@ -133,7 +141,6 @@ impl Process {
         let instance = Instance {
             actual: Actual { digest, phase },
             reason,
-            code: None,
             pid,
             failures,
         };
@@ -156,7 +163,8 @@ impl Process {
             move |err: io::Error| NotStarted(Outcome::Failed, format!("{what}: {err}"))
         };
         let launch = launch::check(bot, &self.host).map_err(|err| refused(err.to_string()))?;
-        check_interpreter(&launch, &self.host)?;
+        let path = self.host.environment.get("PATH").map(String::as_str);
+        check_interpreter(launch.runtime, path).map_err(|why| NotStarted(Outcome::Failed, why))?;
         if self.sweep() > 0 {
             let why = "what an earlier run left behind is being ended".to_owned();
             return Err(NotStarted(Outcome::Busy, why));
@@ -171,9 +179,18 @@ impl Process {
                     "an earlier agent's supervisor of this bot is still ending: waiting for it";
                 NotStarted(Outcome::Busy, why.to_owned())
             })?;
+        let line = serde_json::to_string(&launch::document(bot, &self.host));
+        let line = line.map_err(|err| refused(err.to_string()))? + "\n";
         let child = self.command(&folder, &lock);
         let child = child.map_err(failed(self.supervisor.display().to_string()))?;
-        self.attend(bot, child, lock, launch.grace + launch.drain + SLACK)
+        let pid = self.attend(bot, child, line)?;
+        let patience = launch.grace + launch.drain + SLACK;
+        Ok(Live {
+            pid,
+            _lock: lock,
+            patience,
+            deadline: None,
+        })
     }
 
     fn command(&self, folder: &Path, lock: &File) -> io::Result<Child> {
@@ -196,17 +213,9 @@ impl Process {
     }
 
     /// Hands the child its launch, shows what it says and waits for its end.
-    fn attend(
-        &mut self,
-        bot: &Bot,
-        mut child: Child,
-        lock: File,
-        patience: Duration,
-    ) -> Result<Live, NotStarted> {
+    fn attend(&mut self, bot: &Bot, mut child: Child, line: String) -> Result<Pid, NotStarted> {
         let pid = child.id().and_then(|id| i32::try_from(id).ok());
         let pid = pid.ok_or_else(|| NotStarted(Outcome::Failed, "it ended at once".into()))?;
-        let line = serde_json::to_string(&launch::document(bot, &self.host));
-        let line = line.map_err(|err| NotStarted(Outcome::Refused, err.to_string()))? + "\n";
         if let Some(mut stdin) = child.stdin.take() {
             tokio::spawn(async move {
                 // A supervisor that is gone already tells so by its ending.
@@ -232,13 +241,7 @@ impl Process {
             let _ = endings.send((id, status));
         });
         self.unswept = true;
-        let pid = Pid::from_raw(pid);
-        Ok(Live {
-            pid,
-            _lock: lock,
-            patience,
-            deadline: None,
-        })
+        Ok(Pid::from_raw(pid))
     }
 
     /// Tells the bot to stop.
@@ -297,7 +300,6 @@ impl Process {
         slot.instance = Instance {
             actual,
             reason: Some(ending.reason.clone()),
-            code: facts.code,
             pid: None,
             failures,
         };
@@ -374,54 +376,6 @@ fn tell(console: &Console, name: &str, reason: &str, outcome: Outcome, failures:
             console.warn(&format!("{name}: {reason}; {remedy}"));
         }
     }
-}
-
-/// Makes the bot's folders and writes down, for `agent logs`, whose they are.
-fn prepare(folder: &Path, launch: &Launch, bot: &Bot) -> io::Result<()> {
-    let paths = &launch.paths;
-    for path in [&paths.code, &paths.state, &paths.var, &paths.logs] {
-        fs::create_dir_all(path)?;
-    }
-    let about = crate::place::About {
-        id: bot.id.clone(),
-        name: bot.definition.name.clone(),
-        version: bot.definition.version.clone(),
-    };
-    file::replace_json(&folder.join(crate::place::ABOUT), &about)
-}
-
-/// Locks the file; `None` when somebody else has it.
-fn lock(path: &Path) -> io::Result<Option<File>> {
-    let file = File::options().create(true).append(true).open(path)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(err)) => Err(err),
-    }
-}
-
-fn check_interpreter(launch: &Launch, host: &Host) -> Result<(), NotStarted> {
-    let Some(interpreter) = launch.runtime.interpreter() else {
-        return Ok(());
-    };
-    let path = host
-        .environment
-        .get("PATH")
-        .map_or("/usr/bin:/bin", String::as_str);
-    let is_there = path
-        .split(':')
-        .any(|folder| is_executable(&Path::new(folder).join(interpreter)));
-    if is_there {
-        return Ok(());
-    }
-    let runtime = launch.runtime;
-    let why =
-        format!("its runtime {runtime} is not installed: {interpreter} is not on PATH: install it");
-    Err(NotStarted(Outcome::Failed, why))
-}
-
-fn is_executable(path: &Path) -> bool {
-    path.is_file() && nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok()
 }
 
 /// Shows the whole lines that come from `from`.
