@@ -80,7 +80,7 @@ fn weigh(folder: &Path) {
     let run = Run::start(folder, "{}", |code| {
         script(
             &code.join("bot"),
-            "#!/bin/sh\necho 1 > \"$STATE_DIR/../count\"\nexec sleep 1000\n",
+            "#!/bin/sh\nmkdir -p $STATE_DIR && echo 1 > $STATE_DIR/count\nexec sleep 1000\n",
         );
         script(&code.join("questions"), "#!/bin/sh\nexec sleep 1000\n");
     });
