@@ -50,12 +50,13 @@ const ONCE: &str =
 
 /// Answers questions by the contract.
 const QUERY: &str = r#"
-import json, os
+import json, os, time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.parse import urlsplit
 class Answers(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))) or "{}")
+        if urlsplit(self.path).path == "/slow": time.sleep(20)
         found = urlsplit(self.path).path == "/echo"
         answer = {"status": "ok", "data": body} if found else {"status": "error", "error": "No handler for path: " + self.path, "available": ["/echo"]}
         self.send_response(200 if found else 404)
@@ -288,6 +289,12 @@ fn bots_of_a_folder_run_and_can_be_looked_at_and_asked() {
     assert!(
         whole["duration"].is_u64() && whole["timestamp"].is_string(),
         "{whole}"
+    );
+
+    let (code, error) = place.fails(&["query", "--timeout", "1s", "asker", "/slow"]);
+    assert!(
+        code == 1 && error.contains("no answer within 1s"),
+        "{error}"
     );
 
     let rows = [
@@ -702,6 +709,32 @@ fn bots_that_vanish_together_run_on_until_it_is_confirmed() {
         place.row("bot0").is_none().then_some(())
     });
     session.end();
+}
+
+#[test]
+fn a_bot_with_the_agents_data_in_its_own_folder_is_not_its_own_change() {
+    let place = Place::new();
+    let counter = place.bot("counter", COUNTER, "");
+    let mut command = Command::new(bin("agent"));
+    command
+        .arg("dev")
+        .current_dir(&counter)
+        .env_remove("THE0_DATA");
+    let session = place.start(&mut command);
+    session.says("counter | VERSION 1 began at 0");
+    let state = || {
+        fs::read_dir(counter.join("data/bots"))
+            .unwrap()
+            .flatten()
+            .next()
+    };
+    let folder = state().unwrap().path();
+    wait_for("several listings", LONG, || {
+        (Place::count(&folder) > 120).then_some(())
+    });
+    session.end();
+    let runs = read(&folder.join("var/runs.jsonl"));
+    assert_eq!(runs.lines().count(), 1, "{runs}");
 }
 
 #[test]
