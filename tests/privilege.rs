@@ -3,8 +3,9 @@
 //! The binaries are installed as in an image: owned by root, mode 0711. A hostile bot looks for a dummy key wherever
 //! a process of its user can look; a negative control leaks the same key and shows that the search would find it.
 
+use std::fmt::Write as _;
 use std::fs;
-use std::io::Write;
+use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ const LATE: Duration = Duration::from_secs(60);
 
 /// Looks in its environment, descriptors and disk, in `/proc` of every process it finds, and tries to kill and
 /// to trace `sync`. The key comes as hex, so that looking for it is no leak of it.
-const HOSTILE: &str = r#"#!/usr/bin/python3
+const HOSTILE: &str = r"#!/usr/bin/python3
 import ctypes, errno, json, os, sys, time
 config = json.loads(os.environ['BOT_CONFIG'])
 key = bytes.fromhex(config['hex'])
@@ -129,7 +130,7 @@ with open(os.path.join(config['state'], 'report.tmp'), 'w') as out:
     json.dump(report, out)
 os.rename(os.path.join(config['state'], 'report.tmp'), os.path.join(config['state'], 'report.json'))
 time.sleep(1000)
-"#;
+";
 
 struct Installed {
     /// Made for this test, so that it is in no binary and no other test's bot.
@@ -191,7 +192,10 @@ impl Installed {
 
     fn variables(&self, confine: &str) -> Vec<(&'static str, String)> {
         let path = |path: &Path| path.to_str().unwrap().to_owned();
-        let hex: String = self.key.bytes().map(|b| format!("{b:02x}")).collect();
+        let mut hex = String::new();
+        for byte in self.key.bytes() {
+            let _ = write!(hex, "{byte:02x}");
+        }
         let roots = [self.dir.path().to_owned(), "/tmp".into(), "/dev/shm".into()];
         let config = serde_json::json!({"hex": hex, "state": self.paths.state, "roots": roots, "kill": true});
         vec![

@@ -217,6 +217,28 @@ os.execvp(sys.argv[1], sys.argv[1:])
 }
 
 #[test]
+fn children_are_waited_for_also_where_their_end_was_ignored() {
+    let prepare = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execvp(sys.argv[1], sys.argv[1:])";
+    let mut command = Command::new("python3");
+    command.args(["-c", prepare]).arg(bin("supervisor"));
+    let mut child = Process::start(command.args(["run", "--", "sh", "-c", "exit 7"]));
+    assert_eq!(child.code(SOON), 7);
+}
+
+#[test]
+fn children_that_were_there_before_us_are_left_alone() {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "sleep 1000 & echo $!; exec \"$1\" run -- true", "sh"])
+        .arg(bin("supervisor"));
+    let mut shell = Talking::start(&mut shell);
+    let elder = shell.number();
+    assert_eq!(shell.process.code(SOON), 0);
+    assert!(is_alive(elder));
+    kill(Pid::from_raw(elder), Signal::SIGKILL).unwrap();
+}
+
+#[test]
 fn the_child_has_no_descriptor_of_ours() {
     let script = "ls /proc/self/fd | tr '\\n' ' '";
     let output = run(Command::new("sh")
@@ -461,6 +483,11 @@ done
 
 const QUERY: &str = "#!/bin/sh\necho $$ >> $THE0_VAR_PATH/queries\nexec sleep 1000\n";
 
+fn script(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
 /// A folder with the programs and a bot in it.
 struct Home {
     dir: tempfile::TempDir,
@@ -484,14 +511,9 @@ impl Home {
         }
         let home = Self { dir, paths };
         fs::copy(bin("supervisor"), home.program("supervisor")).unwrap();
-        home.script(&home.program("sync"), SYNC);
-        home.script(&home.program("query"), QUERY);
+        script(&home.program("sync"), SYNC);
+        script(&home.program("query"), QUERY);
         home
-    }
-
-    fn script(&self, path: &Path, text: &str) {
-        fs::write(path, text).unwrap();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     fn program(&self, name: &str) -> PathBuf {
@@ -499,7 +521,7 @@ impl Home {
     }
 
     fn bot(&self, text: &str) {
-        self.script(&self.paths.code.join("bot"), text);
+        script(&self.paths.code.join("bot"), text);
     }
 
     fn variables(&self) -> Vec<(&'static str, String)> {
@@ -865,12 +887,9 @@ fn a_launch_document_is_read_from_standard_input_and_its_end_means_nothing() {
     wait_for("the first keys", LATE, || {
         (home.var("keys").matches("first").count() == 2).then_some(())
     });
-    writeln!(
-        stdin,
-        "{}",
-        r#"{"type":"keys","v":1,"keys":{"MINIO_SECRET_KEY":"second"}}"#
-    )
-    .unwrap();
+    stdin
+        .write_all(b"{\"type\":\"keys\",\"v\":1,\"keys\":{\"MINIO_SECRET_KEY\":\"second\"}}\n")
+        .unwrap();
     wait_for("renewed keys", LATE, || {
         home.var("keys").contains("second").then_some(())
     });
@@ -1076,7 +1095,7 @@ fn output_passes_through_unchanged_and_by_lines_into_the_log() {
     assert_eq!(out, b"one\ntwo \x01\xff\n\nhalf");
     assert!(home.journal().contains("\nerr\n"), "{}", home.journal());
     let bytes = fs::read(home.paths.logs.join("bot.log")).unwrap();
-    assert_eq!(bytes.iter().filter(|b| **b == b'\n').count(), 5);
+    assert_eq!(bytes.split(|b| *b == b'\n').count(), 6);
     assert!(
         bytes.contains(&0xff),
         "bytes that are not text are kept as they are"
@@ -1233,4 +1252,56 @@ fn a_confined_bot_writes_to_its_own_folders_only() {
         log.contains("var refused") && log.contains("signal refused"),
         "{log}"
     );
+}
+
+/// A memory cgroup of the first hierarchy with a limit, removed with the test; `None` where none may be made.
+struct Limited(PathBuf);
+
+impl Limited {
+    fn new(bytes: u64) -> Option<Self> {
+        let path = PathBuf::from(format!(
+            "/sys/fs/cgroup/memory/the0-test-{}",
+            std::process::id()
+        ));
+        fs::create_dir(&path).ok()?;
+        let group = Self(path);
+        fs::write(group.0.join("memory.limit_in_bytes"), bytes.to_string()).ok()?;
+        Some(group)
+    }
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn a_bot_that_takes_all_memory_is_recorded_as_such_and_the_supervisor_lives() {
+    let Some(group) = Limited::new(64 << 20) else {
+        skip(
+            "a_bot_that_takes_all_memory_is_recorded_as_such_and_the_supervisor_lives",
+            "no memory cgroup of the first hierarchy may be made here",
+        );
+        return;
+    };
+    let home = Home::new();
+    home.bot(
+        "#!/usr/bin/env python3\nkept = []\nwhile True: kept.append(bytearray(b'x') * (1 << 20))\n",
+    );
+    let mut command = Command::new("sh");
+    let enter = "echo $$ > \"$1/cgroup.procs\" && shift && exec \"$@\"";
+    command
+        .args(["-c", enter, "sh"])
+        .arg(&group.0)
+        .arg(home.program("supervisor"));
+    command.args(["--no-side-processes", "--restart", "never"]);
+    command
+        .env_clear()
+        .envs(home.variables())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    assert_eq!(home.run(command), 137, "{}", home.journal());
+    let record = home.done().unwrap();
+    assert_eq!((record.reason, record.signal), (Reason::Oom, Some(9)));
 }

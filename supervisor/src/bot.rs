@@ -52,6 +52,8 @@ struct Bot {
     kills_before: u64,
     zombies: Zombies,
     sides: SidesAim,
+    /// Children that whoever became us had before.
+    elders: Vec<i32>,
     exit: Option<u8>,
 }
 
@@ -185,9 +187,10 @@ impl Bot {
 
     /// Processes of ours that are no part of a run.
     fn others(&self) -> Vec<i32> {
-        [self.fetch, self.sync.pid(), self.query.pid()]
-            .into_iter()
+        let ours = [self.fetch, self.sync.pid(), self.query.pid()];
+        ours.into_iter()
             .flatten()
+            .chain(self.elders.iter().copied())
             .collect()
     }
 

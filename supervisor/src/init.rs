@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use contract::exit;
+use contract::record::State;
 use contract::stage::{Cage, Placement, Stage};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -16,6 +17,7 @@ use crate::processes::{self, Change, Left, Reaped};
 use crate::signals::{self, Signals};
 use crate::spawn;
 use crate::terminal;
+use crate::zombies::Zombies;
 
 struct Init {
     options: RunOptions,
@@ -24,6 +26,9 @@ struct Init {
     machine: Machine,
     main: Main,
     placement: Placement,
+    /// Children that whoever became us had before.
+    elders: Vec<i32>,
+    zombies: Zombies,
     exit: Option<u8>,
 }
 
@@ -55,6 +60,8 @@ pub fn run(options: RunOptions) -> io::Result<u8> {
         machine: Machine::new(plan),
         main: Main::NotYet,
         placement: terminal::placement(),
+        elders: processes::children().unwrap_or_default(),
+        zombies: Zombies::default(),
         exit: None,
     };
     init.take(Event::Begin);
@@ -64,6 +71,9 @@ pub fn run(options: RunOptions) -> io::Result<u8> {
         }
         init.wait()?;
         init.handle_signals();
+        if let Main::Alive(_) = init.main {
+            init.zombies.look(init.started.elapsed());
+        }
         if init
             .machine
             .deadline()
@@ -150,7 +160,12 @@ impl Init {
         if !self.machine.is_clearing() {
             return;
         }
-        if left == Left::None {
+        let none = match left {
+            Left::None => true,
+            Left::Some if self.elders.is_empty() => false,
+            Left::Some => processes::leftovers(&self.elders).is_none_or(|left| left.is_empty()),
+        };
+        if none {
             self.take(Event::Cleared);
         } else if self.machine.is_killing() {
             self.signal_run(signals::KILL);
@@ -160,8 +175,8 @@ impl Init {
     fn signal_run(&self, signal: i32) {
         match self.main {
             Main::NotYet => {}
-            Main::Alive(pid) => processes::signal_run(pid, &[], signal, Reaped::No),
-            Main::Reaped(pid) => processes::signal_run(pid, &[], signal, Reaped::Yes),
+            Main::Alive(pid) => processes::signal_run(pid, &self.elders, signal, Reaped::No),
+            Main::Reaped(pid) => processes::signal_run(pid, &self.elders, signal, Reaped::Yes),
         }
     }
 
@@ -172,6 +187,7 @@ impl Init {
                 Effect::Signal(signal) => self.forward(signal),
                 Effect::EndLeftovers => self.signal_run(signals::TERM),
                 Effect::KillLeftovers => self.signal_run(signals::KILL),
+                Effect::Status(State::Stopping, _) => self.zombies.tell_all(),
                 Effect::Exit(code) => self.exit = Some(code),
                 _ => {}
             }

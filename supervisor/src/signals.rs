@@ -5,6 +5,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -37,6 +39,7 @@ impl Signals {
     /// # Errors
     /// No descriptor is left.
     pub fn take() -> io::Result<Self> {
+        heed_children()?;
         let all = SigSet::all();
         let given = all.thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
         let fd = SignalFd::with_flags(&all, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
@@ -60,6 +63,14 @@ impl Signals {
             }
         }
     }
+}
+
+/// Who starts us may ignore SIGCHLD; then the kernel would reap our children itself and tell nobody how they ended. A
+/// handler undoes that (it never runs, the signal stays blocked); the child gets the default where it was ignored.
+fn heed_children() -> io::Result<()> {
+    let unused = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(CHLD, unused)?;
+    Ok(())
 }
 
 impl AsFd for Signals {

@@ -21,6 +21,7 @@ use crate::launch::{self, BadDocument, Input};
 use crate::log::Log;
 use crate::machine::{Event, Machine, Plan, Restart, Sides};
 use crate::oom::Counter;
+use crate::processes;
 use crate::records::Records;
 use crate::side::Side;
 use crate::signals::{self, Signals};
@@ -216,6 +217,7 @@ fn prepare(
         kills_before: 0,
         zombies: Zombies::default(),
         sides: SidesAim::Down,
+        elders: processes::children().unwrap_or_default(),
         exit: None,
     };
     bot.status(State::Starting, None);

@@ -113,8 +113,8 @@ impl Bot {
             match signal {
                 signals::CHLD => self.reap(),
                 signals::TERM | signals::INT => {
-                    contract::info!("{}: stopping", signals::name(signal));
                     self.take(Event::Stop(signal));
+                    contract::info!("{}: stopping", signals::name(signal));
                 }
                 other => self.forward(other),
             }
