@@ -16,7 +16,7 @@ use contract::Paths;
 use nix::sys::signal::Signal;
 use nix::unistd::geteuid;
 use serde_json::Value;
-use tests::{Process, bin, read, skip, wait_for};
+use tests::{Process, bin, read, run, skip, text, wait_for};
 
 const USER: u32 = 1000;
 const LATE: Duration = Duration::from_secs(60);
@@ -143,6 +143,19 @@ fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
+/// Copies an executable file in a process of its own: a descriptor of ours, open for writing, could be copied into a
+/// child that another test forks at that moment, and the file would be "busy" for whoever executes it.
+fn install(from: &Path, to: &Path, mode: &str) {
+    let done = run(Command::new("install").args(["-m", mode]).args([from, to]));
+    assert!(done.status.success(), "{}", text(&done.stderr));
+}
+
+fn script(path: &Path, content: &str) {
+    let draft = tempfile::NamedTempFile::new().unwrap();
+    fs::write(draft.path(), content).unwrap();
+    install(draft.path(), path, "755");
+}
+
 impl Installed {
     /// Programs as in an image, and the folders of a bot that belong to its user. Not under `/tmp`, which is one of
     /// the places looked into.
@@ -153,8 +166,7 @@ impl Installed {
         fs::create_dir(&programs).unwrap();
         for name in ["supervisor", "sync", "query"] {
             let path = programs.join(name);
-            fs::copy(bin(name), &path).unwrap();
-            mode(&path, 0o711);
+            install(&bin(name), &path, "711");
         }
         let home = dir.path().join("home");
         let paths = Paths::under(&home);
@@ -175,8 +187,7 @@ impl Installed {
             } else {
                 "#!/bin/sh\nexec sleep 1000\n"
             };
-            fs::write(&path, text).unwrap();
-            mode(&path, 0o755);
+            script(&path, text);
         }
         let moment = std::time::SystemTime::UNIX_EPOCH
             .elapsed()

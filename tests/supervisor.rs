@@ -308,25 +308,54 @@ fn a_command_that_ignores_term_is_killed_at_the_end_of_its_grace() {
     assert_eq!(child.process.code(LATE), 137);
 }
 
-#[test]
-fn a_parent_that_does_not_reap_is_named_at_the_stop() {
-    let script = "
-import os, signal, time
+const NEGLIGENT: &str = "
+import os, time
 if os.fork() == 0: os._exit(0)
-signal.signal(signal.SIGUSR1, lambda *_: None)
 print('ready', flush=True)
 time.sleep(100)
 ";
-    let home = Home::new();
-    home.bot(&format!("#!/usr/bin/env python3\n{script}"));
-    let mut process = home.start(home.alone());
+
+/// Until the child of the only child of `supervisor` is a zombie.
+fn wait_for_zombie(supervisor: &Process) {
     wait_for("the zombie", LATE, || {
+        let bot = *children(supervisor.pid().as_raw()).first()?;
+        let zombie = *children(bot).first()?;
+        (!is_alive(zombie)).then_some(())
+    });
+}
+
+#[test]
+fn a_parent_that_does_not_reap_is_named_at_the_stop() {
+    let home = Home::new();
+    home.bot(&format!("#!/usr/bin/env python3\n{NEGLIGENT}"));
+    let mut process = home.start(home.alone());
+    wait_for("the bot", LATE, || {
         home.log().contains("ready").then_some(())
     });
-    std::thread::sleep(Duration::from_millis(200));
+    wait_for_zombie(&process);
     process.signal(Signal::SIGTERM);
     process.code(LATE);
-    let said = home.journal();
+    assert!(
+        home.journal().contains("does not wait for its child"),
+        "{}",
+        home.journal()
+    );
+
+    let mut command = init(&[], &["python3", "-c", NEGLIGENT]);
+    let mut child = Talking::start(command.stderr(Stdio::piped()));
+    assert_eq!(child.line(), "ready");
+    wait_for_zombie(&child.process);
+    child.process.signal(Signal::SIGTERM);
+    assert_eq!(child.process.code(LATE), 143);
+    let mut said = String::new();
+    child
+        .process
+        .0
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
     assert!(said.contains("does not wait for its child"), "{said}");
 }
 
@@ -483,9 +512,25 @@ done
 
 const QUERY: &str = "#!/bin/sh\necho $$ >> $THE0_VAR_PATH/queries\nexec sleep 1000\n";
 
+/// Writes an executable file in a process of its own: a descriptor of ours, open for writing, could be copied into a
+/// child that another test forks at that moment, and the file would be "busy" for whoever executes it.
 fn script(path: &Path, text: &str) {
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut install = Command::new("install");
+    install.args(["-m", "755", "/dev/stdin"]).arg(path);
+    let mut install = Process::start(install.stdin(Stdio::piped()));
+    install
+        .0
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+    assert_eq!(install.code(SOON), 0);
+}
+
+/// Copies an executable file, in a process of its own as well.
+fn copy(from: &Path, to: &Path) {
+    assert!(run(Command::new("cp").args([from, to])).status.success());
 }
 
 /// A folder with the programs and a bot in it.
@@ -510,7 +555,7 @@ impl Home {
             fs::create_dir_all(folder).unwrap();
         }
         let home = Self { dir, paths };
-        fs::copy(bin("supervisor"), home.program("supervisor")).unwrap();
+        copy(&bin("supervisor"), &home.program("supervisor"));
         script(&home.program("sync"), SYNC);
         script(&home.program("query"), QUERY);
         home

@@ -272,7 +272,6 @@ impl Bot {
             }
             (State::Stopping, _) if matches!(self.main, Main::Alive { .. }) => {
                 contract::info!("waiting up to {:?} for the bot to end", self.launch.grace);
-                self.zombies.tell_all();
             }
             _ => {}
         }

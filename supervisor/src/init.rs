@@ -7,7 +7,6 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use contract::exit;
-use contract::record::State;
 use contract::stage::{Cage, Placement, Stage};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -111,10 +110,20 @@ impl Init {
             match signal {
                 signals::CHLD => self.reap(),
                 signals::CONT => self.continued(),
-                signals::TERM => self.take(Event::Stop(signal)),
+                signals::TERM => self.stop(),
                 other => self.forward(other),
             }
         }
+    }
+
+    /// Before the first TERM goes on, while there are parents to name; a child without children waits for nothing.
+    fn stop(&mut self) {
+        if let (Main::Alive(pid), None) = (self.main, self.machine.deadline())
+            && processes::has_children(pid)
+        {
+            self.zombies.tell_all();
+        }
+        self.take(Event::Stop(signals::TERM));
     }
 
     fn continued(&self) {
@@ -187,7 +196,6 @@ impl Init {
                 Effect::Signal(signal) => self.forward(signal),
                 Effect::EndLeftovers => self.signal_run(signals::TERM),
                 Effect::KillLeftovers => self.signal_run(signals::KILL),
-                Effect::Status(State::Stopping, _) => self.zombies.tell_all(),
                 Effect::Exit(code) => self.exit = Some(code),
                 _ => {}
             }

@@ -154,6 +154,40 @@ impl Process {
     }
 }
 
+/// The children of all threads of `pid`; `None` where the kernel does not list them.
+fn children_of(pid: i32) -> Option<Vec<i32>> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    let mut found = Vec::new();
+    for thread in threads {
+        let listed = fs::read_to_string(thread.path().join("children")).ok()?;
+        found.extend(
+            listed
+                .split_whitespace()
+                .filter_map(|pid| pid.parse::<i32>().ok()),
+        );
+    }
+    Some(found)
+}
+
+/// Whether the main thread of `pid` has children, by one read.
+pub fn has_children(pid: i32) -> bool {
+    let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    listed.map_or(true, |listed| !listed.is_empty())
+}
+
+/// All that descends from us; where the kernel lists no children, all there is.
+fn descendants() -> Vec<Process> {
+    let Some(mut due) = children_of(std::process::id().cast_signed()) else {
+        return every_process().unwrap_or_default();
+    };
+    let mut found = Vec::new();
+    while let Some(pid) = due.pop() {
+        found.extend(Process::look(pid));
+        due.extend(children_of(pid).unwrap_or_default());
+    }
+    found
+}
+
 fn every_process() -> Option<Vec<Process>> {
     let entries = fs::read_dir("/proc").ok()?.flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -165,10 +199,7 @@ pub const UNREAPED: Duration = Duration::from_secs(10);
 
 /// Zombies that descend from us and whose living parent is not us: `(zombie, parent)`.
 pub fn unreaped() -> Vec<(Process, Process)> {
-    find_unreaped(
-        &every_process().unwrap_or_default(),
-        std::process::id().cast_signed(),
-    )
+    find_unreaped(&descendants(), std::process::id().cast_signed())
 }
 
 fn find_unreaped(all: &[Process], own: i32) -> Vec<(Process, Process)> {

@@ -113,6 +113,8 @@ impl Bot {
             match signal {
                 signals::CHLD => self.reap(),
                 signals::TERM | signals::INT => {
+                    // Before the bot knows: once it has ended, nobody can tell any more.
+                    self.zombies.tell_all();
                     self.take(Event::Stop(signal));
                     contract::info!("{}: stopping", signals::name(signal));
                 }
