@@ -489,7 +489,7 @@ read keys
 echo "$1 $$" >> $var/calls
 echo "$keys" >> $var/keys
 if [ "$1" = fetch ]; then
-    [ -e $var/fetch.slow ] && { trap 'exit 1' TERM; : > $var/fetch.began; sleep 100 & wait; }
+    [ -e $var/fetch.slow ] && { trap 'exit 1' TERM; sleep 100 & echo $! > $var/fetch.began; wait; }
     exit $(cat $var/fetch.code 2>/dev/null || echo 0)
 fi
 trap 'echo term >> $var/calls; exit 0' TERM
@@ -828,7 +828,7 @@ fn a_stop_before_the_bot_is_not_lost() {
     home.bot("#!/bin/sh\necho started\n");
     home.put("fetch.slow", "");
     let mut process = home.start(home.command());
-    wait_for("fetch", LATE, || {
+    let left = wait_for("fetch", LATE, || {
         home.paths.var.join("fetch.began").exists().then_some(())
     });
     process.signal(Signal::SIGTERM);
@@ -840,6 +840,7 @@ fn a_stop_before_the_bot_is_not_lost() {
     );
     assert_eq!(home.var("done"), "143");
     assert!(home.log().is_empty() && home.runs().is_empty());
+    assert!(!is_alive(left), "what fetch left behind");
 }
 
 #[test]

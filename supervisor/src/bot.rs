@@ -10,12 +10,13 @@ mod world;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant, SystemTime};
 
 use contract::Launch;
 use contract::launch::Keys;
 use contract::record::{Reason, RunRecord, State, Status, Synced, Time};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::Inotify;
 
 use crate::cli::BotOptions;
@@ -28,6 +29,9 @@ use crate::side::Side;
 use crate::signals::{self, Signals};
 use crate::tee::Tee;
 use crate::zombies::Zombies;
+
+/// How long the last sweep may take.
+const LAST_SWEEP: Duration = Duration::from_secs(1);
 
 /// Everything of one bot.
 struct Bot {
@@ -93,6 +97,7 @@ pub fn run(options: &BotOptions) -> io::Result<u8> {
         bot.clear();
         if let Some(code) = bot.exit {
             bot.tee.finish();
+            bot.sweep();
             return Ok(code);
         }
         bot.wait()?;
@@ -209,6 +214,24 @@ impl Bot {
                 }
                 _ => self.take(Event::Cleared),
             }
+        }
+    }
+
+    /// What a side process or a fetch left behind does not stay behind us.
+    fn sweep(&self) {
+        let end = self.now() + LAST_SWEEP;
+        while self.now() < end {
+            let left = processes::leftovers(&self.elders).unwrap_or_default();
+            if left.is_empty() {
+                return;
+            }
+            for pid in left {
+                let _ = signals::send(pid, signals::KILL);
+            }
+            let mut fds = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(&mut fds, PollTimeout::from(20u8));
+            while self.signals.next().is_some() {}
+            processes::reap(|_, _| ());
         }
     }
 
