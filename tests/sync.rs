@@ -633,6 +633,107 @@ fn much_log_is_shipped_before_its_minute_is_over() {
     });
 }
 
+/// Two writers make hints faster than they can be looked at.
+#[test]
+fn hints_that_never_end_keep_neither_a_push_nor_term_waiting() {
+    let world = World::new();
+    let volume = world.volume("one").with("THE0_DRAIN", "1s");
+    volume.fetched();
+    let mut watch = volume.watch();
+    wait_for("the first pass", SOON, || volume.synced());
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let write = |name: &str| {
+            use std::os::unix::fs::FileExt;
+            let open = |n: u8| fs::File::create(volume.state().join(format!("{name}{n}"))).unwrap();
+            let files = [open(0), open(1)];
+            while !stop.load(Ordering::Relaxed) {
+                for file in &files {
+                    file.write_all_at(b"x", 0).unwrap();
+                }
+            }
+        };
+        let pushed = {
+            let _stop = Stop(&stop);
+            scope.spawn(move || write("a"));
+            scope.spawn(move || write("b"));
+            wait_for("the push", LONG, || volume.object().exists().then_some(()));
+            watch.signal(Signal::SIGTERM);
+            watch.code(Duration::from_secs(10))
+        };
+        assert_eq!(pushed, 0);
+    });
+}
+
+/// Stops those who look at it, also when a test fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn another_folder_at_the_states_path_is_not_pushed_and_not_taken_for_the_state() {
+    let world = World::new();
+    let volume = world.volume("one");
+    volume.fetched();
+    volume.put("a", "1");
+    let mut watch = volume.watch();
+    volume.wait_pushed(&content(&[("a", "1")]));
+    fs::rename(volume.state(), volume.root.join("unmounted")).unwrap();
+    fs::create_dir(volume.state()).unwrap();
+    volume.end_run(1);
+    let synced = volume.wait_outcome(Outcome::Failed);
+    assert!(synced.error.unwrap().contains("another folder"));
+    watch.signal(Signal::SIGTERM);
+    assert_eq!(watch.code(LONG), 0);
+    assert_eq!(archive(&volume.object()), Some(content(&[("a", "1")])));
+    volume.fetched();
+    assert_eq!(fs::read(volume.state().join("a")).unwrap(), b"1");
+}
+
+/// The bot can write in the log's folder where the kernel does not confine it; `sync` can read what the bot cannot.
+#[test]
+fn a_segment_of_the_log_that_is_no_file_is_not_published_and_not_waited_for() {
+    let world = World::new();
+    let volume = world.volume("one");
+    volume.fetched();
+    let logs = volume.var("logs");
+    fs::create_dir_all(&logs).unwrap();
+    let segment = |number| logs.join(logs::segment_name(number));
+    fs::write(volume.root.join("key"), "hunter2\n").unwrap();
+    symlink(volume.root.join("key"), segment(1)).unwrap();
+    nix::unistd::mkfifo(&segment(2), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    fs::create_dir(segment(3)).unwrap();
+    fs::write(segment(4), "2026-11-20T08:00:00.000000Z hello\n").unwrap();
+    volume.end_run(1);
+    let mut watch = volume.watch();
+    let day = volume.store.join("bot-logs/logs/b1/20261120.log");
+    wait_for("the log", LONG, || {
+        read(&day).contains("hello").then_some(())
+    });
+    watch.signal(Signal::SIGTERM);
+    assert_eq!(watch.code(LONG), 0);
+    assert_eq!(fs::read_dir(day.parent().unwrap()).unwrap().count(), 1);
+    assert!(!read(&day).contains("hunter2"));
+}
+
+/// A volume that is a file system of its own has a `lost+found` of root's, which nobody else can move.
+#[test]
+fn what_a_file_system_keeps_at_its_root_is_not_part_of_the_state() {
+    let world = World::new();
+    let other = world.volume("other");
+    other.session(|volume| volume.put("a", "1"));
+    let volume = world.volume("one");
+    fs::create_dir_all(volume.state().join("lost+found/x")).unwrap();
+    volume.session(|_| {});
+    assert_eq!(archive(&volume.object()), Some(content(&[("a", "1")])));
+    assert!(volume.state().join("lost+found/x").exists());
+    assert!(volume.history("local").is_empty());
+}
+
 /// Kills `sync watch` at any moment of its pushes, while a reader polls the object all along.
 #[test]
 fn a_reader_only_ever_sees_whole_states_that_the_bot_wrote() {
@@ -933,19 +1034,27 @@ fn code_is_fetched_in_both_formats_and_not_again_while_it_is_whole() {
 #[test]
 fn a_native_entrypoint_is_made_executable_in_every_case() {
     let world = World::new();
-    let [zip, _] = bundles(&[("bot", "#!")]);
+    let [zip, _] = bundles(&[("bot", "#!"), ("ask", "#!")]);
     let base = world
         .volume("one")
         .with("RUNTIME", "gcc13")
-        .with("ENTRYPOINT", "bot");
-    let mode = |volume: &Volume| fs::metadata(volume.root.join("code/bot")).unwrap().mode() & 0o777;
-    fs::write(base.root.join("code/bot"), "#!").unwrap();
+        .with("ENTRYPOINT", "bot")
+        .with("QUERY_ENTRYPOINT", "ask");
+    let modes = |volume: &Volume| {
+        ["bot", "ask"].map(|name| {
+            let path = volume.root.join("code").join(name);
+            fs::metadata(path).unwrap().mode() & 0o777
+        })
+    };
+    for name in ["bot", "ask"] {
+        fs::write(base.root.join("code").join(name), "#!").unwrap();
+    }
     base.fetched();
-    assert_eq!(mode(&base), 0o755);
+    assert_eq!(modes(&base), [0o755; 2]);
     store_code(&base, "u/b/1", &zip);
     let fetched = base.with("CODE_FILE", "u/b/1");
     fetched.fetched();
-    assert_eq!(mode(&fetched), 0o755);
+    assert_eq!(modes(&fetched), [0o755; 2]);
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! What the state on disk is based on, remembered between runs of `sync`.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use contract::Digest;
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::fs::{AtFlags, StatxFlags, statx};
 use serde::{Deserialize, Serialize};
 
+use crate::beneath;
 use crate::settings::Settings;
 use crate::store::{Etag, Head};
 
@@ -44,12 +46,13 @@ pub struct FolderId {
 
 impl FolderId {
     fn of(path: &Path) -> io::Result<Self> {
-        let found = statx(
-            CWD,
-            path,
-            AtFlags::empty(),
-            StatxFlags::INO | StatxFlags::BTIME,
-        )?;
+        Self::of_open(beneath::root(path)?)
+    }
+
+    /// The identity of an open folder.
+    pub fn of_open(folder: impl AsFd) -> io::Result<Self> {
+        let flags = StatxFlags::INO | StatxFlags::BTIME;
+        let found = statx(folder, c"", AtFlags::EMPTY_PATH, flags)?;
         let born = (found.stx_btime.tv_sec, found.stx_btime.tv_nsec);
         Ok(Self {
             inode: found.stx_ino,
@@ -66,9 +69,11 @@ impl Base {
         Ok(base.filter(|base| base.folder == Some(here)))
     }
 
-    /// Remembers it, about the state's folder as it is now.
+    /// Remembers it, about the folder it was loaded for, or else about the state's folder as it is now.
     pub fn save(&mut self, settings: &Settings) -> io::Result<()> {
-        self.folder = Some(FolderId::of(&settings.launch.paths.state)?);
+        if self.folder.is_none() {
+            self.folder = Some(FolderId::of(&settings.launch.paths.state)?);
+        }
         contract::file::replace_json(&settings.private("base.json"), self)
     }
 }

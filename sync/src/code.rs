@@ -146,12 +146,27 @@ fn check_entry(settings: &Settings, code: &Path) -> anyhow::Result<()> {
     if found.is_dir() {
         bail!("ENTRYPOINT {entry} is a folder: name the file in it");
     }
-    let mode = found.permissions().mode();
-    if launch.runtime.is_native() && mode & 0o111 != 0o111 {
-        fs::set_permissions(&path, Permissions::from_mode(mode | 0o111))
-            .with_context(|| format!("make {entry} executable"))?;
+    if launch.runtime.is_native() {
+        make_executable(&path, &found)?;
+        // A query program that is not there is told by those who ask it.
+        let query = launch.query_entrypoint.as_ref().map(|q| code.join(q));
+        if let Some(path) = query
+            && let Ok(found) = fs::metadata(&path)
+            && found.is_file()
+        {
+            make_executable(&path, &found)?;
+        }
     }
     Ok(())
+}
+
+fn make_executable(path: &Path, found: &fs::Metadata) -> anyhow::Result<()> {
+    let mode = found.permissions().mode();
+    if mode & 0o111 == 0o111 {
+        return Ok(());
+    }
+    fs::set_permissions(path, Permissions::from_mode(mode | 0o111))
+        .with_context(|| format!("make {} executable", path.display()))
 }
 
 /// A person's view of what is in a folder.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use contract::Paths;
@@ -31,12 +31,41 @@ fn ends() -> SigSet {
     [Signal::SIGTERM, Signal::SIGINT].into_iter().collect()
 }
 
+/// What waits in the queue already: a state or a log that never rests is one hint until that is taken, so the queue
+/// stays short. TERM is seen past it.
+#[derive(Debug, Default)]
+struct Flags {
+    state: AtomicBool,
+    log: AtomicBool,
+    term: AtomicBool,
+}
+
+impl Flags {
+    /// Whether the hint is to be queued.
+    fn is_news(&self, wake: Wake) -> bool {
+        match wake {
+            Wake::State => !self.state.swap(true, Ordering::AcqRel),
+            Wake::Log => !self.log.swap(true, Ordering::AcqRel),
+            _ => true,
+        }
+    }
+
+    fn taken(&self, wake: Wake) {
+        match wake {
+            Wake::State => self.state.store(false, Ordering::Release),
+            Wake::Log => self.log.store(false, Ordering::Release),
+            Wake::Term => self.term.store(false, Ordering::Release),
+            _ => {}
+        }
+    }
+}
+
 /// Where hints arrive.
 #[derive(Debug)]
 pub struct Hints {
     wakes: Receiver<Wake>,
     sender: Sender<Wake>,
-    log: Arc<AtomicBool>,
+    flags: Arc<Flags>,
     watcher: Option<RecommendedWatcher>,
 }
 
@@ -46,8 +75,11 @@ impl Hints {
         ends().thread_block()?;
         let (sender, wakes) = channel();
         let told = sender.clone();
+        let flags = Arc::<Flags>::default();
+        let flag = Arc::clone(&flags);
         let wait = move || {
             while ends().wait().is_ok() {
+                flag.term.store(true, Ordering::Release);
                 if told.send(Wake::Term).is_err() {
                     break;
                 }
@@ -60,7 +92,7 @@ impl Hints {
         Ok(Self {
             wakes,
             sender,
-            log: Arc::default(),
+            flags,
             watcher: None,
         })
     }
@@ -69,7 +101,7 @@ impl Hints {
     pub fn watch(&mut self, paths: &Paths) -> notify::Result<()> {
         self.watcher = None;
         let told = self.sender.clone();
-        let log = Arc::clone(&self.log);
+        let flags = Arc::clone(&self.flags);
         let folders = (paths.state.clone(), paths.logs.clone(), paths.var.clone());
         let tell = move |event: notify::Result<Event>| {
             let wake = match event {
@@ -77,11 +109,7 @@ impl Hints {
                 // Events were lost: look at everything.
                 Err(_) => Some(Wake::State),
             };
-            // A chatty log wakes us once until it is looked at.
-            if wake == Some(Wake::Log) && log.swap(true, Ordering::AcqRel) {
-                return;
-            }
-            if let Some(wake) = wake {
+            if let Some(wake) = wake.filter(|wake| flags.is_news(*wake)) {
                 let _ = told.send(wake);
             }
         };
@@ -94,16 +122,18 @@ impl Hints {
         Ok(())
     }
 
-    /// The next hint, or [`Wake::Time`] after `most`.
+    /// The next hint, or [`Wake::Time`] after `most`. Hints that never end do not keep the time from passing, nor
+    /// TERM from being seen.
     pub fn wait(&self, most: Duration) -> Wake {
-        match self.wakes.recv_timeout(most) {
-            Ok(Wake::Log) => {
-                self.log.store(false, Ordering::Release);
-                Wake::Log
-            }
-            Ok(wake) => wake,
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Wake::Time,
+        if self.flags.term.swap(false, Ordering::AcqRel) {
+            return Wake::Term;
         }
+        if most.is_zero() {
+            return Wake::Time;
+        }
+        let wake = self.wakes.recv_timeout(most).unwrap_or(Wake::Time);
+        self.flags.taken(wake);
+        wake
     }
 }
 

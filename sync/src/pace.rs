@@ -117,6 +117,12 @@ impl Pace {
         }
     }
 
+    /// The log was shipped as far as it goes; what there is now is looked at in a while.
+    pub fn log_shipped(&mut self, now: At, waiting: u64) {
+        self.log_at = None;
+        self.log_look_at = (waiting > 0).then_some(now + LOG_LOOK);
+    }
+
     /// Whether the log is to be shipped with the pass that is due now.
     pub fn log_due(&self, now: At) -> bool {
         self.retry_at.is_some() || self.log_at.is_some_and(|at| at <= now)
@@ -170,10 +176,13 @@ impl Pace {
         self.retry_at = None;
         // What was hinted while the pass was under way is looked at again.
         self.changed = self.changed.filter(|(_, last)| *last > began);
-        if went == Went::Pushed {
-            let took = now.saturating_sub(began);
-            self.rest_until = now + Duration::from_secs(1).max(took * REST);
-        }
+        let rest = now.saturating_sub(began) * REST;
+        self.rest_until = now
+            + match went {
+                Went::Pushed => rest.max(Duration::from_secs(1)),
+                // Looking costs too, where much is looked at for nothing.
+                _ => rest.min(SCANS.1),
+            };
         self.pass_at = now + self.pause(went);
     }
 
@@ -277,6 +286,27 @@ mod tests {
         pace.log_seen(ms(3000), LOG_BYTES);
         assert!(pace.log_due(ms(3000)));
         assert_eq!(pace.next().1, Work::Pass);
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_shipped_to_its_end_does_not_hurry() {
+        let mut pace = started();
+        pace.log_seen(ms(2000), LOG_BYTES);
+        pace.passed(ms(2000), ms(2001), Went::Same);
+        pace.log_shipped(ms(2001), LOG_BYTES);
+        assert_eq!(pace.next(), (ms(2001) + LOG_LOOK, Work::LogSize));
+        pace.log_shipped(ms(2001), 0);
+        assert_eq!(pace.next().1, Work::Look);
+    }
+
+    #[test]
+    fn looking_for_nothing_costs_a_twentieth_up_to_a_limit() {
+        for (took, rest) in [(100, 2000), (10_000, 5000)] {
+            let mut pace = started();
+            pace.passed(ms(1000), ms(1000 + took), Went::Same);
+            pace.state_changed(ms(1000 + took));
+            assert_eq!(pace.next(), (ms(1000 + took + rest), Work::Pass));
+        }
     }
 
     #[test]

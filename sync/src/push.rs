@@ -16,12 +16,12 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Instant, SystemTime};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use contract::Digest;
 use contract::record::Status;
 
 use crate::archive::{self, Torn, WriteError};
-use crate::base::{Base, DIGEST, GENERATION, RUN, Remote, TORN};
+use crate::base::{Base, DIGEST, FolderId, GENERATION, RUN, Remote, TORN};
 use crate::history::{self, Reason};
 use crate::settings::Settings;
 use crate::store::{Condition, Error, Metadata, PutError, Store};
@@ -262,13 +262,14 @@ impl<'a> Pusher<'a> {
                 Err(PutError::Store(error)) => return Err(error.into()),
             }
         }
-        anyhow::bail!("the state in the store keeps changing under us")
+        bail!("the state in the store keeps changing under us")
     }
 
     /// Looks at the tree and hashes what changed.
     fn scan(&mut self) -> anyhow::Result<OwnedFd> {
         let path = &self.settings.launch.paths.state;
         let root = beneath::root(path).with_context(|| format!("open {}", path.display()))?;
+        self.check_folder(&root)?;
         let mut tree = self.list(&root)?;
         if tree.bytes <= self.settings.largest_state {
             tree.hash(root.as_fd()).context("read the state")?;
@@ -278,6 +279,19 @@ impl<'a> Pusher<'a> {
         }
         self.known = tree;
         Ok(root)
+    }
+
+    /// That the folder is the one that was fetched to: another one at its path (a volume that is not mounted any more,
+    /// a folder that was removed and made again) is not the state.
+    fn check_folder(&self, root: &OwnedFd) -> anyhow::Result<()> {
+        let here = FolderId::of_open(root).context("look at the state's folder")?;
+        if self.base.folder.is_some_and(|folder| folder != here) {
+            bail!(
+                "{} is another folder than the one the state was fetched to, nothing is pushed from it: start the bot again",
+                self.settings.launch.paths.state.display()
+            );
+        }
+        Ok(())
     }
 
     fn list(&self, root: &OwnedFd) -> anyhow::Result<Tree> {

@@ -81,6 +81,10 @@ pub fn finish(settings: &Settings) -> anyhow::Result<()> {
 /// Claims the bot and makes its state be on the disk; [`finish`] comes first.
 pub fn fetch(settings: &Settings, store: &Store) -> anyhow::Result<()> {
     let state = &settings.launch.paths.state;
+    // A folder of an image becomes another one at its first change: let it be now, before it is remembered.
+    Staging::begin(state)
+        .and_then(|staging| staging.discard())
+        .with_context(|| format!("write in {}", state.display()))?;
     let base = Base::load(settings).context("read what the state is based on")?;
     let generation = raise(settings, store, base.as_ref())?;
     forget_verdict(settings).context("remove what the last sync said")?;

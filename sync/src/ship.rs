@@ -13,6 +13,8 @@ use anyhow::Context;
 use contract::ObjectKey;
 use contract::logs::{self, Position};
 use contract::record::Time;
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::ndjson;
@@ -95,14 +97,25 @@ impl<'a> Shipper<'a> {
         segments.iter().map(size).sum()
     }
 
+    /// The segments that are plain files: a link could lead to what is not the bot's to publish.
     fn segments(&self) -> io::Result<Vec<(u64, PathBuf)>> {
-        logs::segments(&self.settings.launch.paths.logs)
+        let mut segments = logs::segments(&self.settings.launch.paths.logs)?;
+        segments.retain(|(_, path)| fs::symlink_metadata(path).is_ok_and(|found| found.is_file()));
+        Ok(segments)
     }
 
-    /// Ships every whole line there is, and removes segments that are shipped and closed.
+    /// Ships every whole line there is, and removes segments that are shipped and closed. What is written meanwhile
+    /// is for the next time: a log that never rests does not keep the rest from being done.
     pub fn ship(&mut self) -> anyhow::Result<()> {
+        let mut end = None;
         loop {
             let segments = self.segments().context("look for the log")?;
+            let end = *end.get_or_insert_with(|| end_of(&segments));
+            if self.note.position >= end {
+                return self
+                    .clean(&segments)
+                    .context("remove a shipped segment of the log");
+            }
             let today = Time::now().to_string();
             let day = if self.note.day.is_empty() {
                 &today[..10]
@@ -200,6 +213,15 @@ impl<'a> Shipper<'a> {
     }
 }
 
+fn end_of(segments: &[(u64, PathBuf)]) -> Position {
+    segments
+        .last()
+        .map_or(Position::default(), |(number, path)| Position {
+            segment: *number,
+            offset: fs::symlink_metadata(path).map_or(0, |found| found.len()),
+        })
+}
+
 fn position_of(head: &Head, source: &str) -> Option<Position> {
     let text = head.metadata.get(&format!("source-{source}"))?;
     let mut parts = text.split(':');
@@ -279,7 +301,16 @@ fn next_chunk(segments: &[(u64, PathBuf)], at: Position, day: &str) -> io::Resul
 }
 
 fn read_at(path: &Path, offset: u64) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
+    // A link or a FIFO that took its place is not followed and not waited for.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut file = match open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::LOOP) => return Err(io::ErrorKind::NotFound.into()),
+        Err(error) => return Err(error.into()),
+    };
+    if !file.metadata()?.is_file() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
     file.seek(SeekFrom::Start(offset))?;
     let mut bytes = Vec::new();
     file.take(CHUNK as u64).read_to_end(&mut bytes)?;

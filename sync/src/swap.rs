@@ -24,6 +24,8 @@ use serde::{Deserialize, Serialize};
 pub const NEW: &str = ".the0-new";
 /// A file that is nobody's.
 pub const KEEP: &str = ".keep";
+/// What a file system has at its root for itself, where a folder is a volume: it cannot be moved, nor is it anyone's.
+pub const LOST: &str = "lost+found";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -132,12 +134,14 @@ pub fn finish<T: Serialize + DeserializeOwned>(
     if journal.phase == Phase::Out {
         fs::create_dir_all(&old)?;
         let keep = !tree.join(KEEP).exists();
-        move_all(root, &old, |name| name != NEW && !(keep && name == KEEP))?;
+        let stays = |name: &str| name == NEW || name == LOST || (keep && name == KEEP);
+        move_all(root, &old, |name| !stays(name))?;
         journal.phase = Phase::In;
         write_journal(root, &journal)?;
     }
-    move_all(&tree, root, |_| true)?;
-    for (name, mode) in &journal.modes {
+    move_all(&tree, root, |name| name != LOST)?;
+    let moved = |(name, _): &&(PathBuf, u32)| name.as_os_str() != LOST;
+    for (name, mode) in journal.modes.iter().filter(moved) {
         fs::set_permissions(root.join(name), Permissions::from_mode(*mode))?;
     }
     File::open(root)?.sync_all()?;

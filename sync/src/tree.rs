@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, readlinkat, statat}
 use sha2::{Digest as _, Sha256};
 
 use crate::beneath;
-use crate::swap::{KEEP, NEW};
+use crate::swap::{KEEP, LOST, NEW};
 
 /// Coarser than the time stamps of any local file system on a kernel with a 100 Hz clock.
 const GRAIN: Duration = Duration::from_millis(100);
@@ -215,7 +215,13 @@ impl Scan {
                 }
             }
         }
-        tree.entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        // A folder that changes while it is listed may name an entry twice; an archive must not.
+        tree.entries.sort_unstable_by(|a, b| {
+            a.path
+                .cmp(&b.path)
+                .then((a.kind as u8).cmp(&(b.kind as u8)))
+        });
+        tree.entries.dedup_by(|b, a| a.path == b.path);
         tree.left_out.sort();
         tree.bytes = tree.entries.iter().map(|entry| entry.size).sum();
         Ok(tree)
@@ -233,7 +239,7 @@ impl Scan {
         for item in Dir::read_from(&fd)? {
             let item = item?;
             let name = item.file_name().to_bytes();
-            let ours = folder.is_empty() && (name == NEW.as_bytes() || name == KEEP.as_bytes());
+            let ours = folder.is_empty() && [NEW, KEEP, LOST].iter().any(|n| name == n.as_bytes());
             if name == b"." || name == b".." || ours {
                 continue;
             }

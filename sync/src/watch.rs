@@ -170,7 +170,10 @@ impl Watch<'_> {
         };
         self.tell(state, log, urgency);
         self.pace.passed(began, self.now(), went);
-        self.pace.log_seen(self.now(), self.shipper.waiting());
+        match (due && !failed, self.shipper.waiting()) {
+            (true, waiting) => self.pace.log_shipped(self.now(), waiting),
+            (false, waiting) => self.pace.log_seen(self.now(), waiting),
+        }
         if torn {
             self.pace.state_changed(self.now());
         }

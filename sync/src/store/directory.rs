@@ -201,25 +201,24 @@ impl Directory {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         self.check_root()?;
         let folder = self.root.join(".the0-tmp");
-        let name = format!(
-            "{}-{}",
-            std::process::id(),
-            COUNT.fetch_add(1, Ordering::Relaxed)
-        );
-        let path = folder.join(name);
+        // Writers in other containers have the same process ids: a name that is taken is another's.
         let make = || {
             fs::create_dir_all(&folder)?;
-            let _ = fs::remove_file(&path);
-            let file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o644)
-                .open(&path)?;
-            flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-            Ok(file)
+            loop {
+                let count = COUNT.fetch_add(1, Ordering::Relaxed);
+                let path = folder.join(format!("{}-{count}", std::process::id()));
+                let mut options = OpenOptions::new();
+                match options.write(true).create_new(true).mode(0o644).open(&path) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    Err(error) => return Err(error),
+                    Ok(file) => {
+                        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+                        return Ok((path, file));
+                    }
+                }
+            }
         };
-        let file = make().map_err(|cause| unavailable(at, cause))?;
-        Ok((path, file))
+        make().map_err(|cause| unavailable(at, cause))
     }
 
     /// Makes the written file the object: the note first, then the rename that counts.
@@ -440,6 +439,20 @@ mod tests {
             fs::read_dir(dir.path().join(".the0-tmp")).unwrap().count(),
             0
         );
+    }
+
+    #[test]
+    fn a_temporary_file_of_another_writer_with_our_process_id_is_left_alone() {
+        let (dir, store, at) = store();
+        let folder = dir.path().join(".the0-tmp");
+        fs::create_dir(&folder).unwrap();
+        let theirs = |n: u32| folder.join(format!("{}-{n}", std::process::id()));
+        for n in 0..200 {
+            fs::write(theirs(n), "theirs").unwrap();
+        }
+        put(&store, &at, &Condition::Any, "ours").unwrap();
+        assert_eq!(content(&store, &at), "ours");
+        assert!((0..200).all(|n| fs::read(theirs(n)).unwrap() == b"theirs"));
     }
 
     #[test]
