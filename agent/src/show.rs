@@ -7,12 +7,14 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
 
 /// Lines that may wait for the terminal.
 const QUEUE: usize = 4096;
+/// How long a flush waits for the terminal.
+const FLUSH: Duration = Duration::from_secs(2);
 /// The widest name in front of a line.
 const WIDEST: usize = 24;
 
@@ -135,10 +137,17 @@ impl Console {
 
     /// Waits until what was said is on the screen, but not for ever.
     pub fn flush(&self) {
+        let end = Instant::now() + FLUSH;
         let (done, wait) = mpsc::sync_channel(1);
-        if self.lines.try_send(Item::Flush(done)).is_ok() {
-            let _ = wait.recv_timeout(Duration::from_secs(2));
+        let mut item = Item::Flush(done);
+        while let Err(TrySendError::Full(back)) = self.lines.try_send(item) {
+            if Instant::now() > end {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+            item = back;
         }
+        let _ = wait.recv_timeout(end.saturating_duration_since(Instant::now()));
     }
 }
 
