@@ -3,11 +3,8 @@
 //! Names are sorted and relative without `./`, owner and time are fixed, permissions are kept, empty folders and
 //! links are in it. It is written as a stream; a file is held in memory only if it is small.
 
-use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::os::fd::BorrowedFd;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use flate2::{Compression, GzBuilder, write::GzEncoder};
 use rustix::fs::readlinkat;
@@ -100,14 +97,48 @@ fn header(kind: EntryType, mode: u32, size: u64) -> Header {
     header
 }
 
-fn path(bytes: &[u8]) -> &Path {
-    Path::new(OsStr::from_bytes(bytes))
+/// Longest text in a header's fields for names.
+const FIELD: usize = 100;
+
+/// Appends an entry whose names are these bytes exactly. (The crate's own setters take them for paths and change them:
+/// a link to `a//b` would come back as one to `a/b`, and be taken for corrupt.)
+fn append<W: Write>(
+    tar: &mut Builder<W>,
+    mut header: Header,
+    path: &[u8],
+    target: &[u8],
+    content: impl Read,
+) -> io::Result<()> {
+    if path.len() > FIELD {
+        long(tar, EntryType::GNULongName, path)?;
+    }
+    if target.len() > FIELD {
+        long(tar, EntryType::GNULongLink, target)?;
+    }
+    let fields = header.as_old_mut();
+    put(&mut fields.name, path);
+    put(&mut fields.linkname, target);
+    header.set_cksum();
+    tar.append(&header, content)
+}
+
+/// A name too long for its field goes before the entry, as GNU tar has it.
+fn long<W: Write>(tar: &mut Builder<W>, kind: EntryType, text: &[u8]) -> io::Result<()> {
+    let mut header = header(kind, 0o644, text.len() as u64 + 1);
+    put(&mut header.as_old_mut().name, b"././@LongLink");
+    header.set_cksum();
+    tar.append(&header, text.chain(&b"\0"[..]))
+}
+
+fn put(field: &mut [u8; FIELD], text: &[u8]) {
+    let fits = text.len().min(FIELD);
+    field[..fits].copy_from_slice(&text[..fits]);
 }
 
 fn folder<W: Write>(tar: &mut Builder<W>, entry: &Entry) -> io::Result<Written> {
-    let mut header = header(EntryType::Directory, entry.mode, 0);
+    let header = header(EntryType::Directory, entry.mode, 0);
     let name = [&entry.path, &b"/"[..]].concat();
-    tar.append_data(&mut header, path(&name), io::empty())?;
+    append(tar, header, &name, b"", io::empty())?;
     Ok(Written::AsHashed)
 }
 
@@ -122,8 +153,8 @@ fn link<W: Write>(
     let Ok(target) = target else {
         return Ok(Written::Otherwise);
     };
-    let mut header = header(EntryType::Symlink, 0o777, 0);
-    tar.append_link(&mut header, path(&entry.path), path(target.as_bytes()))?;
+    let header = header(EntryType::Symlink, 0o777, 0);
+    append(tar, header, &entry.path, target.as_bytes(), io::empty())?;
     Ok(Written::compare(entry, &Sha256::digest(target.as_bytes())))
 }
 
@@ -136,8 +167,8 @@ fn small_file<W: Write>(
     let Ok(content) = read_steady(root, entry) else {
         return Ok(Written::Otherwise);
     };
-    let mut header = header(EntryType::Regular, entry.mode, content.len() as u64);
-    tar.append_data(&mut header, path(&entry.path), content.as_slice())?;
+    let header = header(EntryType::Regular, entry.mode, content.len() as u64);
+    append(tar, header, &entry.path, b"", content.as_slice())?;
     Ok(Written::compare(entry, &Sha256::digest(&content)))
 }
 
@@ -168,13 +199,13 @@ fn large_file<W: Write>(
     let Ok(file) = open_file(root, &entry.path) else {
         return Ok(Written::Otherwise);
     };
-    let mut header = header(EntryType::Regular, entry.mode, entry.size);
+    let header = header(EntryType::Regular, entry.mode, entry.size);
     let mut exact = Exactly {
         file,
         rest: entry.size,
         sum: Sha256::new(),
     };
-    tar.append_data(&mut header, path(&entry.path), &mut exact)?;
+    append(tar, header, &entry.path, b"", &mut exact)?;
     Ok(Written::compare(entry, &exact.sum.finalize()))
 }
 
@@ -207,7 +238,10 @@ impl Read for Exactly {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
     use std::os::fd::AsFd;
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::Path;
 
     fn archive(dir: &Path) -> Vec<u8> {
         let tree = crate::tree::read(dir).unwrap();
@@ -231,6 +265,40 @@ mod tests {
         fill(one.path());
         fill(two.path());
         assert_eq!(archive(one.path()), archive(two.path()));
+    }
+
+    #[test]
+    fn any_name_and_any_link_comes_back_as_it_was() {
+        let (dir, back) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let at = |name: &[u8]| dir.path().join(OsStr::from_bytes(name));
+        let targets: [&[u8]; 8] = [
+            b"a//b",
+            b"a/./b",
+            b"/",
+            b"//x//",
+            b"x/",
+            b".",
+            b"\xff",
+            &[0xff; 150],
+        ];
+        for (n, target) in targets.iter().enumerate() {
+            let target = OsStr::from_bytes(target);
+            std::os::unix::fs::symlink(target, at(format!("l{n}").as_bytes())).unwrap();
+        }
+        for length in [1, 98, 99, 100, 101, 200] {
+            std::fs::write(at(&vec![0xff; length]), "1").unwrap();
+            std::fs::create_dir(at(&vec![0xfe; length])).unwrap();
+        }
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&archive(dir.path())).unwrap();
+        io::Seek::rewind(&mut file).unwrap();
+        let rules = crate::extract::Rules {
+            links: crate::extract::Links::All,
+            budget: crate::extract::Budget::default(),
+        };
+        crate::extract::unpack(&mut file, back.path(), rules).unwrap();
+        let digest = |path: &Path| crate::tree::read(path).unwrap().digest().unwrap();
+        assert_eq!(digest(back.path()), digest(dir.path()));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use contract::Digest;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, readlinkat, statat};
+use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use crate::beneath;
@@ -151,8 +152,8 @@ impl Entry {
 /// Whether an error says something about one file, so that the others can go on.
 fn is_about_the_file(error: &io::Error) -> bool {
     !matches!(
-        rustix::io::Errno::from_io_error(error),
-        Some(rustix::io::Errno::MFILE | rustix::io::Errno::NFILE | rustix::io::Errno::NOMEM)
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM)
     )
 }
 
@@ -206,7 +207,7 @@ impl Scan {
         while let Some(folder) = folders.pop() {
             match self.list(root, &folder, now, &mut tree) {
                 Ok(inner) => folders.extend(inner),
-                Err(error) if folder.is_empty() => return Err(error),
+                Err(error) if folder.is_empty() || !is_about_the_file(&error) => return Err(error),
                 Err(error) => {
                     if error.kind() != io::ErrorKind::NotFound {
                         tree.leave_out(&folder, &error.to_string());
@@ -244,8 +245,13 @@ impl Scan {
                 continue;
             }
             let path = join(folder, name);
-            let Ok(stat) = statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW) else {
-                continue;
+            let stat = match statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                Err(Errno::NOENT) => continue,
+                Err(error) => {
+                    tree.leave_out(&path, &error.to_string());
+                    continue;
+                }
             };
             match self.entry(fd.as_fd(), name, &path, &stat, now) {
                 Ok(entry) => {
