@@ -142,7 +142,8 @@ impl Running {
             .args(init.options)
             .args(command)
             .stdin(stdin)
-            .stdout(stdout);
+            .stdout(stdout)
+            .stderr(Stdio::null());
         let unshare = unshare
             .process_group(0)
             .spawn()
