@@ -659,6 +659,31 @@ fn a_bot_is_deployed_updated_and_taken_away() {
 }
 
 #[test]
+fn somebody_elses_data_is_not_taken_for_an_empty_one() {
+    let name = "somebody_elses_data_is_not_taken_for_an_empty_one";
+    if !nix::unistd::geteuid().is_root() {
+        return skip(name, "only root can be somebody else");
+    }
+    let place = Place::new();
+    place.bot("mine", IDLE, "");
+    let session = place.dev();
+    place.state("mine", "running");
+    // The programs may lie where others cannot reach: a copy can be run, though.
+    let program = place.dir.path().join("agent");
+    fs::copy(bin("agent"), &program).unwrap();
+    fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    for args in [["ps", "-ojson"], ["logs", "mine"]] {
+        let mut command = Command::new(&program);
+        let user = std::os::unix::process::CommandExt::uid(&mut command, 65534);
+        let output = run(user.args(args).arg("--data").arg(place.data()));
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.contains("Permission denied"), "{error}");
+    }
+    session.end();
+}
+
+#[test]
 fn a_second_agent_on_the_same_data_is_told_who_has_it() {
     let place = Place::new();
     place.bot("idle", IDLE, "");
@@ -762,4 +787,77 @@ fn a_log_is_followed_while_the_bot_writes_it() {
         "{numbers:?}"
     );
     session.end();
+}
+
+#[test]
+fn a_log_that_is_followed_is_left_when_nobody_reads_it_any_more() {
+    let place = Place::new();
+    place.bot("quiet", IDLE, "");
+    let session = place.dev();
+    place.state("quiet", "running");
+    wait_for("the line", LONG, || {
+        place.ok(&["logs", "quiet"]).contains("idle").then_some(())
+    });
+    let mut follow = place.command(&["logs", "-f", "quiet"]);
+    let mut follow = Process::start(follow.stdin(Stdio::null()).stdout(Stdio::piped()));
+    let mut pipe = follow.0.stdout.take().unwrap();
+    let mut first = [0; 5];
+    std::io::Read::read_exact(&mut pipe, &mut first).unwrap();
+    assert_eq!(&first, b"idle\n");
+    drop(pipe);
+    assert_eq!(follow.code(LONG), 0);
+    session.end();
+}
+
+#[test]
+fn bots_with_one_name_are_told_apart_and_a_folder_of_any_name_can_be_pasted() {
+    let place = Place::new();
+    let config = "name: two\nentrypoints: {bot: main.py, query: main.py}\n";
+    for folder in ["one", "other"] {
+        let folder = place.bot(folder, IDLE, "");
+        fs::write(folder.join("bot-config.yaml"), config).unwrap();
+    }
+    let data = place.dir.path().join("its data");
+    let mut command = Command::new(bin("agent"));
+    command.env_remove("THE0_DATA");
+    command
+        .arg("dev")
+        .arg(place.bots())
+        .arg("--data")
+        .arg(&data);
+    let mut session = place.start(&mut command);
+    let pasted = format!("`export THE0_DATA='{}'`", data.display());
+    session.says(&pasted);
+    assert!(
+        !session.screen().contains("logs -f two"),
+        "{}",
+        session.screen()
+    );
+    let ask = |args: &[&str]| {
+        let mut command = Command::new(bin("agent"));
+        let output = run(command.args(args).arg("--data").arg(&data));
+        (output.status.code().unwrap(), text(&output.stderr))
+    };
+    for args in [["query", "two", "/x"], ["logs", "two", "-f"]] {
+        let (code, error) = ask(&args);
+        assert!(code == 4 && error.contains("give the id"), "{code} {error}");
+    }
+    assert_eq!(ask(&["logs", "one", "-n", "x"]).0, 2);
+    let longest = ask(&[
+        "query",
+        "nobody",
+        "/x",
+        "--timeout",
+        "18446744073709551615s",
+    ]);
+    assert_eq!(longest.0, 4, "{}", longest.1);
+
+    // A name that an earlier bot had too means the one that is there.
+    fs::remove_dir_all(place.bots().join("other")).unwrap();
+    wait_for("the name to be clear", LONG, || {
+        (ask(&["logs", "two"]).0 == 0).then_some(())
+    });
+    session.process.signal(Signal::SIGINT);
+    assert_eq!(session.process.code(LONG), 0);
+    place.nothing_is_left();
 }

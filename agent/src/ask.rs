@@ -54,6 +54,9 @@ pub enum Refusal {
     /// There is no such bot.
     #[error("bot not found: {0}")]
     Unknown(String),
+    /// Several bots are called so.
+    #[error("{0}")]
+    Unclear(String),
     /// The bot answers no questions.
     #[error("bot {0} does not have a query entrypoint")]
     Mute(String),
@@ -73,7 +76,7 @@ impl Refusal {
         match self {
             Refusal::Method => StatusCode::METHOD_NOT_ALLOWED,
             Refusal::Body(_) | Refusal::NoBot | Refusal::NoPath => StatusCode::BAD_REQUEST,
-            Refusal::Unknown(_) | Refusal::Mute(_) => StatusCode::NOT_FOUND,
+            Refusal::Unknown(_) | Refusal::Unclear(_) | Refusal::Mute(_) => StatusCode::NOT_FOUND,
             Refusal::Late(_) => StatusCode::GATEWAY_TIMEOUT,
             Refusal::Down(_) | Refusal::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }

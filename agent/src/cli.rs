@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::failure::EXIT_CODES;
+use crate::logs::Tail;
 use crate::output::Format;
 use crate::{deploy, dev};
 
@@ -47,8 +48,8 @@ pub enum Command {
         #[arg(short, long)]
         follow: bool,
         /// How many of the last lines; `all` for all on this machine
-        #[arg(short = 'n', long, default_value = "100")]
-        tail: String,
+        #[arg(short = 'n', long, default_value = "100", value_name = "LINES", value_parser = tail)]
+        tail: Tail,
         /// Show when each line was written
         #[arg(short, long)]
         timestamps: bool,
@@ -105,6 +106,16 @@ pub enum Command {
     Version,
 }
 
+fn tail(text: &str) -> Result<Tail, String> {
+    match text {
+        "all" => Ok(Tail::All),
+        number => number
+            .parse()
+            .map(Tail::Lines)
+            .map_err(|_| "give a number, or all".into()),
+    }
+}
+
 fn parameter(text: &str) -> Result<(String, serde_json::Value), String> {
     let (name, value) = text.split_once('=').ok_or("give it as KEY=VALUE")?;
     if name.is_empty() {
@@ -159,6 +170,13 @@ mod tests {
             out += "\n";
         }
         out
+    }
+
+    #[test]
+    fn a_number_of_lines_or_all_is_asked_for() {
+        assert_eq!(tail("all"), Ok(Tail::All));
+        assert_eq!(tail("0"), Ok(Tail::Lines(0)));
+        assert!(tail("x").is_err() && tail("-1").is_err() && tail("").is_err());
     }
 
     #[test]

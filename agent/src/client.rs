@@ -1,9 +1,10 @@
 //! Asks the agent that runs on a data folder.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode, header};
@@ -42,8 +43,14 @@ async fn exchange(
     body: &str,
 ) -> Result<(StatusCode, Value)> {
     let socket = place::socket(data);
-    let no_agent = |_| Failure::NoAgent(data.to_owned());
-    let stream = UnixStream::connect(&socket).await.map_err(no_agent)?;
+    let stream = match UnixStream::connect(&socket).await {
+        Ok(stream) => stream,
+        Err(err) if err.kind() == io::ErrorKind::PermissionDenied => {
+            let shown = socket.display();
+            bail!("{shown}: {err}: only the user who runs the agent may ask it");
+        }
+        Err(_) => return Err(Failure::NoAgent(data.to_owned()).into()),
+    };
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);

@@ -1,19 +1,20 @@
 //! The commands that ask a running agent, or read its data folder.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use hyper::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
-use crate::logs::{Log, Stamps, Tail};
+use crate::id::{self, Unclear};
+use crate::logs::{Before, Log, Stamps, Tail};
 use crate::output::{self, Format};
 use crate::report::Row;
 use crate::show::Colours;
-use crate::{client, control, id, place};
+use crate::{client, control, place};
 
 /// How long the agent may take for what it knows itself.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -89,7 +90,7 @@ pub fn query(
     let question = json!({
         "bot_id": bot, "query_path": path, "params": params, "timeout_sec": timeout.as_secs_f64(),
     });
-    let patience = timeout + Duration::from_secs(10);
+    let patience = timeout.saturating_add(Duration::from_secs(10));
     let (status, answer) = client::call(
         data,
         &Method::POST,
@@ -130,7 +131,7 @@ fn error_of(answer: &Value) -> String {
 #[derive(Debug)]
 pub struct LogOptions {
     /// How much of it.
-    pub tail: String,
+    pub tail: Tail,
     /// With times or without.
     pub stamps: Stamps,
     /// Whether it goes on.
@@ -142,36 +143,53 @@ pub struct LogOptions {
 /// # Errors
 /// The bot is not known, or its log cannot be read.
 pub fn logs(data: &Path, bot: &str, options: &LogOptions) -> Result<()> {
-    let tail = match options.tail.as_str() {
-        "all" => Tail::All,
-        number => match number.parse() {
-            Ok(count) => Tail::Lines(count),
-            Err(_) => bail!("--tail {number}: give a number, or all"),
-        },
-    };
     let id = find(data, bot)?;
     let folder = data.join("bots").join(id.as_str()).join("var/logs");
     let mut log = Log::new(&folder, options.stamps);
     let mut out = io::stdout().lock();
-    let mut shown = log.tail(tail, &mut out);
-    if shown.is_ok() && options.follow {
-        shown = log.follow(&mut out);
-    }
+    let shown = log.tail(options.tail, &mut out).and_then(|before| {
+        if before == Before::Earlier {
+            tell_of_earlier(data, &id);
+        }
+        if options.follow {
+            log.follow(&mut out)
+        } else {
+            Ok(())
+        }
+    });
     output::unbroken(shown).with_context(|| folder.display().to_string())
 }
 
-/// The bot's id: told by the agent if one runs, for it knows more names, or else by the data folder.
+/// A log that begins in its middle must not look like a whole one.
+fn tell_of_earlier(data: &Path, id: &contract::BotId) {
+    let days = data.join("store/bot-logs/logs").join(id.as_str());
+    let days = days.display();
+    // A standard error that is gone changes nothing about the log.
+    let _ = writeln!(
+        io::stderr(),
+        "agent: earlier lines are not here any more; what was sent to the store is in {days}"
+    );
+}
+
+/// The bot's id: told by the agent if one runs, for it knows more names, or else by the data folder. Where a bot
+/// that is there has its name from one that was, the one that is there is meant.
 fn find(data: &Path, word: &str) -> Result<contract::BotId> {
-    let mut known = place::known(data);
+    let mut known = place::known(data)?;
+    let mut live = Vec::new();
     if let Ok((_, answer)) = client::call(data, &Method::GET, "/bots", "", PATIENCE) {
         let rows: Vec<Row> =
             serde_json::from_value(answer["bots"].clone()).context("the agent's answer")?;
         known.retain(|bot| rows.iter().all(|row| row.id != bot.id));
-        known.extend(rows.into_iter().map(|row| id::Known {
+        live.extend(rows.into_iter().map(|row| id::Known {
             id: row.id,
             name: row.name,
             alias: row.alias,
         }));
+        known.extend(live.iter().cloned());
     }
-    Ok(id::find(word, &known).map_err(Failure::from)?.id.clone())
+    let found = match id::find(word, &known) {
+        Err(several @ Unclear::Several { .. }) => id::find(word, &live).map_err(|_| several),
+        other => other,
+    };
+    Ok(found.map_err(Failure::from)?.id.clone())
 }

@@ -115,8 +115,9 @@ pub fn undeploy(word: &str, data: &Path) -> Result<String> {
             })
         })
         .collect();
+    let ever = place::known(data)?;
     let bot = id::find(word, &known).map_err(|unclear| match unclear {
-        id::Unclear::Nobody { .. } if place::known(data).iter().any(|bot| bot.name == word) => {
+        id::Unclear::Nobody { .. } if ever.iter().any(|bot| bot.name == word) => {
             let why = format!("{word} was not deployed, it is a folder: remove the folder, or set `enabled: false`");
             Failure::NoBot(why)
         }

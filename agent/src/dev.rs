@@ -153,11 +153,18 @@ fn greet(world: &World, root: &Path) {
 
 fn hints(world: &World) -> String {
     let program = std::env::args().next().unwrap_or_else(|| "agent".into());
-    let data = world.host.data.display();
+    let program = quoted(&program);
+    let data = quoted(&world.host.data.display().to_string());
+    let bots = &world.listing.bots;
     let name_of = |fits: fn(&Bot) -> bool| {
-        let mut bots = world.listing.bots.values();
-        let found = bots.find(|listed| matches!(&listed.offer, Offer::Bot(bot) if fits(bot)));
-        quoted(found.map_or("BOT", |listed| &listed.name))
+        let mut fitting = bots
+            .iter()
+            .filter(|(_, l)| matches!(&l.offer, Offer::Bot(bot) if fits(bot)));
+        fitting.next().map_or("BOT".into(), |(id, listed)| {
+            let namesakes = bots.values().filter(|other| other.name == listed.name);
+            let is_clear = namesakes.count() == 1;
+            quoted(if is_clear { &listed.name } else { id.as_str() })
+        })
     };
     let bot = name_of(|bot| bot.definition.kind == BotType::Realtime);
     let asks = name_of(|bot| bot.definition.query.is_some());

@@ -5,10 +5,12 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use contract::logs;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// How often a log that is followed is looked at.
 const RHYTHM: Duration = Duration::from_millis(200);
@@ -20,6 +22,15 @@ pub enum Tail {
     All,
     /// The last lines.
     Lines(usize),
+}
+
+/// What there is of a log before what was shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// Nothing that was asked for.
+    Nothing,
+    /// Lines that were asked for and are on this machine no more.
+    Earlier,
 }
 
 /// Whether the time in front of each line is shown.
@@ -59,13 +70,19 @@ impl Log {
     ///
     /// # Errors
     /// The log cannot be read, or `out` not be written.
-    pub fn tail(&mut self, tail: Tail, out: &mut impl Write) -> io::Result<()> {
+    pub fn tail(&mut self, tail: Tail, out: &mut impl Write) -> io::Result<Before> {
+        let segments = logs::segments(&self.folder)?;
+        // Segments are numbered from 1 and removed oldest first.
+        let earlier = match segments.first() {
+            Some((first, _)) if *first > 1 => Before::Earlier,
+            _ => Before::Nothing,
+        };
         let Tail::Lines(count) = tail else {
-            return self.read_on(out);
+            return self.read_on(out).map(|()| earlier);
         };
         let mut before = None;
         let mut lines = 0;
-        for (number, path) in logs::segments(&self.folder)?.into_iter().rev() {
+        for (number, path) in segments.into_iter().rev() {
             let Some(content) = read(&path)? else {
                 continue;
             };
@@ -81,7 +98,12 @@ impl Log {
             file.seek(SeekFrom::Start(offset))?;
             self.at = Some((number, file));
         }
-        self.read_on(out)
+        self.read_on(out)?;
+        Ok(if lines < count {
+            earlier
+        } else {
+            Before::Nothing
+        })
     }
 
     /// Writes what has come since.
@@ -111,14 +133,17 @@ impl Log {
         out.flush()
     }
 
-    /// Goes on for ever, or until `out` cannot be written.
+    /// Goes on for ever, or until nobody reads `out` any more: a silent bot's log would not be written, and so
+    /// not tell.
     ///
     /// # Errors
     /// As [`Self::tail`].
-    pub fn follow(&mut self, out: &mut impl Write) -> io::Result<()> {
+    pub fn follow(&mut self, out: &mut (impl Write + AsFd)) -> io::Result<()> {
         loop {
             self.read_on(out)?;
-            std::thread::sleep(RHYTHM);
+            if is_abandoned(out.as_fd(), RHYTHM) {
+                return Ok(());
+            }
         }
     }
 
@@ -144,6 +169,21 @@ impl Log {
         self.partial = rest;
         Ok(())
     }
+}
+
+/// Waits for `pause`, or until the reader of the pipe `out` is gone.
+fn is_abandoned(out: BorrowedFd<'_>, pause: Duration) -> bool {
+    let since = Instant::now();
+    let timeout = PollTimeout::try_from(pause).unwrap_or(PollTimeout::ZERO);
+    let mut ask = [PollFd::new(out, PollFlags::empty())];
+    let gone = poll(&mut ask, timeout).is_ok_and(|count| count > 0)
+        && ask[0]
+            .revents()
+            .is_some_and(|told| told.contains(PollFlags::POLLERR));
+    if !gone {
+        std::thread::sleep(pause.saturating_sub(since.elapsed()));
+    }
+    gone
 }
 
 fn open(path: &Path) -> io::Result<Option<File>> {
@@ -225,6 +265,24 @@ mod tests {
         ] {
             assert_eq!(tail(dir.path(), Tail::Lines(count)), expected, "{count}");
         }
+    }
+
+    #[test]
+    fn a_log_whose_beginning_is_gone_says_so_to_who_asks_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let tail = |tail| {
+            Log::new(dir.path(), Stamps::Hidden)
+                .tail(tail, &mut Vec::new())
+                .unwrap()
+        };
+        assert_eq!(tail(Tail::All), Before::Nothing);
+        append(dir.path(), 1, &(line("a") + &line("b")));
+        append(dir.path(), 2, &line("c"));
+        assert_eq!(tail(Tail::All), Before::Nothing);
+        fs::remove_file(dir.path().join(logs::segment_name(1))).unwrap();
+        assert_eq!(tail(Tail::All), Before::Earlier);
+        assert_eq!(tail(Tail::Lines(2)), Before::Earlier);
+        assert_eq!(tail(Tail::Lines(1)), Before::Nothing);
     }
 
     #[test]

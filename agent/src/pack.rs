@@ -1,9 +1,10 @@
 //! A bot's folder becomes a code bundle: the same content always gives the same bytes.
 //!
-//! What goes in: every file, folder and link, but never [`NEVER`] or the agent's own data. A `.the0ignore` in the
-//! folder (gitignore syntax) says what else stays out. Without one, the folder's `.gitignore` files do, and then
-//! the programs the bot declares and its `vendor` and `node_modules` go in all the same: they are made by a build
-//! and so are often ignored, and a bot without them does not run.
+//! What goes in: every file, folder and link, but never [`NEVER`], what an editor keeps beside a file that is open
+//! in it, or the agent's own data. A `.the0ignore` in the folder (gitignore syntax) says what else stays out. Without
+//! one, the folder's `.gitignore` files do, and then the programs the bot declares and its `vendor` and
+//! `node_modules` go in all the same: they are made by a build and so are often ignored, and a bot without them
+//! does not run.
 //!
 //! Links that lead out of the folder are refused; sockets, devices and the like are left out.
 
@@ -29,6 +30,16 @@ pub const NEVER: [&str; 5] = [
     ".the0-state",
     ".the0ignore",
 ];
+/// Whether an editor made it for itself (vim, emacs, and backups): a bot is not restarted because somebody looks at
+/// its code.
+fn is_an_editors(name: &str) -> bool {
+    let swap = [".swp", ".swo", ".swx"];
+    let is_vims = name.starts_with('.') && swap.iter().any(|end| name.ends_with(end));
+    let is_emacss =
+        name.starts_with(".#") || (name.len() > 2 && name.starts_with('#') && name.ends_with('#'));
+    is_vims || is_emacss || name.ends_with('~')
+}
+
 /// What `sync` unpacks at most, by default.
 const MOST_BYTES: u64 = 1 << 30;
 const MOST_ENTRIES: usize = 100_000;
@@ -156,10 +167,8 @@ impl Tree {
         }
         let except = scope.except.to_owned();
         walk.filter_entry(move |entry| {
-            let never = entry
-                .file_name()
-                .to_str()
-                .is_some_and(|name| NEVER.contains(&name));
+            let never = |name: &str| NEVER.contains(&name) || is_an_editors(name);
+            let never = entry.file_name().to_str().is_some_and(never);
             !never && entry.path() != except
         });
         for found in walk.build() {

@@ -12,7 +12,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -124,11 +124,16 @@ pub fn remember_stopped(data: &Path, stopped: &BTreeSet<BotId>) -> std::io::Resu
 }
 
 /// The bots that have ever run on `data` or are registered there, for when no agent can be asked.
-pub fn known(data: &Path) -> Vec<Known> {
-    let entries = fs::read_dir(data.join("bots"))
-        .into_iter()
-        .flatten()
-        .flatten();
+///
+/// # Errors
+/// The folder is there and cannot be read: that is not taken for "none".
+pub fn known(data: &Path) -> Result<Vec<Known>> {
+    let path = data.join("bots");
+    let entries = match fs::read_dir(&path) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => None,
+        other => Some(other.with_context(|| path.display().to_string())?),
+    };
+    let entries = entries.into_iter().flatten().flatten();
     let abouts = entries.filter_map(|e| {
         file::read_json::<About>(&e.path().join(ABOUT))
             .ok()
@@ -156,7 +161,7 @@ pub fn known(data: &Path) -> Vec<Known> {
             });
         }
     }
-    known
+    Ok(known)
 }
 
 #[cfg(test)]

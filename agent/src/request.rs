@@ -127,8 +127,11 @@ fn order(world: &mut World, word: &str, verb: Verb) -> Result<Done, Unclear> {
 }
 
 fn address(world: &World, word: &str) -> Result<SocketAddr, Refusal> {
-    let unknown = |_| Refusal::Unknown(word.to_owned());
-    let Known { id, name, .. } = find(world, word).map_err(unknown)?;
+    let refused = |unclear| match unclear {
+        Unclear::Nobody { .. } => Refusal::Unknown(word.to_owned()),
+        several @ Unclear::Several { .. } => Refusal::Unclear(format!("bot not found: {several}")),
+    };
+    let Known { id, name, .. } = find(world, word).map_err(refused)?;
     if world
         .listing
         .bot(&id)
