@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,11 @@ use crate::{exit, vars};
 /// The longest `NAME=value` the kernel passes to a program, with its final NUL: 32 pages (`MAX_ARG_STRLEN`,
 /// execve(2)).
 pub const LONGEST_VARIABLE: usize = 32 * 4096;
+
+mod values;
+
+use values::Values;
+pub use values::duration;
 
 /// A set of variables, as the environment or a launch document gives them.
 pub type Variables = BTreeMap<String, String>;
@@ -188,70 +193,25 @@ impl Launch {
     /// # Errors
     /// The first thing wrong, with the variable's name and the remedy.
     pub fn parse(variables: Variables) -> Result<Self, LaunchError> {
-        let get = |name: &str| {
-            variables
-                .get(name)
-                .map(String::as_str)
-                .filter(|v| !v.is_empty())
-        };
-        let required = |name: &'static str| get(name).ok_or(LaunchError::Missing(name));
-        let path = |name: &str, default: &Path| get(name).map_or(default.to_owned(), PathBuf::from);
-
-        let bot = required(vars::BOT_ID)?
-            .parse()
-            .map_err(|cause| LaunchError::Name {
-                variable: vars::BOT_ID,
-                cause,
-            })?;
-        let runtime: Runtime = required(vars::RUNTIME)?.parse()?;
-        let entrypoint = entry(vars::ENTRYPOINT, required(vars::ENTRYPOINT)?)?;
-        let query_entrypoint = get(vars::QUERY_ENTRYPOINT)
-            .map(|text| entry(vars::QUERY_ENTRYPOINT, text))
-            .transpose()?;
-        let code_file = get(vars::CODE_FILE)
-            .map(|key| {
-                key.parse().map_err(|cause| LaunchError::Name {
-                    variable: vars::CODE_FILE,
-                    cause,
-                })
-            })
-            .transpose()?;
-        let state = path(vars::STATE_PATH, Path::new("/state"));
-        let var = path(vars::THE0_VAR_PATH, Path::new("/var/the0"));
-        let paths = Paths {
-            code: path(vars::CODE_PATH, Path::new("/bot")),
-            sdk_state: path(vars::STATE_DIR, &state.join(".the0-state")),
-            logs: path(vars::LOGS_PATH, &var.join("logs")),
-            state,
-            var,
-        };
+        use LaunchError::Missing;
+        let read = Values(&variables);
         let launch = Self {
-            config: config(get(vars::BOT_CONFIG))?,
-            bot_type: bot_type(get(vars::BOT_TYPE), get(vars::IS_SCHEDULED))?,
-            wrappers: path(vars::THE0_WRAPPERS, Path::new("/opt/the0/wrappers")),
-            confine: confine(get(vars::THE0_CONFINE))?,
-            query_listen: address(vars::THE0_QUERY_LISTEN, get(vars::THE0_QUERY_LISTEN))?,
-            query_timeout: duration(
-                vars::THE0_QUERY_TIMEOUT,
-                get(vars::THE0_QUERY_TIMEOUT),
-                Duration::from_secs(30),
-            )?,
-            grace: duration(
-                vars::THE0_GRACE,
-                get(vars::THE0_GRACE),
-                Duration::from_secs(30),
-            )?,
-            drain: duration(
-                vars::THE0_DRAIN,
-                get(vars::THE0_DRAIN),
-                Duration::from_secs(25),
-            )?,
-            bot,
-            runtime,
-            entrypoint,
-            query_entrypoint,
-            code_file,
-            paths,
+            bot: read.name(vars::BOT_ID)?.ok_or(Missing(vars::BOT_ID))?,
+            runtime: read.required(vars::RUNTIME)?.parse()?,
+            entrypoint: read
+                .entry(vars::ENTRYPOINT)?
+                .ok_or(Missing(vars::ENTRYPOINT))?,
+            query_entrypoint: read.entry(vars::QUERY_ENTRYPOINT)?,
+            code_file: read.name(vars::CODE_FILE)?,
+            config: read.config()?,
+            bot_type: read.bot_type()?,
+            paths: read.paths(),
+            wrappers: read.path(vars::THE0_WRAPPERS, "/opt/the0/wrappers"),
+            confine: read.confine()?,
+            query_listen: read.address(vars::THE0_QUERY_LISTEN, "0.0.0.0:9476")?,
+            query_timeout: read.seconds(vars::THE0_QUERY_TIMEOUT, 30)?,
+            grace: read.seconds(vars::THE0_GRACE, 30)?,
+            drain: read.seconds(vars::THE0_DRAIN, 25)?,
             variables,
         };
         launch.check_sizes()?;
@@ -395,233 +355,5 @@ impl Launch {
     }
 }
 
-fn entry(variable: &'static str, text: &str) -> Result<String, LaunchError> {
-    let leaves =
-        text.starts_with('/') || text.split('/').any(|part| part == "..") || text.contains('\0');
-    if leaves {
-        let why = format!(
-            "is {text:?}: give the program's path inside the code, relative and without .."
-        );
-        return Err(LaunchError::Value { variable, why });
-    }
-    Ok(text.strip_prefix("./").unwrap_or(text).to_owned())
-}
-
-fn config(text: Option<&str>) -> Result<Secret, LaunchError> {
-    let text = text.unwrap_or("{}");
-    let refuse = |why: String| LaunchError::Value {
-        variable: vars::BOT_CONFIG,
-        why,
-    };
-    match serde_json::from_str::<serde_json::Value>(text) {
-        Ok(serde_json::Value::Object(_)) => Ok(Secret::new(text)),
-        Ok(_) => Err(refuse(
-            "is JSON but not an object: give an object, as in {\"symbol\":\"BTC/USD\"}".into(),
-        )),
-        // serde_json's message can quote the text, so only the position is told.
-        Err(err) => Err(refuse(format!(
-            "is not JSON (line {}, column {}): give a JSON object, as in {{\"symbol\":\"BTC/USD\"}}",
-            err.line(),
-            err.column()
-        ))),
-    }
-}
-
-fn bot_type(given: Option<&str>, is_scheduled: Option<&str>) -> Result<BotType, LaunchError> {
-    match (given, is_scheduled) {
-        (Some("scheduled"), _) | (None, Some("true")) => Ok(BotType::Scheduled),
-        (Some("realtime") | None, _) => Ok(BotType::Realtime),
-        (Some(other), _) => Err(LaunchError::Value {
-            variable: vars::BOT_TYPE,
-            why: format!("is {other:?}: use realtime or scheduled"),
-        }),
-    }
-}
-
-fn confine(given: Option<&str>) -> Result<Confine, LaunchError> {
-    let all = [Confine::Full, Confine::Signals, Confine::Off];
-    let name = given.unwrap_or("full");
-    all.into_iter()
-        .find(|c| c.name() == name)
-        .ok_or_else(|| LaunchError::Value {
-            variable: vars::THE0_CONFINE,
-            why: format!("is {name:?}: use full, signals or off"),
-        })
-}
-
-fn address(variable: &'static str, given: Option<&str>) -> Result<SocketAddr, LaunchError> {
-    given
-        .unwrap_or("0.0.0.0:9476")
-        .parse()
-        .map_err(|_| LaunchError::Value {
-            variable,
-            why: "is not an address: give host and port as in 0.0.0.0:9476, the host as a number"
-                .into(),
-        })
-}
-
-/// A duration as `30s`, `1m30s` or `500ms`.
-///
-/// # Errors
-/// The variable's name and the form that is understood.
-pub fn duration(
-    variable: &'static str,
-    given: Option<&str>,
-    default: Duration,
-) -> Result<Duration, LaunchError> {
-    given.map_or(Ok(default), |text| {
-        humantime::parse_duration(text).map_err(|_| LaunchError::Value {
-            variable,
-            why: format!("is {text:?}: give a duration as in 30s or 1m30s"),
-        })
-    })
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn variables(extra: &[(&str, &str)]) -> Variables {
-        let base = [
-            ("BOT_ID", "b1"),
-            ("RUNTIME", "python3.11"),
-            ("ENTRYPOINT", "main.py"),
-        ];
-        base.iter()
-            .chain(extra)
-            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
-            .collect()
-    }
-
-    fn parse(extra: &[(&str, &str)]) -> Result<Launch, LaunchError> {
-        Launch::parse(variables(extra))
-    }
-
-    #[test]
-    fn a_missing_variable_is_named_and_exits_1() {
-        for name in ["BOT_ID", "RUNTIME", "ENTRYPOINT"] {
-            let error = parse(&[(name, "")]).unwrap_err();
-            assert!(error.to_string().starts_with(name));
-            assert_eq!(error.exit_code(), 1);
-        }
-    }
-
-    #[test]
-    fn a_bad_value_names_its_variable_and_the_remedy_but_never_a_configuration() {
-        let rows = [
-            ("RUNTIME", "python2", "use one of"),
-            ("BOT_CONFIG", "{hunter2", "give a JSON object"),
-            ("BOT_CONFIG", "[\"hunter2\"]", "not an object"),
-            ("BOT_TYPE", "event", "use realtime or scheduled"),
-            ("ENTRYPOINT", "../x", "relative"),
-            ("CODE_FILE", "../x", ".."),
-            ("THE0_GRACE", "soon", "30s"),
-            ("THE0_CONFINE", "maybe", "full, signals or off"),
-        ];
-        for (name, value, remedy) in rows {
-            let error = parse(&[(name, value)]).unwrap_err();
-            let text = error.to_string();
-            assert!(
-                text.contains(name) && text.contains(remedy) && !text.contains("hunter2"),
-                "{text}"
-            );
-            assert_eq!(error.exit_code(), exit::BAD_LAUNCH);
-        }
-    }
-
-    #[test]
-    fn a_configuration_over_the_kernels_limit_is_refused_with_its_size() {
-        let fits = |padding: usize| {
-            parse(&[(
-                "BOT_CONFIG",
-                &format!("{{\"a\":\"{}\"}}", "x".repeat(padding)),
-            )])
-        };
-        let most = LONGEST_VARIABLE - "BOT_CONFIG=".len() - 1 - "{\"a\":\"\"}".len();
-        assert!(fits(most).is_ok());
-        let text = fits(most + 1).unwrap_err().to_string();
-        assert!(text.contains("131073") && text.contains("131072"), "{text}");
-    }
-
-    #[test]
-    fn the_bot_sees_the_contract_and_what_is_harmless() {
-        let launch = parse(&[
-            ("PATH", "/usr/bin"),
-            ("MINIO_SECRET_KEY", "k"),
-            ("NATS_URL", "n"),
-            ("THE0_STORE", "/s"),
-            ("SOMETHING", "x"),
-            ("PYTHONPATH", "/opt/lib"),
-            ("BOT_TYPE", "realtime"),
-        ])
-        .unwrap();
-        let env = launch.program_environment(Program::Bot);
-        let names: Vec<_> = env.keys().map(String::as_str).collect();
-        let expected = [
-            "BOT_CONFIG",
-            "BOT_ID",
-            "BOT_TYPE",
-            "CODE_MOUNT_DIR",
-            "ENTRYPOINT_TYPE",
-            "PATH",
-            "PYTHONPATH",
-            "SCRIPT_PATH",
-            "STATE_DIR",
-        ];
-        assert_eq!(names, expected);
-        assert_eq!(env["PYTHONPATH"], "/bot/vendor:/bot:/opt/lib");
-        assert_eq!(env["CODE_MOUNT_DIR"], "bot");
-        assert_eq!(env["STATE_DIR"], "/state/.the0-state");
-        assert_eq!(launch.program_environment(Program::Query)["QUERY_PATH"], "");
-    }
-
-    #[test]
-    fn keys_leave_by_their_own_way_only() {
-        let launch = parse(&[
-            ("MINIO_ACCESS_KEY", "a"),
-            ("MINIO_SECRET_KEY", "s"),
-            ("MINIO_ENDPOINT", "h:1"),
-        ])
-        .unwrap();
-        assert_eq!(launch.keys().len(), 2);
-        let passed = parse(&[
-            ("MINIO_SECRET_KEY", "s"),
-            ("THE0_PASS_ENV", "MINIO_SECRET_KEY"),
-        ])
-        .unwrap();
-        for env in [
-            launch.sync_environment(),
-            launch.query_environment(),
-            passed.program_environment(Program::Bot),
-        ] {
-            assert!(vars::KEYS.iter().all(|key| !env.contains_key(*key)));
-        }
-        assert!(launch.sync_environment().contains_key("MINIO_ENDPOINT"));
-        assert!(!launch.query_environment().contains_key("MINIO_ENDPOINT"));
-    }
-
-    #[test]
-    fn what_query_is_given_is_a_launch_again() {
-        let launch = parse(&[
-            ("QUERY_ENTRYPOINT", "./q.py"),
-            ("THE0_QUERY_LISTEN", "127.0.0.1:0"),
-            ("THE0_QUERY_TIMEOUT", "5s"),
-        ])
-        .unwrap();
-        let again = Launch::parse(launch.query_environment()).unwrap();
-        assert_eq!(again.query_timeout, Duration::from_secs(5));
-        assert_eq!(
-            again.command(Program::Query),
-            Some(vec!["python3".into(), "/bot/q.py".into()])
-        );
-        assert_eq!(again.query_listen.port(), 0);
-    }
-
-    #[test]
-    fn a_launch_document_does_not_print_its_values() {
-        let line: Line =
-            serde_json::from_str(r#"{"type":"launch","v":1,"env":{"BOT_CONFIG":"hunter2"}}"#)
-                .unwrap();
-        assert!(!format!("{line:?}").contains("hunter2"));
-    }
-}
+mod tests;
