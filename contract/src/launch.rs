@@ -195,6 +195,7 @@ impl Launch {
     pub fn parse(variables: Variables) -> Result<Self, LaunchError> {
         use LaunchError::Missing;
         let read = Values(&variables);
+        read.no_question()?;
         let launch = Self {
             bot: read.name(vars::BOT_ID)?.ok_or(Missing(vars::BOT_ID))?,
             runtime: read.required(vars::RUNTIME)?.parse()?,

@@ -35,6 +35,7 @@ fn a_bad_value_names_its_variable_and_the_remedy_but_never_a_configuration() {
         ("ENTRYPOINT", "../x", "relative"),
         ("CODE_FILE", "../x", ".."),
         ("THE0_GRACE", "soon", "30s"),
+        ("QUERY_PATH", "/portfolio", "unset it"),
         ("THE0_CONFINE", "maybe", "full, signals or off"),
     ];
     for (name, value, remedy) in rows {

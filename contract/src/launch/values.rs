@@ -74,6 +74,19 @@ impl<'a> Values<'a> {
         Ok(Some(text.strip_prefix("./").unwrap_or(text).to_owned()))
     }
 
+    /// A container started to answer one question must not run the bot instead.
+    pub(super) fn no_question(self) -> Result<(), LaunchError> {
+        match self.get(vars::QUERY_PATH) {
+            None => Ok(()),
+            Some(_) => Err(LaunchError::Value {
+                variable: vars::QUERY_PATH,
+                why: "is set, and this version answers questions of running bots only, on :9476: \
+                      unset it to run the bot"
+                    .into(),
+            }),
+        }
+    }
+
     pub(super) fn config(self) -> Result<Secret, LaunchError> {
         let text = self.get(vars::BOT_CONFIG).unwrap_or("{}");
         let refuse = |why: String| LaunchError::Value {
