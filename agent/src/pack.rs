@@ -8,6 +8,7 @@
 //!
 //! Links that lead out of the folder are refused; sockets, devices and the like are left out.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek, Write};
@@ -111,6 +112,38 @@ struct Entry {
 pub struct Tree {
     root: PathBuf,
     entries: BTreeMap<String, Entry>,
+}
+
+/// Where an archive goes. One that is given up is not ended by its writer: that would fail on a full disk again, and
+/// be told on standard error at each try.
+struct Target<'a, W> {
+    to: W,
+    given_up: &'a Cell<bool>,
+}
+
+impl<W: Write> Write for Target<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.given_up.get() {
+            return Ok(bytes.len());
+        }
+        let written = self.to.write(bytes);
+        let is_over = |err: &io::Error| err.kind() != io::ErrorKind::Interrupted;
+        self.given_up.set(written.as_ref().is_err_and(is_over));
+        written
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.given_up.get() {
+            return Ok(());
+        }
+        self.to.flush()
+    }
+}
+
+impl<W: Seek> Seek for Target<'_, W> {
+    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+        self.to.seek(to)
+    }
 }
 
 /// What to look at.
@@ -305,8 +338,13 @@ impl Tree {
     /// As [`Self::digest`], or what the disk answers.
     pub fn write(&self, to: impl Write + Seek) -> Result<Digest, PackError> {
         let failed = |err: zip::result::ZipError| PackError::Write(err.to_string());
+        let given_up = Cell::new(false);
+        let to = Target {
+            to,
+            given_up: &given_up,
+        };
         let mut zip = ZipWriter::new(to);
-        let digest = self.each(
+        let written = self.each(
             |(name, entry), zip: &mut ZipWriter<_>| {
                 let options = SimpleFileOptions::default()
                     .compression_method(CompressionMethod::Deflated)
@@ -324,8 +362,14 @@ impl Tree {
                     .map_err(|err| PackError::Write(err.to_string()))
             },
             &mut zip,
-        )?;
-        zip.finish().map_err(failed)?;
+        );
+        given_up.set(written.is_err());
+        let digest = written?;
+        let finished = zip.finish().map(drop);
+        finished.map_err(failed)?;
+        if given_up.get() {
+            return Err(PackError::Write("a part of it was not taken".into()));
+        }
         Ok(digest)
     }
 

@@ -171,3 +171,32 @@ fn a_tree_that_was_just_written_is_not_trusted_by_its_times() {
     assert!(tree.is_racy(SystemTime::now()));
     assert!(!tree.is_racy(SystemTime::now() + Duration::from_secs(10)));
 }
+
+#[test]
+fn an_archive_that_cannot_be_written_is_let_be() {
+    /// Takes some bytes, and counts what is tried beyond.
+    struct Full(u64, u32);
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.0 + bytes.len() as u64 > 64 {
+                self.1 += 1;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.0 += bytes.len() as u64;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    impl Seek for Full {
+        fn seek(&mut self, _: io::SeekFrom) -> io::Result<u64> {
+            Ok(self.0)
+        }
+    }
+    let dir = folder(&[("main.py", "print(1)"), ("other.py", "print(2)")]);
+    let mut full = Full(0, 0);
+    let failed = scan(&dir, &[]).unwrap().write(&mut full).unwrap_err();
+    assert!(matches!(failed, PackError::Write(_)), "{failed}");
+    assert_eq!(full.1, 1, "tried again");
+}
