@@ -861,3 +861,63 @@ fn bots_with_one_name_are_told_apart_and_a_folder_of_any_name_can_be_pasted() {
     assert_eq!(session.process.code(LONG), 0);
     place.nothing_is_left();
 }
+
+#[test]
+fn what_is_not_in_the_store_at_the_end_is_told() {
+    let place = Place::new();
+    place.bot("counter", COUNTER, "");
+    let mut command = place.command(&["dev"]);
+    command.arg(place.bots()).env("THE0_DRAIN", "2s");
+    let mut session = place.start(&mut command);
+    place.state("counter", "running");
+    let (store, away) = (place.data().join("store"), place.data().join("away"));
+    fs::rename(&store, &away).unwrap();
+    fs::write(&store, "no folder").unwrap();
+    session.process.signal(Signal::SIGINT);
+    assert_eq!(session.process.code(LONG), 1, "{}", session.screen());
+    assert!(
+        session
+            .screen()
+            .contains("not all that these had is in the store: counter")
+    );
+    drop(session);
+
+    fs::remove_file(&store).unwrap();
+    fs::rename(&away, &store).unwrap();
+    let session = place.dev();
+    place.state("counter", "running");
+    session.end();
+}
+
+#[test]
+fn a_bot_that_cannot_run_is_not_said_to_be_started() {
+    let place = Place::new();
+    place.bot("off", COUNTER, "enabled: false\n");
+    place.bot("broken", COUNTER, "type: event\n");
+    let session = place.dev();
+    for (name, why) in [("off", "disabled"), ("broken", "event")] {
+        for verb in ["start", "restart"] {
+            let (code, said) = place.fails(&[verb, name]);
+            assert!(code == 1 && said.contains(why), "{verb} {name}: {said}");
+        }
+    }
+    session.end();
+}
+
+#[test]
+fn instances_of_one_version_do_not_get_other_code() {
+    let place = Place::new();
+    let folder = place.bot("shared", COUNTER, "");
+    let folder = folder.to_str().unwrap();
+    place.ok(&["deploy", folder, "--id", "one"]);
+    place.ok(&["deploy", folder, "--id", "two"]);
+    fs::write(
+        Path::new(folder).join("main.py"),
+        format!("{COUNTER}# changed\n"),
+    )
+    .unwrap();
+    let (code, said) = place.fails(&["deploy", folder, "--id", "two"]);
+    assert!(code == 1 && said.contains("raise the version"), "{said}");
+    place.ok(&["undeploy", "one"]);
+    place.ok(&["deploy", folder, "--id", "two"]);
+}

@@ -40,7 +40,7 @@ pub fn ps(data: &Path, format: Format) -> Result<()> {
 /// Starts, stops or restarts bots; goes through all of them and fails with the first failure.
 ///
 /// # Errors
-/// A bot is not known, or no agent runs.
+/// A bot is not known or cannot run, or no agent runs.
 pub fn order(data: &Path, verb: &str, bots: &[String]) -> Result<()> {
     let mut failed = None;
     for bot in bots {
@@ -49,6 +49,10 @@ pub fn order(data: &Path, verb: &str, bots: &[String]) -> Result<()> {
         if status == StatusCode::OK {
             let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
             output::print(&format!("{verb} {} ({})", text("name"), text("id")))?;
+            if let Some(but) = answer["but"].as_str() {
+                let why = format!("{} does not run: {but}", text("name"));
+                failed.get_or_insert(Failure::Answer(why));
+            }
         } else {
             let failure = match status {
                 StatusCode::NOT_FOUND => Failure::NoBot(error_of(&answer)),

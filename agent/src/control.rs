@@ -3,7 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /bots` | `{"bots": [row..]}`, see [`crate::report::Row`] |
-//! | `POST /bots/<id or name>/start`, `/stop`, `/restart` | `{"id", "name"}`; 404 |
+//! | `POST /bots/<id or name>/start`, `/stop`, `/restart` | `{"id", "name", "but"}` (but: why it does not run); 404 |
 //! | `POST /query` | the gateway's body and status, see [`crate::ask`] |
 //! | `POST /confirm` | `{"confirmed": [id..]}` |
 
@@ -93,7 +93,10 @@ async fn answer(
             None => ending(),
         },
         Route::Do(word, verb) => match ask(requests, |to| Request::Do(word, verb, to)).await {
-            Some(Ok(done)) => (StatusCode::OK, json!({"id": done.id, "name": done.name})),
+            Some(Ok(done)) => {
+                let body = json!({"id": done.id, "name": done.name, "but": done.but});
+                (StatusCode::OK, body)
+            }
             Some(Err(unclear)) => error(StatusCode::NOT_FOUND, &unclear.to_string()),
             None => ending(),
         },

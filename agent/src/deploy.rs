@@ -14,6 +14,7 @@ use crate::bots::{directory, registered};
 use crate::document::{Bot, Definition};
 use crate::failure::Failure;
 use crate::launch::{self, Host};
+use crate::pack::Tree;
 use crate::store::Store;
 use crate::{id, place};
 
@@ -67,7 +68,10 @@ pub fn deploy(options: &Options, data: &Path) -> Result<String> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     launch::check(&bot, &Host::new(data.clone(), environment.collect()))?;
 
-    let (digest, bundle) = put(&dir, &data, &definition, &key)?;
+    let tree = directory::scan(&dir, &data, &definition)?;
+    directory::check_programs(&tree, &dir, &definition).map_err(|err| anyhow!(err))?;
+    refuse_others_version(&data, &id, &key, &tree.digest()?)?;
+    let (digest, bundle) = put(&tree, &data, &key)?;
     document["custom"]["codeDigest"] = digest.as_str().into();
     registered::put(&data, &id, &document).context("the document cannot be registered")?;
     let did = if before.is_some() {
@@ -183,14 +187,23 @@ fn document(
     document
 }
 
-fn put(
-    dir: &Path,
-    data: &Path,
-    definition: &Definition,
-    key: &ObjectKey,
-) -> Result<(Digest, Bundle)> {
-    let tree = directory::scan(dir, data, definition)?;
-    directory::check_programs(&tree, dir, definition).map_err(|err| anyhow!(err))?;
+/// Instances share the bundle of a version: its code must not change under another one.
+fn refuse_others_version(data: &Path, id: &BotId, key: &ObjectKey, digest: &Digest) -> Result<()> {
+    let shares = |document: &&Value| {
+        document["id"] != json!(id)
+            && document.pointer("/custom/filePath") == Some(&json!(key))
+            && document.pointer("/custom/codeDigest") != Some(&json!(digest))
+    };
+    match registered::documents(data).iter().find(shares) {
+        None => Ok(()),
+        Some(other) => bail!(
+            "{key} is also the code of {}, and this is other code: raise the version in the bot-config.yaml",
+            other["id"].as_str().unwrap_or("another bot")
+        ),
+    }
+}
+
+fn put(tree: &Tree, data: &Path, key: &ObjectKey) -> Result<(Digest, Bundle)> {
     let root = data.join("store");
     let store = Store::directory(root).context("the store")?;
     let before = store

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use contract::BotType;
+use contract::record::{Outcome, Synced};
+use contract::{BotId, BotType, Paths, file};
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::bots::directory::Directory;
@@ -64,7 +65,7 @@ pub fn run(options: &Options, data: &Path) -> Result<()> {
     let console = Console::open(out, colours).context("the console")?;
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let host = Host::new(data, environment.collect());
+    let host = Host::new(data.clone(), environment.collect());
     // One thread: what starts supervisors must live as long as the agent.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -79,7 +80,15 @@ pub fn run(options: &Options, data: &Path) -> Result<()> {
     ));
     console.flush();
     match end? {
-        End::Clean => Ok(()),
+        End::Clean => match unsaved(&data)? {
+            bots if bots.is_empty() => Ok(()),
+            bots => bail!(
+                "all bots have ended, but not all that these had is in the store: {}; it is in their folders under {}: \
+                 keep them, the next start saves it",
+                bots.join(", "),
+                data.join("bots").display()
+            ),
+        },
         End::Aborted => Err(Failure::Aborted.into()),
     }
 }
@@ -112,12 +121,27 @@ async fn session(
     };
     tokio::spawn(control::serve(socket, to_loop));
     let end = world.run(&mut events, |world| greet(world, &root)).await;
-    let _ = contract::file::remove(&path);
+    let _ = file::remove(&path);
     match end {
-        End::Clean => console.say("all bots have ended; their state is kept for the next start"),
+        End::Clean => {
+            console.say("all bots have ended; they go on from their state at the next start");
+        }
         End::Aborted => console.warn("aborted; the next start goes on from the last saved state"),
     }
     Ok(end)
+}
+
+/// The bots whose last run's end is not in the store.
+fn unsaved(data: &Path) -> Result<Vec<String>> {
+    let is_unsaved = |id: &BotId| {
+        let paths = Paths::under(&data.join("bots").join(id.as_str()));
+        let synced: Option<Synced> = file::read_json(&paths.synced()).ok().flatten();
+        let run = crate::ending::last_run(&paths);
+        run > 0 && synced.is_none_or(|s| s.outcome != Outcome::Ok || s.run < run)
+    };
+    let mut bots = place::known(data)?;
+    bots.retain(|bot| is_unsaved(&bot.id));
+    Ok(bots.into_iter().map(|bot| bot.name).collect())
 }
 
 /// Says what runs and what can be tried.

@@ -29,6 +29,8 @@ pub struct Done {
     pub id: BotId,
     /// Its name.
     pub name: String,
+    /// Why it does not run all the same.
+    pub but: Option<String>,
 }
 
 /// A request and where its answer goes. An asker that is gone is no error.
@@ -123,7 +125,21 @@ fn order(world: &mut World, word: &str, verb: Verb) -> Result<Done, Unclear> {
         Verb::Start => world.engine.forget(&id),
         Verb::Stop => {}
     }
-    Ok(Done { id, name })
+    let but = match verb {
+        Verb::Stop => None,
+        Verb::Start | Verb::Restart => obstacle(world, &id),
+    };
+    Ok(Done { id, name, but })
+}
+
+/// Why a bot that a person wants to run does not.
+fn obstacle(world: &World, id: &BotId) -> Option<String> {
+    match &world.listing.bots.get(id)?.offer {
+        Offer::Bot(bot) if bot.enabled => None,
+        Offer::Bot(_) => Some("it is disabled (enabled: false)".to_owned()),
+        Offer::Unusable(why) => Some(why.clone()),
+        Offer::Gone => Some("it was taken away".to_owned()),
+    }
 }
 
 fn address(world: &World, word: &str) -> Result<SocketAddr, Refusal> {
