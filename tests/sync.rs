@@ -633,6 +633,35 @@ fn much_log_is_shipped_before_its_minute_is_over() {
     });
 }
 
+/// The pause after a push is that of the state alone.
+#[test]
+fn a_state_that_rests_after_a_slow_push_does_not_hold_the_log_back() {
+    let world = World::new();
+    let volume = world.volume("one");
+    volume.fetched();
+    let noise: Vec<u8> = (0..6_000_000)
+        .flat_map(|_| chance(u64::MAX).to_le_bytes())
+        .collect();
+    volume.put("large", &noise);
+    let _watch = volume.watch();
+    wait_for("the push", LONG, || {
+        volume.synced().filter(|synced| synced.digest.is_some())
+    });
+    let pushed = fs::metadata(volume.object()).unwrap().mtime_nsec();
+    volume.put("a", "1");
+    let line = format!("2026-11-20T08:00:00.000000Z {}\n", "x".repeat(999));
+    let segment = volume.var("logs").join(logs::segment_name(1));
+    fs::write(&segment, line.repeat(300)).unwrap();
+    let size = fs::metadata(&segment).unwrap().len();
+    let synced = wait_for("the log", SOON, || {
+        volume.synced().filter(|synced| synced.log.offset == size)
+    });
+    assert_eq!((synced.outcome, synced.log.segment), (Outcome::Ok, 1));
+    let day = volume.store.join("bot-logs/logs/b1/20261120.log");
+    assert_eq!(read(&day).lines().count(), 300);
+    assert_eq!(fs::metadata(volume.object()).unwrap().mtime_nsec(), pushed);
+}
+
 /// Two writers make hints faster than they can be looked at.
 #[test]
 fn hints_that_never_end_keep_neither_a_push_nor_term_waiting() {

@@ -3,6 +3,9 @@
 //! A change is pushed [`QUIET`] after the last hint of it, [`MOST`] after the first at the latest, and not before the
 //! pause after the last push is over: that is [`REST`] times what the push took, so that a state that never rests costs
 //! a twentieth of the time. A full pass comes each minute whatever the hints say. After a failure, only the retry counts.
+//!
+//! The log has a rhythm of its own, which the state's does not slow down: it goes out when [`LOG_BYTES`] wait or the
+//! first of it has waited a [`MINUTE`]. What it costs spaces it out in the same way, but never beyond that minute.
 
 use std::time::Duration;
 
@@ -31,8 +34,10 @@ const SCANS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// What is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Work {
-    /// State and, if it is time, log.
+    /// The state.
     Pass,
+    /// The log.
+    Log,
     /// The claim, and whose the object in the store is.
     Look,
     /// How much log there is.
@@ -59,6 +64,24 @@ pub enum Went {
     Failed,
 }
 
+/// When what failed is tried again.
+#[derive(Debug, Clone, Copy, Default)]
+struct Retry {
+    at: Option<At>,
+    failures: u32,
+}
+
+impl Retry {
+    fn after(self, now: At) -> Self {
+        let (first, most) = (Duration::from_secs(1), Duration::from_secs(30));
+        let pause = retry::backoff(self.failures, first, most);
+        Self {
+            at: Some(now + pause),
+            failures: self.failures + 1,
+        }
+    }
+}
+
 /// The clockwork.
 #[derive(Debug, Clone)]
 pub struct Pace {
@@ -67,10 +90,11 @@ pub struct Pace {
     rest_until: At,
     pass_at: At,
     look_at: At,
+    retry: Retry,
     log_at: Option<At>,
     log_look_at: Option<At>,
-    retry_at: Option<At>,
-    failures: u32,
+    log_rest_until: At,
+    log_retry: Retry,
 }
 
 impl Pace {
@@ -82,10 +106,11 @@ impl Pace {
             rest_until: At::ZERO,
             pass_at: At::ZERO,
             look_at: LOOK,
+            retry: Retry::default(),
             log_at: None,
             log_look_at: None,
-            retry_at: None,
-            failures: 0,
+            log_rest_until: At::ZERO,
+            log_retry: Retry::default(),
         }
     }
 
@@ -117,23 +142,26 @@ impl Pace {
         }
     }
 
-    /// The log was shipped as far as it goes; what there is now is looked at in a while.
-    pub fn log_shipped(&mut self, now: At, waiting: u64) {
+    /// The log was shipped as far as it goes, from `began` to `now`; what there is now is looked at in a while.
+    pub fn log_shipped(&mut self, began: At, now: At, waiting: u64) {
         self.log_at = None;
         self.log_look_at = (waiting > 0).then_some(now + LOG_LOOK);
+        self.log_rest_until = now + (now.saturating_sub(began) * REST).min(MINUTE);
+        self.log_retry = Retry::default();
     }
 
-    /// Whether the log is to be shipped with the pass that is due now.
-    pub fn log_due(&self, now: At) -> bool {
-        self.retry_at.is_some() || self.log_at.is_some_and(|at| at <= now)
+    /// The store did not take the log.
+    pub fn log_failed(&mut self, now: At) {
+        self.log_retry = self.log_retry.after(now);
     }
 
     /// What is due next, and when.
     pub fn next(&self) -> (At, Work) {
         let look = (self.look_at, Work::Look);
+        let log = self.next_log().map(|at| (at, Work::Log));
         let log_look = self.log_look_at.map(|at| (at, Work::LogSize));
         let pass = (self.next_pass(), Work::Pass);
-        [Some(pass), Some(look), log_look]
+        [Some(pass), Some(look), log, log_look]
             .into_iter()
             .flatten()
             .min()
@@ -141,17 +169,19 @@ impl Pace {
     }
 
     fn next_pass(&self) -> At {
-        if let Some(retry) = self.retry_at {
+        if let Some(retry) = self.retry.at {
             return retry;
         }
         let changed = self
             .changed
             .map(|(first, last)| (last + QUIET).min(first + MOST));
-        let soonest = changed.into_iter().chain(self.log_at).min();
-        soonest.map_or(self.pass_at, |at| {
-            at.max(self.rest_until)
-                .min(self.pass_at.max(self.rest_until))
-        })
+        let due = changed.map_or(self.pass_at, |at| at.min(self.pass_at));
+        due.max(self.rest_until)
+    }
+
+    fn next_log(&self) -> Option<At> {
+        let due = self.log_at.map(|at| at.max(self.log_rest_until));
+        self.log_retry.at.or(due)
     }
 
     /// A look was had.
@@ -163,17 +193,10 @@ impl Pace {
     pub fn passed(&mut self, began: At, now: At, went: Went) {
         self.look_at = now + LOOK;
         if went == Went::Failed {
-            let pause = retry::backoff(
-                self.failures,
-                Duration::from_secs(1),
-                Duration::from_secs(30),
-            );
-            self.failures += 1;
-            self.retry_at = Some(now + pause);
+            self.retry = self.retry.after(now);
             return;
         }
-        self.failures = 0;
-        self.retry_at = None;
+        self.retry = Retry::default();
         // What was hinted while the pass was under way is looked at again.
         self.changed = self.changed.filter(|(_, last)| *last > began);
         let rest = now.saturating_sub(began) * REST;
@@ -236,13 +259,89 @@ mod tests {
         }
 
         #[test]
-        fn a_state_that_never_rests_costs_a_twentieth(took in 1u64..5000) {
-            let mut pace = started();
+        fn a_state_that_never_rests_costs_a_twentieth(took in 1u64..5000, hinted: bool) {
+            let mut pace = if hinted { started() } else { Pace::new(Pace::without_hints()) };
             pace.state_changed(ms(1000));
             pace.passed(ms(2000), ms(2000 + took), Went::Pushed);
-            pace.state_changed(ms(2000 + took));
+            if hinted {
+                pace.state_changed(ms(2000 + took));
+            }
             let pause = pace.next_pass().saturating_sub(ms(2000 + took));
             prop_assert!(pause >= ms(1000) && pause >= ms(took * 20));
+        }
+    }
+
+    /// A bot that writes, a driver that does what is due, and how long each takes.
+    struct World {
+        pace: Pace,
+        now: At,
+        waiting: u64,
+        oldest: Option<At>,
+        shipped: Option<(At, At)>,
+        push: At,
+        ship: At,
+    }
+
+    impl World {
+        fn write(&mut self, bytes: u64) {
+            self.waiting += bytes;
+            self.oldest.get_or_insert(self.now);
+            self.pace.state_changed(self.now);
+            self.pace.log_changed(self.now);
+        }
+
+        fn work(&mut self, work: Work) {
+            let began = self.now;
+            match work {
+                Work::Look => self.pace.looked(began),
+                Work::LogSize => self.pace.log_seen(began, self.waiting),
+                Work::Pass => {
+                    self.now += self.push;
+                    self.pace.passed(began, self.now, Went::Pushed);
+                }
+                Work::Log => {
+                    let pause = self.shipped.map(|(_, ended)| began.saturating_sub(ended));
+                    assert!(pause.is_none_or(|pause| pause >= (self.ship * REST).min(MINUTE)));
+                    // Whatever is under way when it is due is waited for, no more.
+                    let waited = began.saturating_sub(self.oldest.take().unwrap());
+                    assert!(
+                        waited <= LOG_LOOK + MINUTE + (self.push + self.ship) * 2,
+                        "{waited:?}"
+                    );
+                    (self.now, self.waiting) = (began + self.ship, 0);
+                    self.shipped = Some((began, self.now));
+                    self.pace.log_shipped(began, self.now, 0);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_log_goes_out_in_its_own_time_whatever_the_state_costs(
+            writes in prop::collection::vec((0u64..90_000, 1u64..LOG_BYTES * 2), 1..40),
+            push in 0u64..40_000, ship in 0u64..5000,
+        ) {
+            let (pace, now) = (started(), ms(1000));
+            let (push, ship) = (ms(push), ms(ship));
+            let mut world = World { pace, now, waiting: 0, oldest: None, shipped: None, push, ship };
+            for (gap, bytes) in writes {
+                let until = world.now + ms(gap);
+                while world.pace.next().0 <= until && world.now <= until {
+                    let (at, work) = world.pace.next();
+                    world.now = world.now.max(at);
+                    world.work(work);
+                }
+                world.now = world.now.max(until);
+                world.write(bytes);
+            }
+            let end = world.now + MINUTE * 60;
+            while world.waiting > 0 && world.now < end {
+                let (at, work) = world.pace.next();
+                world.now = world.now.max(at);
+                world.work(work);
+            }
+            prop_assert_eq!(world.waiting, 0);
         }
     }
 
@@ -272,7 +371,6 @@ mod tests {
         assert!(retry >= ms(1200) && retry <= ms(1500));
         pace.state_changed(ms(300));
         assert_eq!(pace.next(), (retry, Work::Pass));
-        assert!(pace.log_due(retry));
     }
 
     #[test]
@@ -282,20 +380,56 @@ mod tests {
         pace.log_changed(ms(1900));
         assert_eq!(pace.next(), (ms(2000), Work::LogSize));
         pace.log_seen(ms(2000), 10);
-        assert!(!pace.log_due(ms(3000)) && pace.log_due(ms(2000) + MINUTE));
+        assert_eq!(pace.next_log(), Some(ms(2000) + MINUTE));
         pace.log_seen(ms(3000), LOG_BYTES);
-        assert!(pace.log_due(ms(3000)));
-        assert_eq!(pace.next().1, Work::Pass);
+        assert_eq!(pace.next(), (ms(3000), Work::Log));
+    }
+
+    #[test]
+    fn a_state_that_takes_long_to_push_does_not_hold_the_log_back() {
+        let mut pace = started();
+        pace.log_seen(ms(1000), 10);
+        pace.state_changed(ms(1000));
+        pace.passed(ms(2000), ms(32_000), Went::Pushed);
+        assert!(pace.next_pass() >= ms(632_000));
+        assert_eq!(pace.next_log(), Some(ms(1000) + MINUTE));
+        pace.log_seen(ms(33_000), LOG_BYTES);
+        assert_eq!(pace.next(), (ms(33_000), Work::Log));
+    }
+
+    #[test]
+    fn a_log_that_takes_long_holds_back_neither_the_state_nor_itself_for_more_than_a_minute() {
+        for (took, rest) in [(100, ms(2000)), (30_000, MINUTE)] {
+            let mut pace = started();
+            let now = ms(1000 + took);
+            pace.log_shipped(ms(1000), now, LOG_BYTES);
+            pace.log_seen(now, LOG_BYTES);
+            assert_eq!(pace.next_log(), Some(now + rest));
+            pace.state_changed(now);
+            assert_eq!(pace.next_pass(), now + QUIET);
+        }
+    }
+
+    #[test]
+    fn a_log_that_fails_is_retried_and_the_state_keeps_its_own_time() {
+        let mut pace = started();
+        pace.log_seen(ms(1000), LOG_BYTES);
+        pace.log_failed(ms(1000));
+        pace.log_seen(ms(1100), LOG_BYTES);
+        let retry = pace.next_log().unwrap();
+        assert!(retry >= ms(2000) && retry <= ms(2250), "{retry:?}");
+        assert_eq!(pace.next_pass(), ms(1) + MINUTE);
+        pace.log_shipped(retry, retry, 0);
+        assert_eq!(pace.next_log(), None);
     }
 
     #[test]
     fn a_log_that_cannot_be_shipped_to_its_end_does_not_hurry() {
         let mut pace = started();
         pace.log_seen(ms(2000), LOG_BYTES);
-        pace.passed(ms(2000), ms(2001), Went::Same);
-        pace.log_shipped(ms(2001), LOG_BYTES);
+        pace.log_shipped(ms(2000), ms(2001), LOG_BYTES);
         assert_eq!(pace.next(), (ms(2001) + LOG_LOOK, Work::LogSize));
-        pace.log_shipped(ms(2001), 0);
+        pace.log_shipped(ms(2000), ms(2001), 0);
         assert_eq!(pace.next().1, Work::Look);
     }
 

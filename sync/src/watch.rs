@@ -1,13 +1,15 @@
 //! `sync watch`: keeps the store up to date with the disk until it is told to end.
 //!
 //! ```text
-//! hints ─▶ Pace ─▶ due: pass | look | log size ─▶ Pusher, Shipper ─▶ synced.json
-//!            ▲                                          │
-//!            └────────────── how it went ◀──────────────┘
+//! hints ─▶ Pace ─▶ due: pass | log | look | log size ─▶ Pusher, Shipper ─▶ synced.json
+//!            ▲                                                │
+//!            └───────────────── how it went ◀─────────────────┘
 //! ```
 //!
 //! The end of a run (`done`, `done.json`) and TERM cause a pass at once. After TERM the pass is repeated when the bot
-//! has ended, for which it waits as long as `THE0_DRAIN` says. A store that fails is tried again for ever.
+//! has ended, for which it waits as long as `THE0_DRAIN` says. A store that fails is tried again for ever. State and log
+//! go out each in its own time; `synced.json` says how both went last. Lines a fenced instance has logged are shipped
+//! all the same: they were logged, and nobody else has them.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -40,6 +42,9 @@ pub fn watch(settings: &Settings, store: &Store, hints: Hints) -> anyhow::Result
         pace: Pace::new(pace::Hints::Come),
         started: Instant::now(),
         ended: Ended::default(),
+        state: (Outcome::Ok, None),
+        held_at: None,
+        log: Ok(()),
         settings,
         shipper,
         hints,
@@ -58,11 +63,13 @@ struct Ended {
     done: Option<std::time::SystemTime>,
 }
 
-/// Whether the log goes out now or when it is time.
+/// When `synced.json` is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Urgency {
-    Now,
-    WhenDue,
+enum Tell {
+    /// In any case: someone waits for it.
+    Always,
+    /// When it says something new.
+    News,
 }
 
 struct Watch<'a> {
@@ -73,6 +80,12 @@ struct Watch<'a> {
     shipper: Shipper<'a>,
     started: Instant,
     ended: Ended,
+    /// How the last pass went.
+    state: (Outcome, Option<String>),
+    /// When the store last held all of the state.
+    held_at: Option<Time>,
+    /// How the log's last shipping went.
+    log: Result<(), String>,
     run: u64,
     synced: Option<Synced>,
 }
@@ -103,14 +116,15 @@ impl Watch<'_> {
                 Wake::Term => return self.end(),
             }
             if self.see_end() {
-                self.pass(Urgency::Now);
+                self.save_all();
             }
         }
     }
 
     fn work(&mut self, work: Work) {
         match work {
-            Work::Pass => self.pass(Urgency::WhenDue),
+            Work::Pass => self.pass(),
+            Work::Log => self.ship(),
             Work::LogSize => self.pace.log_seen(self.now(), self.shipper.waiting()),
             Work::Look => self.look(),
         }
@@ -144,7 +158,7 @@ impl Watch<'_> {
             Ok(None) if self.pusher.digest().is_none() => self.pace.state_changed(self.now()),
             Ok(None) => {}
             Ok(Some(_)) if self.is_told() => {}
-            Ok(Some(_)) | Err(_) => return self.pass(Urgency::WhenDue),
+            Ok(Some(_)) | Err(_) => return self.pass(),
         }
         self.pace.looked(self.now());
     }
@@ -155,37 +169,67 @@ impl Watch<'_> {
         matches!(told, Some(Outcome::Fenced | Outcome::Edited))
     }
 
-    fn pass(&mut self, urgency: Urgency) {
+    fn pass(&mut self) {
+        self.push();
+        self.tell(Tell::News);
+    }
+
+    fn ship(&mut self) {
+        self.ship_log();
+        self.tell(Tell::News);
+    }
+
+    /// A run has ended, or we are to end: nothing waits.
+    fn save_all(&mut self) {
+        self.push();
+        self.ship_log();
+        self.tell(Tell::Always);
+    }
+
+    fn push(&mut self) {
         let began = self.now();
         let state = self.pusher.pass();
-        let pushed = matches!(state, Ok(Pushed::New | Pushed::Torn));
-        let torn = matches!(state, Ok(Pushed::Torn));
-        let due = urgency == Urgency::Now || self.pace.log_due(began);
-        let log = if due { self.shipper.ship() } else { Ok(()) };
-        let failed = state.is_err() || log.is_err();
-        let went = match (failed, pushed) {
-            (true, _) => Went::Failed,
-            (_, true) => Went::Pushed,
-            _ => Went::Same,
+        let now = self.now();
+        let went = match state {
+            Err(_) => Went::Failed,
+            Ok(Pushed::New | Pushed::Torn) => Went::Pushed,
+            Ok(_) => Went::Same,
         };
-        self.tell(state, log, urgency);
-        self.pace.passed(began, self.now(), went);
-        match (due && !failed, self.shipper.waiting()) {
-            (true, waiting) => self.pace.log_shipped(self.now(), waiting),
-            (false, waiting) => self.pace.log_seen(self.now(), waiting),
+        self.pace.passed(began, now, went);
+        if matches!(state, Ok(Pushed::Torn)) {
+            self.pace.state_changed(now);
         }
-        if torn {
-            self.pace.state_changed(self.now());
+        self.state = outcome(state);
+        if self.state.0 == Outcome::Ok {
+            self.held_at = Some(Time::now());
+        }
+        self.pace.log_seen(now, self.shipper.waiting());
+    }
+
+    fn ship_log(&mut self) {
+        let began = self.now();
+        self.log = self.shipper.ship().map_err(|error| format!("{error:#}"));
+        let (now, waiting) = (self.now(), self.shipper.waiting());
+        match self.log {
+            Ok(()) => self.pace.log_shipped(began, now, waiting),
+            Err(_) => self.pace.log_failed(now),
         }
     }
 
-    /// Replaces `synced.json` if it says something new, or if someone waits for it.
-    fn tell(&mut self, state: anyhow::Result<Pushed>, log: anyhow::Result<()>, urgency: Urgency) {
-        let (outcome, error) = outcome(state, log);
+    /// How state and log went, in one word; what became of the state comes first.
+    fn outcome(&self) -> (Outcome, Option<String>) {
+        match (&self.state, &self.log) {
+            ((Outcome::Ok, _), Err(error)) => (Outcome::Failed, Some(format!("log: {error}"))),
+            (state, _) => state.clone(),
+        }
+    }
+
+    /// Replaces `synced.json`.
+    fn tell(&mut self, when: Tell) {
+        let (outcome, error) = self.outcome();
         let before = self.synced.as_ref();
-        let now = Time::now();
         let ok_at = match outcome {
-            Outcome::Ok => Some(now),
+            Outcome::Ok => self.held_at,
             _ => before.and_then(|synced| synced.ok_at),
         };
         let synced = Synced {
@@ -199,7 +243,7 @@ impl Watch<'_> {
                 .or_else(|| before.and_then(|s| s.digest.clone())),
             log: self.shipper.position(),
             ok_at,
-            at: now,
+            at: Time::now(),
             error,
             left_out: self.pusher.left_out().to_vec(),
         };
@@ -211,7 +255,7 @@ impl Watch<'_> {
                 contract::info!("saved again");
             }
         }
-        if news || urgency == Urgency::Now {
+        if news || when == Tell::Always {
             self.write(synced);
         }
     }
@@ -232,7 +276,7 @@ impl Watch<'_> {
     fn end(&mut self) {
         let until = Instant::now() + self.settings.launch.drain;
         self.see_end();
-        self.pass(Urgency::Now);
+        self.save_all();
         if !self.has_ended() {
             contract::info!("the bot still runs, waiting for its end");
             while !self.has_ended() && Instant::now() < until {
@@ -243,7 +287,7 @@ impl Watch<'_> {
                 );
                 self.see_end();
             }
-            self.pass(Urgency::Now);
+            self.save_all();
         }
         let failed = |watch: &Self| {
             watch
@@ -254,7 +298,7 @@ impl Watch<'_> {
         while failed(self) && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(500));
             self.see_end();
-            self.pass(Urgency::Now);
+            self.save_all();
         }
         contract::info!("ending at generation {}", self.pusher.generation());
     }
@@ -264,25 +308,24 @@ impl Watch<'_> {
     }
 }
 
-fn outcome(state: anyhow::Result<Pushed>, log: anyhow::Result<()>) -> (Outcome, Option<String>) {
-    match (state, log) {
-        (Ok(Pushed::Halted(Halt::Fenced)), _) => (
+fn outcome(state: anyhow::Result<Pushed>) -> (Outcome, Option<String>) {
+    let (outcome, text) = match state {
+        Ok(Pushed::Same | Pushed::New | Pushed::Torn) => return (Outcome::Ok, None),
+        Ok(Pushed::Halted(Halt::Fenced)) => (
             Outcome::Fenced,
-            Some("another instance has claimed the bot".to_owned()),
+            "another instance has claimed the bot".to_owned(),
         ),
-        (Ok(Pushed::Halted(Halt::Edited)), _) => (
+        Ok(Pushed::Halted(Halt::Edited)) => (
             Outcome::Edited,
-            Some("the state in the store was replaced by someone else".to_owned()),
+            "the state in the store was replaced by someone else".to_owned(),
         ),
-        (Ok(Pushed::TooLarge(bytes)), _) => {
-            let text =
-                format!("the state has {bytes} bytes, over MAX_STATE_SIZE_MB; nothing is pushed");
-            (Outcome::TooLarge, Some(text))
-        }
-        (Err(error), _) => (Outcome::Failed, Some(format!("{error:#}"))),
-        (_, Err(error)) => (Outcome::Failed, Some(format!("log: {error:#}"))),
-        _ => (Outcome::Ok, None),
-    }
+        Ok(Pushed::TooLarge(bytes)) => (
+            Outcome::TooLarge,
+            format!("the state has {bytes} bytes, over MAX_STATE_SIZE_MB; nothing is pushed"),
+        ),
+        Err(error) => (Outcome::Failed, format!("{error:#}")),
+    };
+    (outcome, Some(text))
 }
 
 fn name(outcome: Outcome) -> &'static str {
