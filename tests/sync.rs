@@ -448,6 +448,32 @@ fn a_corrupt_state_is_refused_with_the_way_back() {
 }
 
 #[test]
+fn a_folder_where_the_state_or_the_claim_should_be_is_no_first_run() {
+    for object in ["state.tar.gz", ".the0/claim"] {
+        let world = World::new();
+        let volume = world.volume("one");
+        let path = volume.store.join("bot-state/b1").join(object);
+        fs::create_dir_all(&path).unwrap();
+        let output = volume.fetch();
+        let said = text(&output.stderr);
+        assert!(
+            !output.status.success() && said.contains(path.to_str().unwrap()),
+            "{said}"
+        );
+        assert!(!said.contains("first run"), "{said}");
+        fs::remove_dir(&path).unwrap();
+        volume.fetched();
+        let _watch = volume.watch();
+        volume.wait_outcome(Outcome::Ok);
+        let _ = fs::remove_file(&path);
+        fs::create_dir(&path).unwrap();
+        volume.end_run(1);
+        let synced = volume.wait_outcome(Outcome::Failed);
+        assert!(synced.error.unwrap().contains(path.to_str().unwrap()));
+    }
+}
+
+#[test]
 fn what_cannot_be_saved_is_named_and_the_rest_is_saved() {
     let world = World::new();
     let volume = world.volume("one").with("MAX_STATE_FILE_SIZE_MB", "1");

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use contract::ObjectKey;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 
 use super::{Body, Condition, Error, Etag, Head, Metadata, Object, Place, PutError, notes};
 
@@ -93,13 +93,23 @@ impl Directory {
             .join(at.key.as_str())
     }
 
-    fn failed(&self, at: &Place, cause: io::Error) -> Error {
-        match cause.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => match self.check_root() {
-                Ok(()) => Error::NotFound(at.clone()),
-                Err(error) => error,
-            },
-            _ => unavailable(at, cause),
+    /// Only a path where nothing lies is one where there is no object.
+    fn failed(&self, at: &Place, path: &Path, cause: io::Error) -> Error {
+        let gone = match self.check_root() {
+            Ok(()) => Error::NotFound(at.clone()),
+            Err(error) => return error,
+        };
+        let why = match cause.kind() {
+            io::ErrorKind::NotFound if path.is_symlink() => "a link that leads nowhere lies there",
+            io::ErrorKind::NotFound => return gone,
+            io::ErrorKind::NotADirectory => "a part of the path is no folder",
+            io::ErrorKind::IsADirectory => "a folder lies where the object should be",
+            io::ErrorKind::InvalidInput => "what lies there is no plain file",
+            _ => return unavailable(at, cause),
+        };
+        Error::Other {
+            what: path.display().to_string(),
+            why: why.to_owned(),
         }
     }
 
@@ -129,11 +139,8 @@ impl Directory {
         let notes_of = self.notes(at);
         let look = || -> io::Result<(File, Head)> {
             loop {
-                let file = File::open(&path)?;
+                let file = open(&path)?;
                 let found = file.metadata()?;
-                if found.is_dir() {
-                    return Err(io::ErrorKind::NotFound.into());
-                }
                 if let Some(head) = notes::read(&notes_of, &found)? {
                     return Ok((file, head));
                 }
@@ -143,7 +150,7 @@ impl Directory {
                 }
             }
         };
-        look().map_err(|cause| self.failed(at, cause))
+        look().map_err(|cause| self.failed(at, &path, cause))
     }
 
     fn current(&self, at: &Place) -> Result<Option<Head>, Error> {
@@ -344,6 +351,22 @@ impl Directory {
     }
 }
 
+/// Opens a plain file; a FIFO is not waited for.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = options.read(true).custom_flags(flags).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if kind.is_file() {
+        Ok(file)
+    } else {
+        Err(io::ErrorKind::InvalidInput.into())
+    }
+}
+
 fn key_of(base: &Path, path: &Path, prefix: &str) -> Option<ObjectKey> {
     let key = path.strip_prefix(base).ok()?.to_str()?;
     key.starts_with(prefix).then(|| key.parse().ok()).flatten()
@@ -364,6 +387,7 @@ fn unavailable(what: &impl ToString, cause: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     fn store() -> (tempfile::TempDir, Directory, Place) {
         let dir = tempfile::tempdir().unwrap();
@@ -493,6 +517,39 @@ mod tests {
         );
         store.delete(&to).unwrap();
         assert!(matches!(store.get(&to), Err(Error::NotFound(_))));
+    }
+
+    #[test]
+    fn what_is_no_object_is_an_error_naming_the_path_and_not_an_absence() {
+        let (dir, store, at) = store();
+        let path = dir.path().join("b/k/x");
+        let refused = |why: &str| {
+            for error in [
+                store.head(&at).unwrap_err(),
+                store.get(&at).unwrap_err(),
+                put(&store, &at, &Condition::IfAbsent, "1").unwrap_err(),
+            ] {
+                let said = error.to_string();
+                assert!(matches!(error, Error::Other { .. }), "{error:?}");
+                assert!(
+                    said.contains(path.to_str().unwrap()) && said.contains(why),
+                    "{said}"
+                );
+            }
+        };
+        fs::create_dir_all(&path).unwrap();
+        refused("a folder");
+        fs::remove_dir(&path).unwrap();
+        std::os::unix::fs::symlink("nowhere", &path).unwrap();
+        refused("a link");
+        fs::remove_file(&path).unwrap();
+        mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        refused("no plain file");
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(store.head(&at), Err(Error::NotFound(_))));
+        fs::remove_dir(path.parent().unwrap()).unwrap();
+        fs::write(path.parent().unwrap(), "").unwrap();
+        refused("no folder");
     }
 
     #[test]
