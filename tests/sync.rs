@@ -993,6 +993,64 @@ fn each_log_line_arrives_once_on_its_day_however_often_sync_is_killed() {
     assert!(logs::segments(&folder).unwrap().len() <= 1);
 }
 
+/// A writer whose disk is full cuts a batch it could not write whole, of which lines may have been shipped.
+#[test]
+fn a_log_that_is_cut_below_what_was_shipped_loses_and_doubles_no_line() {
+    let world = World::new();
+    let volume = world.volume("one");
+    volume.fetched();
+    let folder = volume.var("logs");
+    fs::create_dir_all(&folder).unwrap();
+    let path = folder.join(logs::segment_name(1));
+    let line = |n: u64| format!("2026-11-20T08:00:{n:02}.000000Z line {n:02}\n");
+    let write = |range: std::ops::Range<u64>| {
+        let mut file = fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&path)
+            .unwrap();
+        file.write_all(range.map(line).collect::<String>().as_bytes())
+            .unwrap();
+    };
+    let cut = |lines: u64| {
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(lines * line(0).len() as u64).unwrap();
+    };
+    let said = fs::File::create(volume.root.join("said")).unwrap();
+    let mut watch = Process::start(volume.command("watch").stderr(said));
+    let shipped = |run| {
+        volume.end_run(run);
+        wait_for("the log", LONG, || {
+            let whole = fs::metadata(&path).unwrap().len();
+            volume
+                .synced()
+                .filter(|s| s.run == run && s.log.offset == whole)
+        });
+    };
+    write(0..6);
+    shipped(1);
+    // Back to the fourth line; then as long as before, shorter, and longer.
+    for (run, first, end) in [(2, 10, 12), (3, 20, 21), (4, 30, 39)] {
+        cut(4);
+        write(first..end);
+        shipped(run);
+    }
+    watch.signal(Signal::SIGTERM);
+    assert_eq!(watch.code(LONG), 0);
+    let day = read(&volume.store.join("bot-logs/logs/b1/20261120.log"));
+    let found: Vec<_> = day
+        .lines()
+        .map(|line| &line[line.len() - 4..line.len() - 2])
+        .collect();
+    let expected = (0..6).chain(10..12).chain(20..21).chain(30..39);
+    let expected: Vec<_> = expected.map(|n| format!("{n:02}")).collect();
+    assert_eq!(found, expected);
+    assert_eq!(
+        read(&volume.root.join("said")).matches("was cut").count(),
+        3
+    );
+}
+
 #[test]
 fn a_line_that_is_not_ended_waits_and_the_limit_of_a_day_is_said() {
     let world = World::new();

@@ -2,7 +2,10 @@
 //!
 //! How far a log was shipped is noted in the metadata of the day's object, together with the lines (one switch), under
 //! the name of the volume the log is on. The local note only says where to look: lines that were appended just before a
-//! crash are found in the object that the next line's day names, and not appended again.
+//! crash are found in the object that the next line's day names, and not appended again. A log that was cut below what
+//! was shipped is gone on with under another name, as that object's position means nothing any more.
+
+mod cut;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -17,6 +20,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use self::cut::{Line, Segment};
 use crate::ndjson;
 use crate::settings::Settings;
 use crate::store::{Condition, Error, Head, Metadata, Place, Store};
@@ -37,6 +41,9 @@ struct Note {
     position: Position,
     /// The day of the line before it, `YYYY-MM-DD`.
     day: String,
+    /// The line before it in the same segment, if that has a time and is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last: Option<Line>,
 }
 
 /// Whole lines of one day.
@@ -45,6 +52,7 @@ struct Chunk {
     day: String,
     ndjson: Vec<u8>,
     until: Position,
+    last: Option<Line>,
 }
 
 /// Ships one bot's log.
@@ -62,10 +70,8 @@ impl<'a> Shipper<'a> {
         let note = if let Some(note) = contract::file::read_json::<Note>(&path)? {
             note
         } else {
-            let id = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
-            let source = id.trim().to_owned();
             let note = Note {
-                source,
+                source: new_name()?,
                 ..Note::default()
             };
             contract::file::replace_json(&path, &note)?;
@@ -90,7 +96,10 @@ impl<'a> Shipper<'a> {
             let size = fs::metadata(path).map_or(0, |found| found.len());
             match number.cmp(&self.note.position.segment) {
                 std::cmp::Ordering::Less => 0,
-                std::cmp::Ordering::Equal => size.saturating_sub(self.note.position.offset),
+                // Of one that was cut, something may be new: that is found out when it is shipped.
+                std::cmp::Ordering::Equal => size
+                    .checked_sub(self.note.position.offset)
+                    .unwrap_or(size.max(1)),
                 std::cmp::Ordering::Greater => size,
             }
         };
@@ -107,6 +116,7 @@ impl<'a> Shipper<'a> {
     /// Ships every whole line there is, and removes segments that are shipped and closed. What is written meanwhile
     /// is for the next time: a log that never rests does not keep the rest from being done.
     pub fn ship(&mut self) -> anyhow::Result<()> {
+        self.mend().context("look for where the log goes on")?;
         let mut end = None;
         loop {
             let segments = self.segments().context("look for the log")?;
@@ -133,9 +143,42 @@ impl<'a> Shipper<'a> {
         }
     }
 
+    /// Goes back to where the log goes on, if it was cut below what was shipped of it.
+    fn mend(&mut self) -> anyhow::Result<()> {
+        let segments = self.segments()?;
+        let Position { segment, offset } = self.note.position;
+        let Some((_, path)) = segments.iter().find(|(number, _)| *number == segment) else {
+            return Ok(());
+        };
+        let state = match segments.last() {
+            Some((newest, _)) if *newest > segment => Segment::Closed,
+            _ => Segment::Open,
+        };
+        let resumed = match cut::resume(path, offset, self.note.last.as_ref(), state) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            resumed => resumed?,
+        };
+        let Some(resumed) = resumed else {
+            return Ok(());
+        };
+        contract::warn!(
+            "{} was cut after {offset} bytes of it were shipped, going on at {resumed}",
+            path.display()
+        );
+        self.note(Note {
+            source: new_name()?,
+            position: Position {
+                segment,
+                offset: resumed,
+            },
+            day: self.note.day.clone(),
+            last: None,
+        })
+    }
+
     fn append(&mut self, chunk: Chunk) -> anyhow::Result<()> {
         if chunk.ndjson.is_empty() {
-            return self.advance(chunk.until, chunk.day);
+            return self.advance(chunk.until, chunk);
         }
         let key = ObjectKey::log(&self.settings.launch.bot, &chunk.day)?;
         let at = Place::new(&self.settings.logs_bucket, key);
@@ -146,14 +189,14 @@ impl<'a> Shipper<'a> {
                 .and_then(|head| position_of(head, &self.note.source));
             if let Some(known) = known.filter(|known| *known > self.note.position) {
                 // Appended before a crash, and not noted here.
-                return self.advance(known, chunk.day);
+                return self.advance(known, chunk);
             }
             let Some((metadata, bytes)) = self.to_append(&chunk, head.as_ref()) else {
-                return self.advance(chunk.until, chunk.day);
+                return self.advance(chunk.until, chunk);
             };
             let condition = Condition::still(head.as_ref().map(|head| &head.etag));
             match self.store.append(&at, &condition, &metadata, &bytes) {
-                Ok(_) => return self.advance(chunk.until, chunk.day),
+                Ok(_) => return self.advance(chunk.until, chunk),
                 Err(Error::Conflict(_)) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -190,12 +233,16 @@ impl<'a> Shipper<'a> {
         Some((metadata, bytes))
     }
 
-    fn advance(&mut self, position: Position, day: String) -> anyhow::Result<()> {
-        let note = Note {
+    fn advance(&mut self, position: Position, chunk: Chunk) -> anyhow::Result<()> {
+        self.note(Note {
             source: self.note.source.clone(),
+            last: chunk.last.filter(|_| position == chunk.until),
+            day: chunk.day,
             position,
-            day,
-        };
+        })
+    }
+
+    fn note(&mut self, note: Note) -> anyhow::Result<()> {
         contract::file::replace_json(&self.settings.private("log.json"), &note)
             .context("note how far the log is shipped")?;
         self.note = note;
@@ -211,6 +258,12 @@ impl<'a> Shipper<'a> {
         }
         Ok(())
     }
+}
+
+/// A name for a volume's log that no other has.
+fn new_name() -> io::Result<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
+    Ok(id.trim().to_owned())
 }
 
 fn end_of(segments: &[(u64, PathBuf)]) -> Position {
@@ -264,7 +317,7 @@ fn next_chunk(segments: &[(u64, PathBuf)], at: Position, day: &str) -> io::Resul
     let open = segments.last().map_or(0, |(number, _)| *number);
     for (number, path) in segments.iter().filter(|(number, _)| *number >= at.segment) {
         let offset = if *number == at.segment { at.offset } else { 0 };
-        let bytes = match read_at(path, offset) {
+        let bytes = match read_at(path, offset, CHUNK) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
@@ -294,13 +347,14 @@ fn next_chunk(segments: &[(u64, PathBuf)], at: Position, day: &str) -> io::Resul
                 day: day.to_owned(),
                 ndjson: Vec::new(),
                 until,
+                last: None,
             }));
         }
     }
     Ok(None)
 }
 
-fn read_at(path: &Path, offset: u64) -> io::Result<Vec<u8>> {
+fn read_at(path: &Path, offset: u64, most: usize) -> io::Result<Vec<u8>> {
     // A link or a FIFO that took its place is not followed and not waited for.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let mut file = match open(path, flags, Mode::empty()) {
@@ -313,7 +367,7 @@ fn read_at(path: &Path, offset: u64) -> io::Result<Vec<u8>> {
     }
     file.seek(SeekFrom::Start(offset))?;
     let mut bytes = Vec::new();
-    file.take(CHUNK as u64).read_to_end(&mut bytes)?;
+    file.take(most as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -323,6 +377,7 @@ fn lines_of_a_day(whole: &[u8], at: Position, day: &str) -> Chunk {
         day: day.to_owned(),
         ndjson: Vec::new(),
         until: at,
+        last: None,
     };
     for line in whole.split_inclusive(|b| *b == b'\n') {
         let bare = line.strip_suffix(b"\n").unwrap_or(line);
@@ -334,6 +389,10 @@ fn lines_of_a_day(whole: &[u8], at: Position, day: &str) -> Chunk {
             }
             stamp[..10].clone_into(&mut chunk.day);
         }
+        chunk.last = logs::split_stamp(bare).map(|(stamp, _)| Line {
+            offset: chunk.until.offset,
+            stamp: stamp.to_owned(),
+        });
         ndjson::append(stamp, text, &mut chunk.ndjson);
         chunk.until.offset += line.len() as u64;
     }
