@@ -95,6 +95,7 @@ fn a_command_that_cannot_be_started_is_126_or_127_with_the_remedy() {
         assert_eq!(output.status.code(), Some(code), "{command}");
         let said = text(&output.stderr);
         assert!(said.contains(command) && said.contains(remedy), "{said}");
+        assert!(!said.contains("  "), "{said}");
     }
 }
 
@@ -236,6 +237,19 @@ fn children_that_were_there_before_us_are_left_alone() {
     assert_eq!(shell.process.code(SOON), 0);
     assert!(is_alive(elder));
     kill(Pid::from_raw(elder), Signal::SIGKILL).unwrap();
+}
+
+#[test]
+fn a_grace_without_end_ends_nothing() {
+    let grace = "18446744073709551615s";
+    let mut init = init(
+        &["--grace", grace],
+        &["sh", "-c", "echo here; exec sleep 1000"],
+    );
+    let mut init = Talking::start(&mut init);
+    assert_eq!(init.line(), "here");
+    init.process.signal(Signal::SIGTERM);
+    assert_eq!(init.process.code(SOON), 143);
 }
 
 #[test]
@@ -955,6 +969,117 @@ fn a_launch_document_is_read_from_standard_input_and_its_end_means_nothing() {
 }
 
 #[test]
+fn keys_right_behind_the_launch_are_the_ones_that_count() {
+    let home = Home::new();
+    home.bot("#!/bin/sh\nexec sleep 1000\n");
+    let (process, mut input) = with_document(&home);
+    let keys = r#"{"type":"keys","v":1,"keys":{"MINIO_ACCESS_KEY":"newer"}}"#;
+    let both = format!(
+        "{}\n{keys}\n",
+        document(&home, &[("MINIO_ACCESS_KEY", "old")]).trim_end()
+    );
+    input.write_all(both.as_bytes()).unwrap();
+    drop(input);
+    home.wait_for_bot();
+    wait_for("the keys to reach both syncs", LATE, || {
+        (home.var("keys").matches("newer").count() == 2).then_some(())
+    });
+    assert!(!home.var("keys").contains("old"));
+    process.signal(Signal::SIGTERM);
+}
+
+#[test]
+fn a_second_stage_that_cannot_be_started_is_no_end_of_the_bot() {
+    let home = Home::new();
+    home.bot("#!/bin/sh\nexit 0\n");
+    let journal = fs::File::create(home.dir.path().join("journal")).unwrap();
+    let mut command = home.alone();
+    command
+        .args(["--restart", "never"])
+        .env("THE0_LAUNCH", "stdin");
+    let mut process = Process::start(command.stdin(Stdio::piped()).stderr(journal));
+    let mut input = process.0.stdin.take().unwrap();
+    input
+        .write_all((document(&home, &[("TZ", "a\0b")]) + "\n").as_bytes())
+        .unwrap();
+    assert_eq!(process.code(LATE), 119);
+    let done = home.done().expect("a record");
+    assert_eq!(done.reason, Reason::StartFailed);
+    assert!(done.message.unwrap().contains("nul byte"));
+}
+
+#[test]
+fn the_end_of_a_child_from_before_us_is_not_the_bots() {
+    let home = Home::new();
+    home.bot("#!/bin/sh\necho $$; sleep 1000\n");
+    let mut shell = Command::new("sh");
+    shell
+        .args([
+            "-c",
+            "sleep 1000 & echo $! > $THE0_VAR_PATH/elder; exec \"$1\" --no-side-processes",
+            "sh",
+        ])
+        .arg(home.program("supervisor"));
+    shell.env_clear().envs(home.variables());
+    shell.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut process = home.start(shell);
+    let bot = home.wait_for_bot();
+    kill(
+        Pid::from_raw(home.var("elder").trim().parse().unwrap()),
+        Signal::SIGKILL,
+    )
+    .unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(is_alive(bot) && home.runs().is_empty());
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.code(LATE), 143);
+    assert_eq!(home.runs().len(), 1);
+}
+
+/// A file system of the test's own.
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg("-l").arg(&self.0));
+    }
+}
+
+#[test]
+fn a_full_disk_loses_no_record_when_there_is_room_again() {
+    let home = Home::new();
+    let var = home.paths.var.to_str().unwrap();
+    let mounted = run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=128k", "none", var]));
+    if !mounted.status.success() {
+        return skip(
+            "a_full_disk_loses_no_record_when_there_is_room_again",
+            "may not mount",
+        );
+    }
+    let mount = Mounted(home.paths.var.clone());
+    home.bot(&format!(
+        "#!/bin/sh\nv={var}; [ -e $v/../second ] && exec sleep 1000\n\
+         : > $v/../second; head -c 300000 /dev/zero > $v/fill; exit 3\n"
+    ));
+    let mut command = home.alone();
+    command.env("THE0_CONFINE", "off");
+    let mut process = home.start(command);
+    wait_for("a record that is not written", LATE, || {
+        home.journal().contains("No space left").then_some(())
+    });
+    fs::remove_file(home.paths.var.join("fill")).unwrap();
+    wait_for("the record of run 1", LATE, || {
+        let runs = home.runs();
+        (runs.len() == 1 && runs[0].run == 1 && runs[0].code == 3).then_some(())
+    });
+    process.signal(Signal::SIGTERM);
+    let code = process.code(LATE);
+    let runs = home.runs().len();
+    drop(mount);
+    assert_eq!((code, runs), (143, 2));
+}
+
+#[test]
 fn a_bad_launch_document_is_110() {
     for (line, words) in [
         ("hunter2", "not understood"),
@@ -1091,6 +1216,7 @@ fn a_last_push_that_does_not_come_is_told_loudly() {
         "{}",
         home.journal()
     );
+    assert_eq!(home.journal().matches("for the last push").count(), 1);
 }
 
 #[test]

@@ -90,12 +90,14 @@ pub fn run(options: &BotOptions) -> io::Result<u8> {
         begin::Begun::Bot(bot) => bot,
         begin::Begun::Over(code) => return Ok(code),
     };
+    bot.take_keys();
     bot.take(Event::Begin);
     bot.look_at_synced();
     loop {
         bot.start_due_sides();
         bot.clear();
         if let Some(code) = bot.exit {
+            bot.records.catch_up();
             bot.tee.finish();
             bot.sweep();
             return Ok(code);
@@ -111,6 +113,13 @@ impl Bot {
     }
 
     fn tick(&mut self) {
+        if self
+            .records
+            .again()
+            .is_some_and(|due| due <= Instant::now())
+        {
+            self.records.catch_up();
+        }
         if self.machine.deadline().is_some_and(|due| due <= self.now()) {
             self.take(Event::Tick);
         }

@@ -146,12 +146,14 @@ impl Init {
 
     fn reap(&mut self) {
         let mut ended = None;
-        let main = self.main;
+        let (main, elders) = (self.main, &mut self.elders);
         let left = processes::reap(|pid, change| match (main, change) {
             (Main::Alive(own), Change::Ended(exit)) if own == pid => ended = Some((pid, exit)),
             (Main::Alive(own), Change::Stopped(signal)) if own == pid => {
                 terminal::child_stopped(pid, signal);
             }
+            // Its number may now be given to a process of the command's.
+            (_, Change::Ended(_)) => elders.retain(|elder| *elder != pid),
             _ => {}
         });
         if let Some((pid, exit)) = ended {

@@ -103,7 +103,10 @@ impl Log {
         if !self.segment.as_ref().is_some_and(fits) {
             self.segment = None;
             self.segment = Some(self.open(today)?);
-            self.drop_oldest()?;
+            // One that cannot be removed is no reason to lose lines.
+            if let Err(err) = self.drop_oldest() {
+                contract::warn!("drop the oldest of the bot's log: {err}");
+            }
         }
         let notes = self.notes(&logs::stamp(now));
         let Some(segment) = &mut self.segment else {
@@ -147,9 +150,10 @@ impl Log {
     fn open(&self, today: u64) -> io::Result<Segment> {
         fs::create_dir_all(&self.folder)?;
         let number = match logs::segments(&self.folder)?.pop() {
-            None => self.shipped().segment + 1,
+            None => self.shipped().segment.saturating_add(1),
             Some((number, path)) if continues(&path, today)? => number,
-            Some((number, _)) => number + 1,
+            // After the last number there is (somebody else's, then) only that segment itself is left to write on.
+            Some((number, _)) => number.saturating_add(1),
         };
         let path = self.folder.join(logs::segment_name(number));
         let file = OpenOptions::new().create(true).append(true).open(&path)?;
@@ -331,6 +335,34 @@ mod tests {
         shipped(dir.path(), 5, 100);
         write(&mut log(dir.path()), "x", SystemTime::now());
         assert_eq!(names(dir.path()), [6]);
+    }
+
+    #[test]
+    fn the_last_number_there_is_ends_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        shipped(dir.path(), u64::MAX, 100);
+        let old = SystemTime::UNIX_EPOCH;
+        write(&mut log(dir.path()), "one", SystemTime::now());
+        let path = dir.path().join("logs").join(logs::segment_name(u64::MAX));
+        let file = OpenOptions::new().append(true).open(path).unwrap();
+        file.set_modified(old).unwrap();
+        write(&mut log(dir.path()), "two", SystemTime::now());
+        assert_eq!(names(dir.path()), [u64::MAX]);
+        let text = text(dir.path(), u64::MAX);
+        assert!(text.contains("one\n") && text.ends_with("two\n"), "{text}");
+    }
+
+    #[test]
+    fn an_oldest_segment_that_cannot_be_removed_costs_no_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("logs");
+        fs::create_dir_all(&folder).unwrap();
+        for number in 1..=8 {
+            fs::create_dir(folder.join(logs::segment_name(number))).unwrap();
+        }
+        fs::write(folder.join(logs::segment_name(9)), "").unwrap();
+        write(&mut log(dir.path()), "new", SystemTime::now());
+        assert!(text(dir.path(), 9).ends_with("new\n"));
     }
 
     #[test]

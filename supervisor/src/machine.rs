@@ -200,7 +200,7 @@ impl Machine {
     }
 
     fn start(&mut self, now: Duration) -> Vec<Effect> {
-        self.run += 1;
+        self.run = self.run.saturating_add(1);
         self.phase = Phase::Running {
             since: now,
             steps: Steps::default(),
@@ -395,7 +395,7 @@ impl Machine {
                 self.leave(SIDES_END, now)
             }
             (_, Sides::Ours) => {
-                let until = now + self.plan.drain;
+                let until = now.saturating_add(self.plan.drain);
                 self.phase = Phase::Draining { until };
                 vec![Effect::Status(State::Stopping, None), Effect::AwaitPush]
             }

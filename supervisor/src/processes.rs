@@ -4,6 +4,7 @@
 //! reaped keeps its process id, so it can be signalled without ever hitting a stranger; killed, its children
 //! become ours in turn, until none is left.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
@@ -203,7 +204,8 @@ pub fn unreaped() -> Vec<(Process, Process)> {
 }
 
 fn find_unreaped(all: &[Process], own: i32) -> Vec<(Process, Process)> {
-    let find = |pid: i32| all.iter().find(|p| p.pid == pid);
+    let by_pid: BTreeMap<i32, &Process> = all.iter().map(|p| (p.pid, p)).collect();
+    let find = |pid: i32| by_pid.get(&pid).copied();
     let descends = |process: &Process| {
         let mut at = process.parent;
         for _ in 0..all.len() {

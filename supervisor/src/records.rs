@@ -1,9 +1,9 @@
 //! What is written down in `/var/the0` about runs: `done`, `done.json`, `runs.jsonl`, `status.json`.
 //!
-//! A disk that takes nothing is told in the journal and stops no bot.
+//! A disk that takes nothing is told in the journal and stops no bot; what it did not take is kept and tried again.
 
 use std::io;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use contract::paths::Paths;
 use contract::record::{Reason, RunRecord, State, Status, Time};
@@ -15,6 +15,8 @@ use crate::signals;
 const KEPT: usize = 1000;
 /// Records in the file before it is rewritten.
 const MOST: usize = 2000;
+/// Between two tries to write what the disk did not take.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The writer of the records.
 #[derive(Debug)]
@@ -22,6 +24,22 @@ pub struct Records {
     paths: Paths,
     last_run: u64,
     count: usize,
+    owed: Owed,
+}
+
+/// What the disk did not take.
+#[derive(Debug, Default)]
+struct Owed {
+    runs: Vec<RunRecord>,
+    done: Option<RunRecord>,
+    status: Option<Status>,
+    again: Option<Instant>,
+}
+
+impl Owed {
+    fn is_nothing(&self) -> bool {
+        self.runs.is_empty() && self.done.is_none() && self.status.is_none()
+    }
 }
 
 impl Records {
@@ -41,6 +59,7 @@ impl Records {
             paths: paths.clone(),
             last_run: runs.iter().map(|record| record.run).max().unwrap_or(0),
             count: runs.len(),
+            owed: Owed::default(),
         };
         if let Some(lost) = status
             .as_ref()
@@ -63,21 +82,78 @@ impl Records {
     }
 
     /// A run begins: what is said of the last one goes.
-    pub fn begin(&self) {
+    pub fn begin(&mut self) {
+        self.owed.done = None;
         for path in [self.paths.done(), self.paths.done_record()] {
-            tell(file::remove(&path), &format!("remove {}", path.display()));
+            let removed = match file::remove(&path) {
+                // An image may come with a folder of that name.
+                Err(err) if err.kind() == io::ErrorKind::IsADirectory => std::fs::remove_dir(&path),
+                other => other,
+            };
+            tell(removed, &format!("remove {}", path.display()));
         }
+    }
+
+    /// When [`Records::catch_up`] is due; `None` when the disk took everything.
+    pub fn again(&self) -> Option<Instant> {
+        self.owed.again
+    }
+
+    /// Tries to write what the disk did not take.
+    pub fn catch_up(&mut self) {
+        if self.owed.is_nothing() {
+            return;
+        }
+        let runs = std::mem::take(&mut self.owed.runs);
+        for (at, record) in runs.iter().enumerate() {
+            if self.is_recorded(record.run) {
+                continue;
+            }
+            if file::append_json_line(&self.paths.runs(), record).is_err() {
+                self.owed.runs = runs[at..].to_vec();
+                break;
+            }
+            self.count += 1;
+        }
+        if let Some(record) = self.owed.done.take()
+            && self.replace_done(&record).is_err()
+        {
+            self.owed.done = Some(record);
+        }
+        if let Some(status) = self.owed.status.take()
+            && file::replace_json(&self.paths.status(), &status).is_err()
+        {
+            self.owed.status = Some(status);
+        }
+        self.note_owed();
+        if self.owed.is_nothing() {
+            contract::info!("what the disk did not take of the records is written now");
+        }
+    }
+
+    fn note_owed(&mut self) {
+        self.owed.again = (!self.owed.is_nothing()).then(|| Instant::now() + AGAIN);
+    }
+
+    /// A write may fail after the line is in the file.
+    fn is_recorded(&self, run: u64) -> bool {
+        let runs: Vec<RunRecord> = file::read_json_lines(&self.paths.runs()).unwrap_or_default();
+        runs.iter().rev().any(|record| record.run == run)
     }
 
     /// Writes down a run that has ended.
     pub fn write_run(&mut self, record: &RunRecord) {
         let path = self.paths.runs();
-        tell(
-            file::append_json_line(&path, record),
-            &format!("write {}", path.display()),
-        );
+        let written = file::append_json_line(&path, record);
+        if written.is_err() {
+            let surplus = (self.owed.runs.len() + 1).saturating_sub(KEPT);
+            self.owed.runs.drain(..surplus);
+            self.owed.runs.push(record.clone());
+        } else {
+            self.count += 1;
+        }
+        tell(written, &format!("write {}", path.display()));
         self.last_run = self.last_run.max(record.run);
-        self.count += 1;
         if self.count > MOST {
             tell(self.shorten(), &format!("shorten {}", path.display()));
         }
@@ -85,26 +161,25 @@ impl Records {
     }
 
     /// Writes down how it ended, without a run of its own in the history.
-    pub fn write_done(&self, record: &RunRecord) {
-        let (done, json) = (self.paths.done(), self.paths.done_record());
-        tell(
-            file::replace_json(&json, record),
-            &format!("write {}", json.display()),
-        );
-        let code = record.code.to_string();
-        tell(
-            file::replace(&done, code.as_bytes()),
-            &format!("write {}", done.display()),
-        );
+    pub fn write_done(&mut self, record: &RunRecord) {
+        let written = self.replace_done(record);
+        self.owed.done = written.is_err().then(|| record.clone());
+        self.note_owed();
+        tell(written, &format!("write {}", self.paths.done().display()));
+    }
+
+    fn replace_done(&self, record: &RunRecord) -> io::Result<()> {
+        file::replace_json(&self.paths.done_record(), record)?;
+        file::replace(&self.paths.done(), record.code.to_string().as_bytes())
     }
 
     /// Writes down where we are.
-    pub fn write_status(&self, status: &Status) {
+    pub fn write_status(&mut self, status: &Status) {
         let path = self.paths.status();
-        tell(
-            file::replace_json(&path, status),
-            &format!("write {}", path.display()),
-        );
+        let written = file::replace_json(&path, status);
+        self.owed.status = written.is_err().then(|| status.clone());
+        self.note_owed();
+        tell(written, &format!("write {}", path.display()));
     }
 
     fn shorten(&mut self) -> io::Result<()> {
@@ -205,6 +280,39 @@ mod tests {
         assert_eq!(Records::open(&paths, 0).last_run(), 1);
         records.begin();
         assert!(!paths.done().exists() && !paths.done_record().exists());
+    }
+
+    #[test]
+    fn what_the_disk_does_not_take_is_written_when_it_does() {
+        let (_dir, paths) = paths();
+        let mut records = Records::open(&paths, 0);
+        std::fs::remove_dir(&paths.var).unwrap();
+        records.write_run(&record(1));
+        records.begin();
+        records.write_run(&record(2));
+        records.write_status(&status(State::Waiting, 2));
+        records.catch_up();
+        assert!(records.again().is_some());
+        std::fs::create_dir(&paths.var).unwrap();
+        records.catch_up();
+        assert!(records.again().is_none());
+        let runs: Vec<RunRecord> = file::read_json_lines(&paths.runs()).unwrap();
+        assert_eq!(runs.iter().map(|r| r.run).collect::<Vec<_>>(), [1, 2]);
+        let done: Option<RunRecord> = file::read_json(&paths.done_record()).unwrap();
+        assert_eq!(done.unwrap().run, 2);
+        assert_eq!(std::fs::read_to_string(paths.done()).unwrap(), "1");
+        let status: Option<Status> = file::read_json(&paths.status()).unwrap();
+        assert_eq!(status.unwrap().run, 2);
+    }
+
+    #[test]
+    fn an_empty_folder_in_the_place_of_done_makes_way() {
+        let (_dir, paths) = paths();
+        std::fs::create_dir(paths.done()).unwrap();
+        let mut records = Records::open(&paths, 0);
+        records.begin();
+        records.write_run(&record(1));
+        assert_eq!(std::fs::read_to_string(paths.done()).unwrap(), "1");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use fork::Fork;
 use nix::sys::signal::SigSet;
 use nix::unistd;
 
-use crate::stage::{Inside, become_program};
+use crate::stage::{Inside, Report, become_program};
 
 /// The three descriptors of a child; `None`: ours.
 #[derive(Debug, Default, Clone, Copy)]
@@ -73,9 +73,18 @@ pub fn second_stage(
                 Ok(()) => command.exec(),
                 Err(err) => err,
             };
-            contract::error!("start the second stage: {failed}");
+            tell(inside.report, &format!("start the second stage: {failed}"));
             std::process::exit(exit::INTERNAL.into());
         }
+    }
+}
+
+/// Where the second stage itself would have told it: a bot's log is not the place.
+fn tell(report: Report, failed: &str) {
+    let text = format!("{} {failed}", exit::INTERNAL);
+    let told = report == Report::Pipe && unistd::write(io::stdin(), text.as_bytes()).is_ok();
+    if !told {
+        contract::error!("{failed}");
     }
 }
 

@@ -238,7 +238,7 @@ fn exec(stage: &Stage) -> Failed {
     match cause.raw_os_error().map(nix::errno::Errno::from_raw) {
         Some(nix::errno::Errno::ENOENT) if Path::new(program).exists() => {
             Failed::NotFound(format!(
-                "{shown} is there but what it needs to run is not: the interpreter its first line names,                  or the loader it was linked for"
+                "{shown} is there but what it needs to run is not: the interpreter its first line names, or the loader it was linked for"
             ))
         }
         Some(nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR) => {

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use crate::processes::{self, UNREAPED};
 
+/// Named in one look at most; the rest is counted.
+const NAMED: usize = 10;
+
 /// What has been seen and said.
 #[derive(Debug, Default)]
 pub struct Zombies {
@@ -35,8 +38,15 @@ impl Zombies {
         let found = processes::unreaped();
         self.seen = found.iter().map(|(zombie, _)| zombie.pid).collect();
         self.told.retain(|pid| self.seen.contains(pid));
+        let (mut named, mut more) = (0, 0);
         for (zombie, parent) in found {
-            if is_old(zombie.pid) && self.told.insert(zombie.pid) {
+            if !is_old(zombie.pid) || !self.told.insert(zombie.pid) {
+                continue;
+            }
+            if named == NAMED {
+                more += 1;
+            } else {
+                named += 1;
                 contract::warn!(
                     "process {} ({}) does not wait for its child {} ({}), which stays a zombie until it does or ends",
                     parent.pid,
@@ -45,6 +55,9 @@ impl Zombies {
                     zombie.name
                 );
             }
+        }
+        if more > 0 {
+            contract::warn!("and {more} more zombies that nobody waits for");
         }
     }
 }

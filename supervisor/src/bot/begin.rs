@@ -101,7 +101,7 @@ fn wait_for_launch(signals: &Signals) -> io::Result<Came> {
         }
         if let Some(line) = input.line() {
             return Ok(match launch::variables(&line, env) {
-                Ok(variables) => Came::Variables(variables, input.is_open().then_some(input)),
+                Ok(variables) => Came::Variables(variables, Some(input)),
                 Err(err) => Came::Bad(err),
             });
         }
@@ -150,10 +150,11 @@ fn refuse(err: &LaunchError, var: &Path) -> u8 {
             var: var.to_owned(),
             ..contract::Paths::under(var)
         };
-        let records = Records::open(&paths, 0);
+        let mut records = Records::open(&paths, 0);
         let now = Time::now();
+        let run = records.last_run();
         records.write_done(&RunRecord {
-            run: records.last_run(),
+            run,
             code,
             signal: None,
             reason: Reason::StartFailed,

@@ -70,6 +70,9 @@ impl Bot {
             self.sync.deadline(),
             self.query.deadline(),
             blind,
+            self.records
+                .again()
+                .map(|due| due.saturating_duration_since(self.clock)),
         ];
         all.into_iter().flatten().min()
     }
@@ -156,8 +159,11 @@ impl Bot {
             self.query.ended(exit, self.now());
             self.note_sides_gone();
             self.take_pending();
-        } else {
+        } else if matches!(self.main, Main::Alive { pid: own, .. } if own == pid) {
             self.note_bot_end(pid, exit);
+        } else {
+            // Its number may now be given to a process of the bot's.
+            self.elders.retain(|elder| *elder != pid);
         }
     }
 
@@ -166,6 +172,11 @@ impl Bot {
         if let Err(err) = input.read() {
             contract::warn!("{err}");
         }
+        self.take_keys();
+    }
+
+    /// Takes the keys among what has been read; the launch may have come with some right behind it.
+    pub(super) fn take_keys(&mut self) {
         while let Some(line) = self.input.as_mut().and_then(launch::Input::line) {
             match launch::keys(&line) {
                 Ok(keys) => {

@@ -34,9 +34,10 @@ impl Steps {
         if self.is_begun() {
             return false;
         }
-        self.end = Some(now + grace / 2);
-        self.kill = Some(now + grace);
-        self.give_up = Some(now + grace + AFTER_KILL);
+        let kill = now.saturating_add(grace);
+        self.end = Some(now.saturating_add(grace / 2));
+        self.kill = Some(kill);
+        self.give_up = Some(kill.saturating_add(AFTER_KILL));
         true
     }
 
