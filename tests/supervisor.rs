@@ -1201,6 +1201,10 @@ fn without_side_processes_nothing_is_fetched_and_a_fence_still_counts() {
     };
     file::replace_json(&home.paths.synced(), &synced).unwrap();
     assert_eq!(process.code(LATE), 114, "{}", home.journal());
+    let runs = home.runs().len();
+    assert_eq!(home.run(home.alone()), 114);
+    assert_eq!(home.runs().len(), runs, "the next one starts no bot");
+    assert_eq!(home.done().map(|done| done.reason), Some(Reason::Fenced));
 }
 
 #[test]

@@ -91,6 +91,7 @@ pub fn run(options: &BotOptions) -> io::Result<u8> {
         begin::Begun::Over(code) => return Ok(code),
     };
     bot.take_keys();
+    bot.look_at_synced();
     bot.take(Event::Begin);
     bot.look_at_synced();
     loop {
@@ -273,6 +274,7 @@ impl Bot {
     fn refuse(&mut self, code: u8, reason: Reason, run: u64) {
         let message = match reason {
             Reason::Stopped => "stopped before the bot was started".to_owned(),
+            Reason::Fenced => "another instance has claimed the bot".to_owned(),
             _ => match contract::exit::meaning(code) {
                 Some(meaning) => {
                     format!("sync fetch ended with code {code}: {meaning}; its own lines say more")

@@ -133,7 +133,7 @@ impl Input {
     /// # Errors
     /// The input fails, or a line has no end.
     pub fn read(&mut self) -> Result<(), BadDocument> {
-        let mut buffer = [0; 4096];
+        let mut buffer = [0; 16 << 10];
         match unistd::read(io::stdin(), &mut buffer).map_err(io::Error::from) {
             Ok(0) => self.state = InputState::Ended,
             Ok(n) => self.bytes.extend_from_slice(&buffer[..n]),

@@ -65,6 +65,8 @@ enum Phase {
     },
     Clearing {
         ending: Ending,
+        /// Why it was being ended when it ended.
+        cause: Option<Cause>,
         lasted: Duration,
         at: Duration,
         steps: Steps,
@@ -159,8 +161,12 @@ impl Machine {
         if !matches!(self.phase, Phase::Idle) {
             return Vec::new();
         }
-        if let Some(Cause::Asked(signal)) = self.cause {
-            return self.refuse(Reason::Stopped, exit::of_signal(signal));
+        match self.cause {
+            Some(Cause::Asked(signal)) => {
+                return self.refuse(Reason::Stopped, exit::of_signal(signal));
+            }
+            Some(Cause::Fenced) => return self.refuse(Reason::Fenced, exit::FENCED),
+            _ => {}
         }
         match self.plan.sides {
             Sides::Ours => self.fetch(),
@@ -264,6 +270,11 @@ impl Machine {
             return Vec::new();
         }
         match self.phase {
+            // Known before anything is started, where `sync` is not ours: nothing is.
+            Phase::Idle if cause == Cause::Fenced && self.plan.sides == Sides::Elsewhere => {
+                self.cause = Some(cause);
+                Vec::new()
+            }
             Phase::Running { .. } => {
                 self.cause = Some(cause);
                 if heavier {
@@ -304,6 +315,7 @@ impl Machine {
         }
         self.phase = Phase::Clearing {
             ending,
+            cause: self.cause,
             lasted: now.saturating_sub(since),
             at: now,
             steps: left,
@@ -321,12 +333,16 @@ impl Machine {
 
     fn cleared(&mut self, now: Duration) -> Vec<Effect> {
         let Phase::Clearing {
-            ending, lasted, at, ..
+            ending,
+            cause,
+            lasted,
+            at,
+            ..
         } = &self.phase
         else {
             return Vec::new();
         };
-        let record = self.record(ending, now.saturating_sub(*at));
+        let record = self.record(ending, *cause, now.saturating_sub(*at));
         let stable = *lasted >= STABLE;
         self.code = record.exit.code();
         let mut effects = vec![Effect::Record(record)];
@@ -338,14 +354,14 @@ impl Machine {
         effects
     }
 
-    fn record(&self, ending: &Ending, ago: Duration) -> Ended {
+    fn record(&self, ending: &Ending, cause: Option<Cause>, ago: Duration) -> Ended {
         let own = match ending {
             Ending::Exit(Exit::Code(_)) => Reason::Exited,
             Ending::Exit(Exit::Signal(_)) => Reason::Killed,
             Ending::OutOfMemory => Reason::Oom,
             Ending::NotStarted { .. } => Reason::StartFailed,
         };
-        let reason = match (own, self.cause) {
+        let reason = match (own, cause) {
             (Reason::Exited | Reason::Killed, Some(cause)) => cause.reason(),
             (own, _) => own,
         };

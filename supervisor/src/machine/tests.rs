@@ -180,6 +180,25 @@ fn one_who_is_fenced_is_stopped_and_says_so() {
 }
 
 #[test]
+fn one_who_is_known_to_be_fenced_is_not_started() {
+    let mut machine = Machine::new(plan(Restart::Always, Sides::Elsewhere));
+    assert!(machine.on(saved(Outcome::Fenced, 0), secs(0)).is_empty());
+    let effects = machine.on(Event::Begin, secs(0));
+    assert!(!starts(&effects));
+    assert_eq!(effects.last(), Some(&Effect::Exit(exit::FENCED)));
+}
+
+#[test]
+fn a_stop_that_comes_after_a_crash_is_not_its_reason() {
+    let mut machine = running(Restart::Always, Sides::Ours);
+    machine.on(exited(3), secs(5));
+    machine.on(Event::Stop(15), secs(6));
+    let effects = machine.on(Event::Cleared, secs(7));
+    assert_eq!(record(&effects).reason, Reason::Exited);
+    assert!(!starts(&effects));
+}
+
+#[test]
 fn a_state_over_its_limit_stops_the_bot() {
     let mut machine = running(Restart::Always, Sides::Ours);
     machine.on(saved(Outcome::TooLarge, 0), secs(1));
