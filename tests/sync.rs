@@ -659,6 +659,73 @@ fn much_log_is_shipped_before_its_minute_is_over() {
     });
 }
 
+/// A process that has `path` mapped and writes each line it is given there, and says so.
+fn mapping(path: &Path) -> std::process::Child {
+    let script = "import mmap, sys
+file = open(sys.argv[1], 'r+b')
+memory = mmap.mmap(file.fileno(), 0)
+for line in sys.stdin:
+    memory[:] = line.strip().encode()
+    print('written', flush=True)";
+    let mut command = Command::new("python3");
+    command.args(["-c", script]).arg(path);
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    child.expect("python3")
+}
+
+/// On tmpfs the first write through a mapping changes the file's time stamps, and those after it do not.
+#[test]
+fn what_is_written_through_a_mapping_is_saved_at_the_end_of_the_run() {
+    let world = World::new();
+    let Ok(memory) = tempfile::tempdir_in("/dev/shm") else {
+        return skip("a write through a mapping is saved", "there is no /dev/shm");
+    };
+    let volume = world
+        .volume("one")
+        .with("STATE_PATH", memory.path().to_str().unwrap());
+    volume.fetched();
+    let path = memory.path().join("map");
+    fs::write(&path, "0000").unwrap();
+    let mut writer = mapping(&path);
+    let mut write = |text: &str| {
+        writeln!(writer.stdin.as_ref().unwrap(), "{text}").unwrap();
+        let mut said = [0; 8];
+        writer
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut said)
+            .unwrap();
+    };
+    write("1111");
+    // Old enough to be trusted when it is looked at.
+    std::thread::sleep(Duration::from_millis(300));
+    let stamps = || {
+        fs::metadata(&path)
+            .map(|m| (m.mtime_nsec(), m.ctime_nsec()))
+            .unwrap()
+    };
+    let before = stamps();
+    let mut watch = volume.watch();
+    volume.wait_pushed(&content(&[("map", "1111")]));
+    write("2222");
+    if stamps() == before {
+        volume.end_run(1);
+        wait_for("the run's end", LONG, || {
+            volume.synced().filter(|synced| synced.run == 1)
+        });
+        assert_eq!(archive(&volume.object()), Some(content(&[("map", "2222")])));
+    } else {
+        skip(
+            "a write through a mapping is saved",
+            "it leaves a trace here",
+        );
+    }
+    watch.signal(Signal::SIGTERM);
+    assert_eq!(watch.code(LONG), 0);
+    writer.kill().and_then(|()| writer.wait()).unwrap();
+}
+
 /// The pause after a push is that of the state alone.
 #[test]
 fn a_state_that_rests_after_a_slow_push_does_not_hold_the_log_back() {

@@ -31,6 +31,20 @@ use crate::{beneath, claim};
 /// How often a push is begun again because the state changed under it.
 const TRIES: u32 = 4;
 
+/// Up to so many bytes in all, the state is read again at the end of a run: a fraction of a second.
+const REREAD: u64 = 64 << 20;
+
+/// What of the state is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Care {
+    /// Files whose metadata have changed.
+    Changed,
+    /// Every file of a state of up to [`REREAD`] bytes: where a bot writes through a mapping, some file systems (tmpfs)
+    /// change time stamps at the first write only. While it runs, and in larger states, such writes are seen with the
+    /// file's next change.
+    All,
+}
+
 /// Why nothing is pushed any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Halt {
@@ -192,21 +206,21 @@ impl<'a> Pusher<'a> {
 
     fn halt(&mut self, why: Halt) -> Option<Halt> {
         self.halted = Some(why);
-        self.try_to_keep_own(why);
+        self.try_to_keep_own(why, Care::Changed);
         self.halted
     }
 
     /// That the bot must stop is told whether or not its state could be kept: it is on the disk still, and each
     /// pass tries again.
-    fn try_to_keep_own(&mut self, why: Halt) {
-        if let Err(error) = self.keep_own(why) {
+    fn try_to_keep_own(&mut self, why: Halt, care: Care) {
+        if let Err(error) = self.keep_own(why, care) {
             contract::warn!("the state on disk is not kept in the history yet: {error:#}");
         }
     }
 
     /// Keeps the state on disk in the history, once for each content.
-    fn keep_own(&mut self, why: Halt) -> anyhow::Result<()> {
-        let root = self.scan()?;
+    fn keep_own(&mut self, why: Halt, care: Care) -> anyhow::Result<()> {
+        let root = self.scan(care)?;
         let digest = self.known.digest();
         let nothing_new = digest == self.base.digest || digest == self.kept;
         if nothing_new || self.known.is_empty() {
@@ -231,13 +245,13 @@ impl<'a> Pusher<'a> {
     }
 
     /// Makes the store have what is on disk.
-    pub fn pass(&mut self) -> anyhow::Result<Pushed> {
+    pub fn pass(&mut self, care: Care) -> anyhow::Result<Pushed> {
         for attempt in 1..=TRIES + 2 {
             if let Some(halt) = self.look()? {
-                self.try_to_keep_own(halt);
+                self.try_to_keep_own(halt, care);
                 return Ok(Pushed::Halted(halt));
             }
-            let root = self.scan()?;
+            let root = self.scan(care)?;
             if self.known.bytes > self.settings.largest_state {
                 return Ok(Pushed::TooLarge(self.known.bytes));
             }
@@ -266,11 +280,14 @@ impl<'a> Pusher<'a> {
     }
 
     /// Looks at the tree and hashes what changed.
-    fn scan(&mut self) -> anyhow::Result<OwnedFd> {
+    fn scan(&mut self, care: Care) -> anyhow::Result<OwnedFd> {
         let path = &self.settings.launch.paths.state;
         let root = beneath::root(path).with_context(|| format!("open {}", path.display()))?;
         self.check_folder(&root)?;
         let mut tree = self.list(&root)?;
+        if care == Care::All && tree.bytes <= REREAD {
+            tree.forget();
+        }
         if tree.bytes <= self.settings.largest_state {
             tree.hash(root.as_fd()).context("read the state")?;
         }

@@ -1,8 +1,10 @@
 //! What is in the state's folder, as a listing that two passes can compare.
 //!
 //! A scan looks at metadata only. An [`Entry`] holds everything that changes when a file is changed, so two equal
-//! scans mean an unchanged tree, with one exception: a file changed twice within the clock's grain looks the same.
-//! Entries that were younger than [`GRAIN`] when they were read are therefore never trusted ([`inherit`]).
+//! scans mean an unchanged tree, with two exceptions. One: a file changed twice within the clock's grain looks the same.
+//! Entries that were younger than [`GRAIN`] when they were read are therefore never trusted ([`inherit`]). Another is a
+//! file written through a mapping on a file system that changes time stamps at the first write only (tmpfs):
+//! [`Tree::forget`] makes every file be read again.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -106,6 +108,15 @@ impl Tree {
         if self.left_out.len() < NAMED {
             self.left_out
                 .push(format!("{}: {why}", String::from_utf8_lossy(path)));
+        }
+    }
+
+    /// Forgets what is known of the files' content.
+    pub fn forget(&mut self) {
+        for entry in &mut self.entries {
+            if entry.kind == Kind::File {
+                entry.hash = None;
+            }
         }
     }
 

@@ -6,10 +6,11 @@
 //!            └───────────────── how it went ◀─────────────────┘
 //! ```
 //!
-//! The end of a run (`done`, `done.json`) and TERM cause a pass at once. After TERM the pass is repeated when the bot
-//! has ended, for which it waits as long as `THE0_DRAIN` says. A store that fails is tried again for ever. State and log
-//! go out each in its own time; `synced.json` says how both went last. Lines a fenced instance has logged are shipped
-//! all the same: they were logged, and nobody else has them.
+//! The end of a run (`done`, `done.json`) and TERM cause a pass at once, which reads all of a state that is not large
+//! ([`Care::All`]). After TERM the pass is repeated when the bot has ended, for which it waits as long as `THE0_DRAIN`
+//! says. A store that fails is tried again for ever. State and log go out each in its own time; `synced.json` says how
+//! both went last. Lines a fenced instance has logged are shipped all the same: they were logged, and nobody else has
+//! them.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -20,7 +21,7 @@ use contract::record::{Outcome, RunRecord, Synced, Time};
 use crate::base::Base;
 use crate::hints::{Hints, Wake};
 use crate::pace::{At, Pace, Went, Work};
-use crate::push::{Halt, Pushed, Pusher};
+use crate::push::{Care, Halt, Pushed, Pusher};
 use crate::settings::Settings;
 use crate::ship::Shipper;
 use crate::store::Store;
@@ -170,7 +171,7 @@ impl Watch<'_> {
     }
 
     fn pass(&mut self) {
-        self.push();
+        self.push(Care::Changed);
         self.tell(Tell::News);
     }
 
@@ -181,14 +182,14 @@ impl Watch<'_> {
 
     /// A run has ended, or we are to end: nothing waits.
     fn save_all(&mut self) {
-        self.push();
+        self.push(Care::All);
         self.ship_log();
         self.tell(Tell::Always);
     }
 
-    fn push(&mut self) {
+    fn push(&mut self, care: Care) {
         let began = self.now();
-        let state = self.pusher.pass();
+        let state = self.pusher.pass(care);
         let now = self.now();
         let went = match state {
             Err(_) => Went::Failed,
