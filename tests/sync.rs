@@ -520,6 +520,30 @@ fn a_state_over_its_limit_is_not_pushed_and_the_last_good_one_stays() {
 }
 
 #[test]
+fn a_state_over_its_limit_that_is_fenced_is_said_to_be_fenced() {
+    let world = World::new();
+    let volume = world.volume("one").with("MAX_STATE_SIZE_MB", "1");
+    volume.fetched();
+    let _watch = volume.watch();
+    volume.put("large", vec![1; (1 << 20) + 1]);
+    volume.wait_outcome(Outcome::TooLarge);
+    world.volume("two").fetched();
+    volume.end_run(1);
+    let said = volume.wait_outcome(Outcome::Fenced).error.unwrap();
+    let both = said.contains("has claimed the bot") && said.contains("MAX_STATE_SIZE_MB");
+    assert!(both, "{said}");
+    assert!(volume.history("fenced").is_empty());
+    // It stays so, also when there is log to ship.
+    let segment = volume.var("logs").join(logs::segment_name(1));
+    fs::write(segment, "2026-11-20T08:00:00.000000Z last words\n").unwrap();
+    volume.end_run(2);
+    let synced = wait_for("the log", LONG, || {
+        volume.synced().filter(|s| s.log.offset > 0)
+    });
+    assert_eq!(synced.outcome, Outcome::Fenced);
+}
+
+#[test]
 fn term_waits_for_the_bots_end_and_pushes_again() {
     let world = World::new();
     let volume = world.volume("one");

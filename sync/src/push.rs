@@ -146,6 +146,11 @@ impl<'a> Pusher<'a> {
         &self.known.left_out
     }
 
+    /// How many bytes the state has, if that is over its limit.
+    pub fn oversize(&self) -> Option<u64> {
+        (self.known.bytes > self.settings.largest_state).then_some(self.known.bytes)
+    }
+
     /// Looks whether the bot, and the state in the store, are still ours.
     pub fn look(&mut self) -> anyhow::Result<Option<Halt>> {
         if self.halted.is_some() {
@@ -218,9 +223,12 @@ impl<'a> Pusher<'a> {
         }
     }
 
-    /// Keeps the state on disk in the history, once for each content.
+    /// Keeps the state on disk in the history, once for each content, unless it is over its limit.
     fn keep_own(&mut self, why: Halt, care: Care) -> anyhow::Result<()> {
         let root = self.scan(care)?;
+        if self.oversize().is_some() {
+            return Ok(());
+        }
         let digest = self.known.digest();
         let nothing_new = digest == self.base.digest || digest == self.kept;
         if nothing_new || self.known.is_empty() {
@@ -252,8 +260,8 @@ impl<'a> Pusher<'a> {
                 return Ok(Pushed::Halted(halt));
             }
             let root = self.scan(care)?;
-            if self.known.bytes > self.settings.largest_state {
-                return Ok(Pushed::TooLarge(self.known.bytes));
+            if let Some(bytes) = self.oversize() {
+                return Ok(Pushed::TooLarge(bytes));
             }
             let digest = self
                 .known

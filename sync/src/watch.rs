@@ -200,7 +200,7 @@ impl Watch<'_> {
         if matches!(state, Ok(Pushed::Torn)) {
             self.pace.state_changed(now);
         }
-        self.state = outcome(state);
+        self.state = outcome(state, self.pusher.oversize());
         if self.state.0 == Outcome::Ok {
             self.held_at = Some(Time::now());
         }
@@ -309,20 +309,26 @@ impl Watch<'_> {
     }
 }
 
-fn outcome(state: anyhow::Result<Pushed>) -> (Outcome, Option<String>) {
+/// How the state went. That it is not ours any more comes before what else is wrong with it.
+fn outcome(state: anyhow::Result<Pushed>, oversize: Option<u64>) -> (Outcome, Option<String>) {
+    let limit = |bytes: u64| format!("the state has {bytes} bytes, over MAX_STATE_SIZE_MB");
+    let halted = |why: &str| match oversize {
+        None => why.to_owned(),
+        Some(bytes) => format!("{why}; {}, and is not kept in the history", limit(bytes)),
+    };
     let (outcome, text) = match state {
         Ok(Pushed::Same | Pushed::New | Pushed::Torn) => return (Outcome::Ok, None),
         Ok(Pushed::Halted(Halt::Fenced)) => (
             Outcome::Fenced,
-            "another instance has claimed the bot".to_owned(),
+            halted("another instance has claimed the bot"),
         ),
         Ok(Pushed::Halted(Halt::Edited)) => (
             Outcome::Edited,
-            "the state in the store was replaced by someone else".to_owned(),
+            halted("the state in the store was replaced by someone else"),
         ),
         Ok(Pushed::TooLarge(bytes)) => (
             Outcome::TooLarge,
-            format!("the state has {bytes} bytes, over MAX_STATE_SIZE_MB; nothing is pushed"),
+            format!("{}; nothing is pushed", limit(bytes)),
         ),
         Err(error) => (Outcome::Failed, format!("{error:#}")),
     };
