@@ -1036,6 +1036,24 @@ fn the_end_of_a_child_from_before_us_is_not_the_bots() {
     assert_eq!(home.runs().len(), 1);
 }
 
+#[test]
+fn the_last_push_is_seen_also_where_the_folder_was_replaced() {
+    let home = Home::new();
+    home.bot("#!/bin/sh\nexec sleep 1000\n");
+    let mut process = home.start(home.command());
+    home.wait_for_bot();
+    wait_for("sync", LATE, || home.paths.synced().exists().then_some(()));
+    fs::rename(&home.paths.var, home.dir.path().join("away")).unwrap();
+    fs::create_dir(&home.paths.var).unwrap();
+    process.signal(Signal::SIGTERM);
+    assert_eq!(process.code(LATE), 143);
+    assert!(
+        !home.journal().contains("NOT in the store"),
+        "{}",
+        home.journal()
+    );
+}
+
 /// A file system of the test's own.
 struct Mounted(PathBuf);
 

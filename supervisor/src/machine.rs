@@ -143,6 +143,11 @@ impl Machine {
         matches!(&self.phase, Phase::Clearing { steps, .. } if steps.kill.is_none())
     }
 
+    /// Whether the last push is waited for.
+    pub fn is_draining(&self) -> bool {
+        matches!(self.phase, Phase::Draining { .. })
+    }
+
     /// Takes what happened at `now` and gives what is to be done.
     pub fn on(&mut self, event: Event, now: Duration) -> Vec<Effect> {
         match event {

@@ -53,7 +53,7 @@ impl Bot {
         for source in woken {
             self.handle(source);
         }
-        if self.watch.is_none() {
+        if self.is_blind() {
             self.look_at_synced();
         }
         if let Main::Alive { .. } = self.main {
@@ -62,9 +62,15 @@ impl Bot {
         Ok(())
     }
 
+    /// Whether nobody may tell us that `sync` has said something. A watch is no more than a hint (its folder may have
+    /// been replaced, its queue may run over), and the last push is too dear to miss.
+    fn is_blind(&self) -> bool {
+        self.watch.is_none() || self.machine.is_draining()
+    }
+
     fn deadline(&self) -> Option<Duration> {
         let matters = matches!(self.main, Main::Alive { .. }) || self.sides == SidesAim::Up;
-        let blind = (self.watch.is_none() && matters).then(|| self.now() + WITHOUT_WATCH);
+        let blind = (self.is_blind() && matters).then(|| self.now() + WITHOUT_WATCH);
         let all = [
             self.machine.deadline(),
             self.sync.deadline(),
