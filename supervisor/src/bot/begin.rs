@@ -218,7 +218,7 @@ fn prepare(
         kills_before: 0,
         zombies: Zombies::default(),
         sides: SidesAim::Down,
-        elders: processes::children().unwrap_or_default(),
+        elders: elders(),
         exit: None,
     };
     bot.status(State::Starting, None);
@@ -226,6 +226,16 @@ fn prepare(
         bot.take(Event::Stop(signal));
     }
     Ok(bot)
+}
+
+/// The children that whoever became us had before.
+fn elders() -> Vec<i32> {
+    processes::children().unwrap_or_else(|| {
+        contract::warn!(
+            "there is no /proc: what leaves the bot's process group is not found and may outlive a run; mount it"
+        );
+        Vec::new()
+    })
 }
 
 /// Makes our own journal non-blocking, so that nobody who stops reading it stops us; gives standard error as it was,
