@@ -28,6 +28,9 @@ pub enum WriteError {
     /// The tree changed while it was being read.
     #[error("the state changed while it was being read")]
     Torn,
+    /// A file is not what it was when it was hashed.
+    #[error("{} changed while the state was being read", String::from_utf8_lossy(.0))]
+    Changed(Box<[u8]>),
     /// The store's side broke.
     #[error("write the archive: {0}")]
     Output(#[from] io::Error),
@@ -62,7 +65,7 @@ pub fn write(
             Kind::File => large_file(&mut tar, root, entry)?,
         };
         if written == Written::Otherwise && torn == Torn::Refuse {
-            return Err(WriteError::Torn);
+            return Err(WriteError::Changed(entry.path.clone()));
         }
     }
     tar.into_inner()?.finish()?;
@@ -311,10 +314,8 @@ mod tests {
             std::fs::remove_file(dir.path().join(name)).unwrap();
             std::fs::write(dir.path().join(name), "3").unwrap();
             let with = |torn| write(&tree, root.as_fd(), torn, io::sink());
-            assert!(
-                matches!(with(Torn::Refuse), Err(WriteError::Torn)),
-                "{name}"
-            );
+            let refused = with(Torn::Refuse).unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("{name} changed")), "{refused}");
             assert!(with(Torn::Accept).is_ok(), "{name}");
         }
     }

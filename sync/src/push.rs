@@ -41,7 +41,7 @@ pub enum Care {
     Changed,
     /// Every file of a state of up to [`REREAD`] bytes: where a bot writes through a mapping, some file systems (tmpfs)
     /// change time stamps at the first write only. While it runs, and in larger states, such writes are seen with the
-    /// file's next change.
+    /// next change of that file or the next push for another's.
     All,
 }
 
@@ -279,6 +279,8 @@ impl<'a> Pusher<'a> {
             };
             match self.put(&root, &digest, torn) {
                 Ok(pushed) => return Ok(pushed),
+                // Its metadata may be what they were, so its hash is not taken over again.
+                Err(PutError::Fill(WriteError::Changed(path))) => self.known.forget_file(&path),
                 Err(PutError::Fill(WriteError::Torn) | PutError::Store(Error::Conflict(_))) => {}
                 Err(PutError::Fill(error)) => return Err(error.into()),
                 Err(PutError::Store(error)) => return Err(error.into()),

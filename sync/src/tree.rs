@@ -120,6 +120,16 @@ impl Tree {
         }
     }
 
+    /// Forgets what is known of one file's content.
+    pub fn forget_file(&mut self, path: &[u8]) {
+        let at = self
+            .entries
+            .binary_search_by(|entry| (*entry.path).cmp(path));
+        if let Ok(at) = at {
+            self.entries[at].hash = None;
+        }
+    }
+
     /// Hashes every file that has no hash. One that cannot be read is left out; one that vanished or changed since
     /// the scan is dropped or hashed as it is now, which the scan after the push will notice.
     pub fn hash(&mut self, root: BorrowedFd<'_>) -> io::Result<()> {
