@@ -1054,6 +1054,36 @@ fn the_last_push_is_seen_also_where_the_folder_was_replaced() {
     );
 }
 
+#[test]
+fn a_proc_of_another_pid_namespace_is_told_and_not_believed() {
+    let home = Home::new();
+    home.bot("#!/bin/sh\nexit 4\n");
+    if !run(Command::new("unshare").args(["--pid", "--fork", "true"]))
+        .status
+        .success()
+    {
+        return skip(
+            "a_proc_of_another_pid_namespace_is_told_and_not_believed",
+            "may not make a PID namespace",
+        );
+    }
+    let mut command = Command::new("unshare");
+    command
+        .args(["--pid", "--fork"])
+        .arg(home.program("supervisor"));
+    command.args(["--no-side-processes", "--restart", "never"]);
+    command
+        .env_clear()
+        .envs(home.variables())
+        .stdout(Stdio::null());
+    assert_eq!(home.run(command), 4);
+    assert!(
+        home.journal().contains("there is no /proc"),
+        "{}",
+        home.journal()
+    );
+}
+
 /// A file system of the test's own.
 struct Mounted(PathBuf);
 

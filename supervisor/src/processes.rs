@@ -54,8 +54,16 @@ pub fn reap(mut changed: impl FnMut(i32, Change)) -> Left {
     }
 }
 
-/// Our direct children, reaped ones not among them; `None` without `/proc`.
+/// Whether `/proc` is mounted and numbers processes as we do. That of another PID namespace would name strangers.
+fn is_proc_ours() -> bool {
+    fs::read_link("/proc/self").is_ok_and(|own| own.as_os_str() == &*std::process::id().to_string())
+}
+
+/// Our direct children, reaped ones not among them; `None` without a `/proc` of ours.
 pub fn children() -> Option<Vec<i32>> {
+    if !is_proc_ours() {
+        return None;
+    }
     let own = std::process::id().cast_signed();
     if let Ok(text) = fs::read_to_string(format!("/proc/{own}/task/{own}/children")) {
         return Some(
