@@ -767,9 +767,9 @@ fn a_state_that_rests_after_a_slow_push_does_not_hold_the_log_back() {
     let world = World::new();
     let volume = world.volume("one");
     volume.fetched();
-    let noise: Vec<u8> = (0..6_000_000)
-        .flat_map(|_| chance(u64::MAX).to_le_bytes())
-        .collect();
+    let mut noise = vec![0; 12 << 20];
+    let mut random = fs::File::open("/dev/urandom").unwrap();
+    random.read_exact(&mut noise).unwrap();
     volume.put("large", &noise);
     let _watch = volume.watch();
     wait_for("the push", LONG, || {
