@@ -212,7 +212,8 @@ impl Launch {
             query_listen: read.address(vars::THE0_QUERY_LISTEN, "0.0.0.0:9476")?,
             query_timeout: read.seconds(vars::THE0_QUERY_TIMEOUT, 30)?,
             grace: read.seconds(vars::THE0_GRACE, 30)?,
-            drain: read.seconds(vars::THE0_DRAIN, 25)?,
+            // With the grace and the end of the side processes, within the 60 s a container is given to stop.
+            drain: read.seconds(vars::THE0_DRAIN, 20)?,
             variables,
         };
         launch.check_sizes()?;

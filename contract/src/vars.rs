@@ -63,7 +63,7 @@ vars! {
     THE0_CONFINE,
     /// How long a bot may take to end after TERM, as in `30s`.
     THE0_GRACE,
-    /// How long the last push may take after the bot has ended, as in `25s`.
+    /// How long the last push may take after the bot has ended, as in `20s`.
     THE0_DRAIN,
     /// Names of further variables the bot may see, separated by commas.
     THE0_PASS_ENV,
