@@ -16,7 +16,7 @@ use contract::record::Time;
 use crate::archive::{self, Torn};
 use crate::base::{DIGEST, GENERATION};
 use crate::settings::Settings;
-use crate::store::{Condition, Etag, Metadata, Place, PutError, Store};
+use crate::store::{Condition, Etag, Metadata, Place, PutError, Store, Upload};
 use crate::tree::Tree;
 
 /// Time between two states kept by pushes.
@@ -176,7 +176,7 @@ pub fn keep_tree(
         tree.digest()
             .map(|digest| (DIGEST.to_owned(), digest.to_string())),
     );
-    let fill = |out: &mut dyn std::io::Write| archive::write(tree, root, Torn::Accept, out);
+    let fill = |out: &mut Upload<'_>| archive::write(tree, root, Torn::Accept, out);
     let put = store.put(&to, &Condition::Any, &metadata, fill);
     put.map_err(|error| match error {
         PutError::Store(error) => anyhow::Error::from(error),

@@ -24,7 +24,7 @@ use crate::archive::{self, Torn, WriteError};
 use crate::base::{Base, DIGEST, FolderId, GENERATION, RUN, Remote, TORN};
 use crate::history::{self, Reason};
 use crate::settings::Settings;
-use crate::store::{Condition, Error, Metadata, PutError, Store};
+use crate::store::{Condition, Error, Metadata, PutError, Store, Upload};
 use crate::tree::{self, Scan, Tree};
 use crate::{beneath, claim};
 
@@ -366,7 +366,7 @@ impl<'a> Pusher<'a> {
         let metadata = self.metadata(digest, torn);
         let condition = Condition::still(self.base.etag.as_ref());
         let started = Instant::now();
-        let fill = |out: &mut dyn std::io::Write| {
+        let fill = |out: &mut Upload<'_>| {
             archive::write(&self.known, root.as_fd(), torn, out)?;
             let after = self.list(root).map_err(|_| WriteError::Torn)?;
             if torn == Torn::Refuse && !after.looks_like(&self.known) {

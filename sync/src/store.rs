@@ -13,11 +13,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::ops::Range;
 
 use contract::ObjectKey;
 use thiserror::Error;
 
 pub use directory::Directory;
+
+use directory::DirectoryUpload;
 
 /// A version of an object, as the store names it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -147,6 +150,48 @@ impl Read for Body {
     }
 }
 
+/// An object being written: bytes of the writer's, and ranges of the version it replaces.
+///
+/// An error of [`Write`] or [`Upload::copy`] is the store's, and [`Store::put`] gives it back as that, whatever the
+/// filler makes of it.
+#[derive(Debug)]
+pub enum Upload<'a> {
+    /// To a file.
+    Directory(DirectoryUpload<'a>),
+}
+
+impl Upload<'_> {
+    /// Whether `length` bytes of the version being replaced can be taken over now. Only of a version named by
+    /// [`Condition::IfMatch`]; a store may want it to be a certain least length and after enough written bytes.
+    pub fn can_copy(&self, length: u64) -> bool {
+        match self {
+            Self::Directory(upload) => upload.can_copy(length),
+        }
+    }
+
+    /// Takes over bytes of the version being replaced, without their travelling through here where the store can.
+    /// [`Upload::can_copy`] was asked about that many before.
+    pub fn copy(&mut self, from: Range<u64>) -> io::Result<()> {
+        match self {
+            Self::Directory(upload) => upload.copy(from),
+        }
+    }
+}
+
+impl Write for Upload<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Directory(upload) => upload.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Directory(upload) => upload.flush(),
+        }
+    }
+}
+
 /// The stores there are.
 #[derive(Debug)]
 pub enum Store {
@@ -180,7 +225,7 @@ impl Store {
         at: &Place,
         condition: &Condition,
         metadata: &Metadata,
-        fill: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+        fill: impl FnOnce(&mut Upload<'_>) -> Result<(), E>,
     ) -> Result<Etag, PutError<E>> {
         match self {
             Self::Directory(store) => store.put(at, condition, metadata, fill),
@@ -195,7 +240,7 @@ impl Store {
         metadata: &Metadata,
         bytes: &[u8],
     ) -> Result<Etag, Error> {
-        let fill = |out: &mut dyn Write| out.write_all(bytes);
+        let fill = |out: &mut Upload<'_>| out.write_all(bytes);
         self.put(at, condition, metadata, fill)
             .map_err(|error| match error {
                 PutError::Store(error) => error,

@@ -4,7 +4,8 @@
 //! ([`Lock`], across processes) for the moment between looking at an object and replacing it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use contract::ObjectKey;
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-use super::{Body, Condition, Error, Etag, Head, Metadata, Object, Place, PutError, notes};
+use super::{Body, Condition, Error, Etag, Head, Metadata, Object, Place, PutError, Upload, notes};
 
 /// How long a writer waits for its turn. The turn of another takes a few syncs; longer means it is stopped.
 const TURN: Duration = Duration::from_secs(10);
@@ -28,6 +29,69 @@ pub struct Directory {
 
 /// The right to replace objects of one bucket, until dropped.
 struct Lock(#[expect(dead_code, reason = "held, not used")] File);
+
+/// An object being written to a temporary file.
+#[derive(Debug)]
+pub struct DirectoryUpload<'a> {
+    out: BufWriter<File>,
+    /// The version being replaced: where it is, and the condition that names it.
+    replaces: Option<(&'a Directory, &'a Place, &'a Condition)>,
+    failed: Option<Error>,
+}
+
+impl DirectoryUpload<'_> {
+    pub(super) fn can_copy(&self, _length: u64) -> bool {
+        self.replaces.is_some()
+    }
+
+    pub(super) fn copy(&mut self, from: Range<u64>) -> io::Result<()> {
+        let copied = self.copy_range(from);
+        copied.map_err(|error| self.fail(error))
+    }
+
+    fn copy_range(&mut self, from: Range<u64>) -> Result<(), Error> {
+        let Some((store, at, condition)) = self.replaces else {
+            let why = "nothing is replaced that could be copied from".to_owned();
+            let what = "a copy of a range".to_owned();
+            return Err(Error::Other { what, why });
+        };
+        let (mut file, head) = store.look(at)?;
+        if !condition.holds(Some(&head.etag)) || from.end > head.size {
+            return Err(Error::Conflict(at.clone()));
+        }
+        let length = from.end - from.start;
+        let copy = || {
+            file.seek(SeekFrom::Start(from.start))?;
+            io::copy(&mut file.take(length), &mut self.out)
+        };
+        match copy() {
+            Ok(copied) if copied == length => Ok(()),
+            Ok(_) => Err(Error::Conflict(at.clone())),
+            Err(cause) => Err(unavailable(at, cause)),
+        }
+    }
+
+    /// Remembers an error, for what the filler makes of it need not say it.
+    fn fail(&mut self, error: Error) -> io::Error {
+        let text = error.to_string();
+        self.failed.get_or_insert(error);
+        io::Error::other(text)
+    }
+
+    fn io_failed(&mut self, cause: io::Error) -> io::Error {
+        self.fail(unavailable(&"a temporary file of the store", cause))
+    }
+}
+
+impl Write for DirectoryUpload<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write(bytes).map_err(|cause| self.io_failed(cause))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush().map_err(|cause| self.io_failed(cause))
+    }
+}
 
 impl Directory {
     /// Uses the folder `root`, which must exist: an unmounted disk is not an empty store.
@@ -185,13 +249,19 @@ impl Directory {
         at: &Place,
         condition: &Condition,
         metadata: &Metadata,
-        fill: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+        fill: impl FnOnce(&mut Upload<'_>) -> Result<(), E>,
     ) -> Result<Etag, PutError<E>> {
         // Looked at before as well, so that a write that cannot succeed is not begun.
         self.check(at, condition).map_err(PutError::Store)?;
         let (temporary, file) = self.temporary(at).map_err(PutError::Store)?;
-        let mut out = BufWriter::with_capacity(128 << 10, file);
-        let filled = fill(&mut out).map_err(PutError::Fill);
+        let mut upload = Upload::Directory(DirectoryUpload {
+            out: BufWriter::with_capacity(128 << 10, file),
+            replaces: matches!(condition, Condition::IfMatch(_)).then_some((self, at, condition)),
+            failed: None,
+        });
+        let filled = fill(&mut upload).map_err(PutError::Fill);
+        let Upload::Directory(DirectoryUpload { out, failed, .. }) = upload;
+        let filled = failed.map_or(filled, |error| Err(PutError::Store(error)));
         let put = filled.and_then(|()| {
             let flushed = out.into_inner().map_err(io::IntoInnerError::into_error);
             let file = flushed.map_err(|cause| PutError::Store(unavailable(at, cause)))?;
@@ -310,7 +380,7 @@ impl Directory {
         if head.etag != *etag {
             return Err(Error::Conflict(from.clone()));
         }
-        let fill = |out: &mut dyn Write| io::copy(&mut file, out).map(|_| ());
+        let fill = |out: &mut Upload<'_>| io::copy(&mut file, out).map(|_| ());
         match self.put(to, &Condition::Any, &head.metadata, fill) {
             Ok(_) => Ok(()),
             Err(PutError::Store(error)) => Err(error),
@@ -402,7 +472,7 @@ mod tests {
         text: &str,
     ) -> Result<Etag, Error> {
         let metadata = Metadata::from([("m".into(), text.into())]);
-        let fill = |out: &mut dyn Write| out.write_all(text.as_bytes());
+        let fill = |out: &mut Upload<'_>| out.write_all(text.as_bytes());
         store
             .put(at, condition, &metadata, fill)
             .map_err(|error| match error {
