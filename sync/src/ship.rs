@@ -7,6 +7,7 @@
 
 mod cut;
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -25,8 +26,9 @@ use crate::ndjson;
 use crate::settings::Settings;
 use crate::store::{Condition, Error, Head, Metadata, Place, Store};
 
-/// Most bytes of the log read for one append; a line is shorter.
-const CHUNK: usize = 1 << 20;
+/// Most bytes of the log read for one append; a line is shorter. An append costs a handful of requests and a copy of
+/// the day inside the store, so a log that grows fast goes in large ones.
+const CHUNK: usize = 4 << 20;
 /// How many volumes' positions an object remembers.
 const SOURCES: usize = 8;
 /// Metadata: the object has reached its limit and says so.
@@ -61,6 +63,8 @@ pub struct Shipper<'a> {
     settings: &'a Settings,
     store: &'a Store,
     note: Note,
+    /// The day's object as our last append left it; it need not be looked at before the next.
+    left: Option<(Place, Head)>,
 }
 
 impl<'a> Shipper<'a> {
@@ -81,6 +85,7 @@ impl<'a> Shipper<'a> {
             settings,
             store,
             note,
+            left: None,
         })
     }
 
@@ -183,7 +188,10 @@ impl<'a> Shipper<'a> {
         let key = ObjectKey::log(&self.settings.launch.bot, &chunk.day)?;
         let at = Place::new(&self.settings.logs_bucket, key);
         for _ in 0..10 {
-            let head = self.store.head(&at)?;
+            let head = match self.left.take() {
+                Some((left, head)) if left == at => Some(head),
+                _ => self.store.head(&at)?,
+            };
             let known = head
                 .as_ref()
                 .and_then(|head| position_of(head, &self.note.source));
@@ -192,11 +200,21 @@ impl<'a> Shipper<'a> {
                 return self.advance(known, chunk);
             }
             let Some((metadata, bytes)) = self.to_append(&chunk, head.as_ref()) else {
+                self.left = head.map(|head| (at, head));
                 return self.advance(chunk.until, chunk);
             };
             let condition = Condition::still(head.as_ref().map(|head| &head.etag));
             match self.store.append(&at, &condition, &metadata, &bytes) {
-                Ok(_) => return self.advance(chunk.until, chunk),
+                Ok(etag) => {
+                    let size = head.map_or(0, |head| head.size) + bytes.len() as u64;
+                    let head = Head {
+                        etag,
+                        size,
+                        metadata,
+                    };
+                    self.left = Some((at, head));
+                    return self.advance(chunk.until, chunk);
+                }
                 Err(Error::Conflict(_)) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -205,7 +223,11 @@ impl<'a> Shipper<'a> {
     }
 
     /// What is appended and noted; `None` when the day is full and says so already.
-    fn to_append(&self, chunk: &Chunk, head: Option<&Head>) -> Option<(Metadata, Vec<u8>)> {
+    fn to_append<'c>(
+        &self,
+        chunk: &'c Chunk,
+        head: Option<&Head>,
+    ) -> Option<(Metadata, Cow<'c, [u8]>)> {
         let mut metadata = head.map(|head| head.metadata.clone()).unwrap_or_default();
         note_position(
             &mut metadata,
@@ -215,7 +237,7 @@ impl<'a> Shipper<'a> {
         );
         let size = head.map_or(0, |head| head.size) + chunk.ndjson.len() as u64;
         if size <= self.settings.largest_log {
-            return Some((metadata, chunk.ndjson.clone()));
+            return Some((metadata, Cow::Borrowed(&chunk.ndjson)));
         }
         if metadata.insert(CAPPED.to_owned(), "1".to_owned()).is_some() {
             return None;
@@ -230,7 +252,7 @@ impl<'a> Shipper<'a> {
         );
         let mut bytes = Vec::new();
         ndjson::append(&Time::now().to_string(), text.as_bytes(), &mut bytes);
-        Some((metadata, bytes))
+        Some((metadata, Cow::Owned(bytes)))
     }
 
     fn advance(&mut self, position: Position, chunk: Chunk) -> anyhow::Result<()> {
