@@ -235,9 +235,11 @@ impl<'a> Shipper<'a> {
             chunk.until,
             SystemTime::now(),
         );
-        let size = head.map_or(0, |head| head.size) + chunk.ndjson.len() as u64;
-        if size <= self.settings.largest_log {
-            return Some((metadata, Cow::Borrowed(&chunk.ndjson)));
+        let there = head.map_or(0, |head| head.size);
+        let room = usize::try_from(self.settings.largest_log.saturating_sub(there));
+        let fits = lines_within(&chunk.ndjson, room.unwrap_or(usize::MAX));
+        if fits.len() == chunk.ndjson.len() {
+            return Some((metadata, Cow::Borrowed(fits)));
         }
         if metadata.insert(CAPPED.to_owned(), "1".to_owned()).is_some() {
             return None;
@@ -250,7 +252,7 @@ impl<'a> Shipper<'a> {
         let text = format!(
             "the0: the log of this day has reached its limit of {mib} MiB (THE0_MAX_DAY_LOG_MB), the rest is not kept"
         );
-        let mut bytes = Vec::new();
+        let mut bytes = fits.to_vec();
         ndjson::append(&Time::now().to_string(), text.as_bytes(), &mut bytes);
         Some((metadata, Cow::Owned(bytes)))
     }
@@ -280,6 +282,13 @@ impl<'a> Shipper<'a> {
         }
         Ok(())
     }
+}
+
+/// The whole lines at the start of `text` that are at most `room` bytes.
+fn lines_within(text: &[u8], room: usize) -> &[u8] {
+    let most = &text[..room.min(text.len())];
+    let end = most.iter().rposition(|b| *b == b'\n');
+    &most[..end.map_or(0, |end| end + 1)]
 }
 
 /// A name for a volume's log that no other has.
