@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::extract::{self, Links, Rules};
 use crate::retry;
-use crate::settings::Settings;
+use crate::settings::{Places, Settings};
 use crate::store::{Error, Etag, Place, Store};
 use crate::swap::{self, Staging};
 use crate::tree::{self, Kind};
@@ -41,8 +41,8 @@ pub fn fetch(settings: &Settings, store: &Store) -> anyhow::Result<()> {
     let Some(key) = &settings.launch.code_file else {
         return check_entry(settings, code).context("CODE_FILE is empty, so no code is fetched");
     };
-    let at = Place::new(&settings.code_bucket, key.clone());
-    let head = retry::until(settings.deadline, || {
+    let at = Place::new(&settings.places.code_bucket, key.clone());
+    let head = retry::until(settings.places.deadline, || {
         store.head(&at)?.ok_or_else(|| Error::NotFound(at.clone()))
     })?;
     if is_complete(settings, key, &head.etag) {
@@ -74,10 +74,10 @@ fn fill(
     at: &Place,
     staging: &Staging,
 ) -> anyhow::Result<Marker> {
-    let etag = download(settings, store, at, &staging.archive())?;
+    let etag = download(&settings.places, store, at, &staging.archive())?;
     let rules = Rules {
         links: Links::Inside,
-        budget: settings.budget,
+        budget: settings.places.budget,
     };
     extract::unpack(&mut File::open(staging.archive())?, &staging.tree(), rules)?;
     check_entry(settings, &staging.tree())?;
@@ -94,8 +94,8 @@ fn fill(
 }
 
 /// Brings the object into the file `to` and tells its version.
-pub fn download(settings: &Settings, store: &Store, at: &Place, to: &Path) -> Result<Etag, Error> {
-    retry::until(settings.deadline, || {
+pub fn download(places: &Places, store: &Store, at: &Place, to: &Path) -> Result<Etag, Error> {
+    retry::until(places.deadline, || {
         let mut object = store.get(at)?;
         let copied = File::create(to).and_then(|mut file| io::copy(&mut object.body, &mut file));
         match copied {

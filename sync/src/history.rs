@@ -15,7 +15,7 @@ use contract::record::Time;
 
 use crate::archive::{self, Torn};
 use crate::base::{DIGEST, GENERATION};
-use crate::settings::Settings;
+use crate::settings::Places;
 use crate::store::{Condition, Etag, Metadata, Place, PutError, Store, Upload};
 use crate::tree::Tree;
 
@@ -147,30 +147,30 @@ fn newest_of_each(newest_first: &[Kept], slot: u64, span: u64, now: SystemTime) 
 
 /// Keeps the object `from`, if it is still the version `etag`, by a copy inside the store.
 pub fn keep_object(
-    settings: &Settings,
+    places: &Places,
     store: &Store,
     etag: &Etag,
     generation: u64,
     reason: Reason,
 ) -> anyhow::Result<()> {
-    let to = settings.ours(&key_name(Time::now(), generation, reason))?;
+    let to = places.ours(&key_name(Time::now(), generation, reason))?;
     store
-        .copy(&settings.state(), etag, &to)
+        .copy(&places.state(), etag, &to)
         .context("keep the state in the history")?;
-    tidy(settings, store);
+    tidy(places, store);
     Ok(())
 }
 
 /// Keeps the state on disk.
 pub fn keep_tree(
-    settings: &Settings,
+    places: &Places,
     store: &Store,
     tree: &Tree,
     root: BorrowedFd<'_>,
     generation: u64,
     reason: Reason,
 ) -> anyhow::Result<ObjectKey> {
-    let to = settings.ours(&key_name(Time::now(), generation, reason))?;
+    let to = places.ours(&key_name(Time::now(), generation, reason))?;
     let mut metadata = Metadata::from([(GENERATION.to_owned(), generation.to_string())]);
     metadata.extend(
         tree.digest()
@@ -183,13 +183,13 @@ pub fn keep_tree(
         PutError::Fill(error) => anyhow::Error::from(error),
     })
     .context("keep the state on disk in the history")?;
-    tidy(settings, store);
+    tidy(places, store);
     Ok(to.key)
 }
 
 /// The keys of the history, newest first.
-pub fn list(settings: &Settings, store: &Store) -> anyhow::Result<Vec<ObjectKey>> {
-    let folder = settings.ours("history/x")?;
+pub fn list(places: &Places, store: &Store) -> anyhow::Result<Vec<ObjectKey>> {
+    let folder = places.ours("history/x")?;
     let prefix = folder.key.as_str().trim_end_matches('x');
     let mut keys = store.list(&folder.bucket, prefix)?;
     keys.retain(|key| Kept::parse(key).is_some());
@@ -198,14 +198,14 @@ pub fn list(settings: &Settings, store: &Store) -> anyhow::Result<Vec<ObjectKey>
 }
 
 /// Removes what has had its time. What cannot be removed now is removed the next time.
-fn tidy(settings: &Settings, store: &Store) {
-    let keys = match list(settings, store) {
+fn tidy(places: &Places, store: &Store) {
+    let keys = match list(places, store) {
         Ok(keys) => keys,
         Err(error) => return contract::warn!("the history cannot be listed: {error:#}"),
     };
     let kept = keys.iter().filter_map(Kept::parse).collect();
     for key in prune(SystemTime::now(), kept) {
-        let place = Place::new(&settings.state_bucket, key);
+        let place = Place::new(&places.state_bucket, key);
         if let Err(error) = store.delete(&place) {
             contract::warn!("the history cannot be pruned: {error}");
             break;

@@ -44,8 +44,8 @@ use rustix::fs::{FlockOperation, flock};
 use command::{Command, Keys};
 use hints::Hints;
 use keys::KeyRing;
-use settings::Settings;
-use store::{Directory, Store};
+use settings::{Places, Settings};
+use store::Store;
 
 /// A failure and the code that tells it.
 struct Failure {
@@ -122,7 +122,7 @@ fn fetch(keys: Keys) -> Result<(), Failure> {
     let _alone = alone(&settings).map_err(Failure::of(exit::STATE))?;
     code::finish(&settings).map_err(Failure::of(exit::CODE))?;
     restore::finish(&settings).map_err(Failure::of(exit::STATE))?;
-    let store = open(&settings).map_err(Failure::of(exit::CODE))?;
+    let store = open(&settings.places).map_err(Failure::of(exit::CODE))?;
     code::fetch(&settings, &store)
         .context("the code could not be fetched")
         .map_err(Failure::of(exit::CODE))?;
@@ -139,13 +139,13 @@ fn watch(keys: Keys) -> Result<(), Failure> {
         .map_err(&internal)?;
     let _keys = read_keys(keys)?;
     let _alone = alone(&settings).map_err(&internal)?;
-    let store = open(&settings).map_err(&internal)?;
+    let store = open(&settings.places).map_err(&internal)?;
     watch::watch(&settings, &store, hints).map_err(&internal)
 }
 
-fn open(settings: &Settings) -> anyhow::Result<Store> {
-    let store = retry::until(settings.deadline, || Directory::open(&settings.store));
-    Ok(Store::Directory(store?))
+fn open(places: &Places) -> anyhow::Result<Store> {
+    let store = retry::until(places.deadline, || Store::open(&places.store));
+    Ok(store?)
 }
 
 /// The right to touch this bot's folders, until dropped: one `sync` at a time.

@@ -148,7 +148,7 @@ impl<'a> Pusher<'a> {
 
     /// How many bytes the state has, if that is over its limit.
     pub fn oversize(&self) -> Option<u64> {
-        (self.known.bytes > self.settings.largest_state).then_some(self.known.bytes)
+        (self.known.bytes > self.settings.places.largest_state).then_some(self.known.bytes)
     }
 
     /// Looks whether the bot, and the state in the store, are still ours.
@@ -156,7 +156,7 @@ impl<'a> Pusher<'a> {
         if self.halted.is_some() {
             return Ok(self.halted);
         }
-        let claimed = claim::look(self.store, &self.settings.ours("claim")?)?;
+        let claimed = claim::look(self.store, &self.settings.places.ours("claim")?)?;
         let claimed = claimed.map_or(0, |(claim, _)| claim.generation);
         if claimed > self.base.generation {
             contract::error!(
@@ -165,7 +165,10 @@ impl<'a> Pusher<'a> {
             );
             return Ok(self.halt(Halt::Fenced));
         }
-        let remote = self.store.head(&self.settings.state())?.map(Remote::from);
+        let remote = self
+            .store
+            .head(&self.settings.places.state())?
+            .map(Remote::from);
         match (classify(&self.base, remote.as_ref()), remote) {
             (Whose::Newer, _) => return Ok(self.halt(Halt::Fenced)),
             (Whose::Edited, _) => {
@@ -196,7 +199,7 @@ impl<'a> Pusher<'a> {
         let theirs = remote.generation.unwrap_or(0);
         contract::warn!("generation {theirs} pushed late; kept in the history, ours prevails");
         history::keep_object(
-            self.settings,
+            &self.settings.places,
             self.store,
             &remote.etag,
             theirs,
@@ -240,7 +243,7 @@ impl<'a> Pusher<'a> {
         };
         let (tree, generation) = (&self.known, self.base.generation);
         let key = history::keep_tree(
-            self.settings,
+            &self.settings.places,
             self.store,
             tree,
             root.as_fd(),
@@ -298,7 +301,7 @@ impl<'a> Pusher<'a> {
         if care == Care::All && tree.bytes <= REREAD {
             tree.forget();
         }
-        if tree.bytes <= self.settings.largest_state {
+        if tree.bytes <= self.settings.places.largest_state {
             tree.hash(root.as_fd()).context("read the state")?;
         }
         if tree.left_out != self.known.left_out && !tree.left_out.is_empty() {
@@ -346,7 +349,7 @@ impl<'a> Pusher<'a> {
             Reason::Push
         };
         let generation = self.base.generation;
-        match history::keep_object(self.settings, self.store, etag, generation, reason) {
+        match history::keep_object(&self.settings.places, self.store, etag, generation, reason) {
             // The put will find out what has become of it.
             Err(error) if is_conflict(&error) => Ok(()),
             Err(error) => Err(error),
@@ -376,7 +379,7 @@ impl<'a> Pusher<'a> {
         };
         let etag = self
             .store
-            .put(&self.settings.state(), &condition, &metadata, fill)?;
+            .put(&self.settings.places.state(), &condition, &metadata, fill)?;
         self.base.etag = Some(etag);
         self.base.digest = (torn == Torn::Refuse).then(|| digest.clone());
         if let Err(error) = self.base.save(self.settings) {

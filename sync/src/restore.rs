@@ -15,7 +15,7 @@ use contract::record::{Outcome, Synced};
 use crate::base::{Base, Remote};
 use crate::extract::{self, Budget, Links, Rules};
 use crate::settings::Settings;
-use crate::store::Store;
+use crate::store::{Address, Store};
 use crate::swap::{self, Staging};
 use crate::tree::{self, Tree};
 use crate::{beneath, claim, code, history, retry};
@@ -89,14 +89,16 @@ pub fn fetch(settings: &Settings, store: &Store) -> anyhow::Result<()> {
     let generation = raise(settings, store, base.as_ref())?;
     forget_verdict(settings).context("remove what the last sync said")?;
     let tree = tree::read(state).with_context(|| format!("read {}", state.display()))?;
-    let end = Instant::now() + settings.deadline;
+    let end = Instant::now() + settings.places.deadline;
     loop {
         match settle(settings, store, &tree, base.as_ref(), generation)? {
             Settled::Done => return Ok(()),
             // Someone may be in the middle of writing it by hand.
             Settled::Corrupt(why, seen) => {
                 std::thread::sleep(Duration::from_secs(1));
-                let head = retry::until(settings.deadline, || store.head(&settings.state()))?;
+                let head = retry::until(settings.places.deadline, || {
+                    store.head(&settings.places.state())
+                })?;
                 let changed = head
                     .map(Remote::from)
                     .is_none_or(|now| now.etag != seen.etag);
@@ -119,14 +121,18 @@ fn forget_verdict(settings: &Settings) -> io::Result<()> {
 }
 
 fn raise(settings: &Settings, store: &Store, base: Option<&Base>) -> anyhow::Result<u64> {
-    let place = settings.ours("claim")?;
-    let head = retry::until(settings.deadline, || store.head(&settings.state()))?;
+    let place = settings.places.ours("claim")?;
+    let head = retry::until(settings.places.deadline, || {
+        store.head(&settings.places.state())
+    })?;
     let pushed = head
         .map(Remote::from)
         .and_then(|remote| remote.generation)
         .unwrap_or(0);
     let least = pushed.max(base.map_or(0, |base| base.generation));
-    let generation = retry::until(settings.deadline, || claim::raise(store, &place, least));
+    let generation = retry::until(settings.places.deadline, || {
+        claim::raise(store, &place, least)
+    });
     generation.context("claim the bot")
 }
 
@@ -142,7 +148,9 @@ fn settle(
     base: Option<&Base>,
     generation: u64,
 ) -> anyhow::Result<Settled> {
-    let head = retry::until(settings.deadline, || store.head(&settings.state()))?;
+    let head = retry::until(settings.places.deadline, || {
+        store.head(&settings.places.state())
+    })?;
     let remote = head.map(Remote::from);
     let local = if tree.is_empty() { None } else { tree.digest() };
     let decided = plan(local.as_ref(), base, remote.as_ref());
@@ -212,7 +220,14 @@ fn restore(
     if there == Local::Own {
         let root = beneath::root(&settings.launch.paths.state)?;
         let reason = history::Reason::Local;
-        let key = history::keep_tree(settings, store, tree, root.as_fd(), generation, reason)?;
+        let key = history::keep_tree(
+            &settings.places,
+            store,
+            tree,
+            root.as_fd(),
+            generation,
+            reason,
+        )?;
         contract::warn!("the state on disk is not what the store has; it is kept as {key}");
     }
     staging
@@ -240,8 +255,13 @@ fn fill(
     staging: &Staging,
     remote: &Remote,
 ) -> Result<(crate::store::Etag, Digest), Failure> {
-    let etag = code::download(settings, store, &settings.state(), &staging.archive())?;
-    let bytes = settings.largest_state.max(Budget::default().bytes);
+    let etag = code::download(
+        &settings.places,
+        store,
+        &settings.places.state(),
+        &staging.archive(),
+    )?;
+    let bytes = settings.places.largest_state.max(Budget::default().bytes);
     let budget = Budget {
         bytes,
         entries: u64::MAX,
@@ -272,9 +292,10 @@ fn fill(
 
 /// The refusal of a corrupt state, with what a person can do about it.
 fn corrupt(settings: &Settings, store: &Store, why: &str) -> String {
-    let at = settings.state();
-    let keys = history::list(settings, store).unwrap_or_default();
-    let folder = settings.store.join(&at.bucket);
+    let at = settings.places.state();
+    let keys = history::list(&settings.places, store).unwrap_or_default();
+    let Address::Directory(root) = &settings.places.store;
+    let folder = root.join(&at.bucket);
     let remedy = match keys.first() {
         None => "there is no older state in the history".to_owned(),
         Some(newest) => format!(

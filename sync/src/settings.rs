@@ -1,23 +1,23 @@
 //! What `sync` is told by its environment, read once.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use contract::launch::{self, Launch, Variables};
-use contract::{LaunchError, ObjectKey, vars};
+use contract::{BotId, LaunchError, ObjectKey, vars};
 
 use crate::extract::Budget;
-use crate::store::Place;
+use crate::store::{Address, Place};
 
 const MIB: u64 = 1 << 20;
 
-/// The settings of one bot's `sync`.
+/// Where a bot's objects are, and what bounds their reading: all that a command about a stored state needs.
 #[derive(Debug)]
-pub struct Settings {
-    /// The launch: bot, runtime, entrypoint, folders, drain.
-    pub launch: Launch,
-    /// The folder of the directory store.
-    pub store: PathBuf,
+pub struct Places {
+    /// Whose they are.
+    pub bot: BotId,
+    /// The store.
+    pub store: Address,
     /// Bucket of code.
     pub code_bucket: String,
     /// Bucket of states.
@@ -26,63 +26,73 @@ pub struct Settings {
     pub logs_bucket: String,
     /// Largest state, bytes.
     pub largest_state: u64,
-    /// Largest file of a state, bytes.
-    pub largest_file: Option<u64>,
     /// Bounds on code bundles.
     pub budget: Budget,
-    /// How long `fetch` goes on trying.
+    /// How long a store that does not answer is tried.
     pub deadline: Duration,
+}
+
+/// The settings of one bot's `sync`.
+#[derive(Debug)]
+pub struct Settings {
+    /// The launch: bot, runtime, entrypoint, folders, drain.
+    pub launch: Launch,
+    /// The bot's objects.
+    pub places: Places,
+    /// Largest file of a state, bytes.
+    pub largest_file: Option<u64>,
     /// Largest log of one day, bytes.
     pub largest_log: u64,
 }
 
-impl Settings {
-    /// Reads `variables`.
+impl Places {
+    /// Reads `variables`; of the launch's own only `BOT_ID` is needed.
     pub fn parse(variables: &Variables) -> Result<Self, LaunchError> {
-        let get = |name: &str| {
-            variables
-                .get(name)
-                .map(String::as_str)
-                .filter(|v| !v.is_empty())
-        };
-        let bucket = |name: &str, default: &str| get(name).unwrap_or(default).to_owned();
-        let number = |name: &'static str, default: u64| whole(name, get(name), default);
-        let store = store(get(vars::THE0_STORE))?;
+        let given = Given(variables);
         let budget = Budget {
-            bytes: number("THE0_MAX_UNPACKED_MB", 1024)?.saturating_mul(MIB),
-            entries: number("THE0_MAX_UNPACKED_ENTRIES", 100_000)?,
-            ratio: number("THE0_MAX_UNPACKED_RATIO", 1000)?.max(1),
+            bytes: given.mebibytes("THE0_MAX_UNPACKED_MB", 1024)?,
+            entries: given.whole("THE0_MAX_UNPACKED_ENTRIES", 100_000)?,
+            ratio: given.whole("THE0_MAX_UNPACKED_RATIO", 1000)?.max(1),
         };
-        let largest_file = match get(vars::MAX_STATE_FILE_SIZE_MB) {
-            Some(_) => Some(number(vars::MAX_STATE_FILE_SIZE_MB, 0)?.saturating_mul(MIB)),
-            None => None,
-        };
-        let deadline = get("THE0_FETCH_DEADLINE");
+        let deadline = given.get("THE0_FETCH_DEADLINE");
         Ok(Self {
-            store,
-            code_bucket: bucket("MINIO_CODE_BUCKET", "custom-bots"),
-            state_bucket: bucket("MINIO_STATE_BUCKET", "bot-state"),
-            logs_bucket: bucket("MINIO_LOGS_BUCKET", "bot-logs"),
-            largest_state: number(vars::MAX_STATE_SIZE_MB, 8192)?.saturating_mul(MIB),
-            largest_file,
+            bot: given.bot()?,
+            store: Address::parse(variables)?,
+            code_bucket: given.or("MINIO_CODE_BUCKET", "custom-bots"),
+            state_bucket: given.or("MINIO_STATE_BUCKET", "bot-state"),
+            logs_bucket: given.or("MINIO_LOGS_BUCKET", "bot-logs"),
+            largest_state: given.mebibytes(vars::MAX_STATE_SIZE_MB, 8192)?,
             budget,
             deadline: launch::duration("THE0_FETCH_DEADLINE", deadline, Duration::from_secs(60))?,
-            largest_log: number("THE0_MAX_DAY_LOG_MB", 256)?.saturating_mul(MIB),
-            launch: Launch::parse(variables.clone())?,
         })
     }
 
     /// The state's object.
     pub fn state(&self) -> Place {
-        Place::new(&self.state_bucket, ObjectKey::state(&self.launch.bot))
+        Place::new(&self.state_bucket, ObjectKey::state(&self.bot))
     }
 
     /// An object of ours beside the state.
     pub fn ours(&self, name: &str) -> anyhow::Result<Place> {
-        Ok(Place::new(
-            &self.state_bucket,
-            ObjectKey::ours(&self.launch.bot, name)?,
-        ))
+        let key = ObjectKey::ours(&self.bot, name)?;
+        Ok(Place::new(&self.state_bucket, key))
+    }
+}
+
+impl Settings {
+    /// Reads `variables`.
+    pub fn parse(variables: &Variables) -> Result<Self, LaunchError> {
+        let given = Given(variables);
+        let largest_file = match given.get(vars::MAX_STATE_FILE_SIZE_MB) {
+            Some(_) => Some(given.mebibytes(vars::MAX_STATE_FILE_SIZE_MB, 0)?),
+            None => None,
+        };
+        Ok(Self {
+            places: Places::parse(variables)?,
+            largest_file,
+            largest_log: given.mebibytes("THE0_MAX_DAY_LOG_MB", 256)?,
+            launch: Launch::parse(variables.clone())?,
+        })
     }
 
     /// The folder of what `sync` remembers.
@@ -91,27 +101,38 @@ impl Settings {
     }
 }
 
-fn store(given: Option<&str>) -> Result<PathBuf, LaunchError> {
-    let refuse = |why: &str| LaunchError::Value {
-        variable: vars::THE0_STORE,
-        why: why.to_owned(),
-    };
-    match given {
-        None => Err(refuse(
-            "is not set: this version has the directory store; set it to the absolute path of a folder",
-        )),
-        Some(path) if Path::new(path).is_absolute() => Ok(PathBuf::from(path)),
-        Some(_) => Err(refuse("is not an absolute path: give one")),
-    }
-}
+/// Variables, of which an empty one counts as not set.
+struct Given<'a>(&'a Variables);
 
-fn whole(variable: &'static str, given: Option<&str>, default: u64) -> Result<u64, LaunchError> {
-    given.map_or(Ok(default), |text| {
-        let why = format!("is {text:?}: give a whole number");
-        text.trim()
-            .parse()
-            .map_err(|_| LaunchError::Value { variable, why })
-    })
+impl Given<'_> {
+    fn get(&self, name: &str) -> Option<&str> {
+        let value = self.0.get(name).map(String::as_str);
+        value.filter(|value| !value.is_empty())
+    }
+
+    fn or(&self, name: &str, default: &str) -> String {
+        self.get(name).unwrap_or(default).to_owned()
+    }
+
+    fn bot(&self) -> Result<BotId, LaunchError> {
+        let variable = vars::BOT_ID;
+        let name = self.get(variable).ok_or(LaunchError::Missing(variable))?;
+        name.parse()
+            .map_err(|cause| LaunchError::Name { variable, cause })
+    }
+
+    fn mebibytes(&self, variable: &'static str, default: u64) -> Result<u64, LaunchError> {
+        Ok(self.whole(variable, default)?.saturating_mul(MIB))
+    }
+
+    fn whole(&self, variable: &'static str, default: u64) -> Result<u64, LaunchError> {
+        self.get(variable).map_or(Ok(default), |text| {
+            let why = format!("is {text:?}: give a whole number");
+            text.trim()
+                .parse()
+                .map_err(|_| LaunchError::Value { variable, why })
+        })
+    }
 }
 
 #[cfg(test)]
@@ -132,20 +153,27 @@ mod tests {
     }
 
     #[test]
-    fn without_a_store_the_refusal_says_what_to_set() {
-        let text = parse(&[]).unwrap_err().to_string();
-        assert!(
-            text.contains("THE0_STORE") && text.contains("directory store"),
-            "{text}"
+    fn the_places_of_a_bot_need_no_launch() {
+        let only = |name: &str, value: &str| {
+            let variables = [(name.to_owned(), value.to_owned())];
+            let store = ("THE0_STORE".to_owned(), "/s".to_owned());
+            Places::parse(&variables.into_iter().chain([store]).collect())
+        };
+        assert_eq!(
+            only("BOT_ID", "b1").unwrap().state().key.as_str(),
+            "b1/state.tar.gz"
         );
-        assert!(parse(&[("THE0_STORE", "data")]).is_err());
+        for (name, value) in [("BOT_ID", "../b"), ("BOT_ID", ""), ("RUNTIME", "nodejs20")] {
+            let text = only(name, value).unwrap_err().to_string();
+            assert!(text.contains("BOT_ID"), "{text}");
+        }
     }
 
     #[test]
     fn limits_are_in_mebibytes_and_a_files_only_when_set() {
         let settings = parse(&[("THE0_STORE", "/s"), ("MAX_STATE_SIZE_MB", "2")]).unwrap();
         assert_eq!(
-            (settings.largest_state, settings.largest_file),
+            (settings.places.largest_state, settings.largest_file),
             (2 << 20, None)
         );
         assert!(parse(&[("THE0_STORE", "/s"), ("MAX_STATE_SIZE_MB", "x")]).is_err());

@@ -186,7 +186,7 @@ impl<'a> Shipper<'a> {
             return self.advance(chunk.until, chunk);
         }
         let key = ObjectKey::log(&self.settings.launch.bot, &chunk.day)?;
-        let at = Place::new(&self.settings.logs_bucket, key);
+        let at = Place::new(&self.settings.places.logs_bucket, key);
         for _ in 0..10 {
             let head = match self.left.take() {
                 Some((left, head)) if left == at => Some(head),

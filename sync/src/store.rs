@@ -6,6 +6,7 @@
 //! * metadata is switched together with the content, so an object without ours was written by someone else;
 //! * [`Error::NotFound`] is only said when the store answers and the object does not exist.
 
+mod address;
 mod directory;
 mod notes;
 
@@ -18,6 +19,7 @@ use std::ops::Range;
 use contract::ObjectKey;
 use thiserror::Error;
 
+pub use address::Address;
 pub use directory::Directory;
 
 use directory::DirectoryUpload;
@@ -200,6 +202,13 @@ pub enum Store {
 }
 
 impl Store {
+    /// Opens the store at `address`.
+    pub fn open(address: &Address) -> Result<Self, Error> {
+        match address {
+            Address::Directory(root) => Directory::open(root).map(Self::Directory),
+        }
+    }
+
     /// Opens the object for reading.
     pub fn get(&self, at: &Place) -> Result<Object, Error> {
         match self {
