@@ -1,5 +1,7 @@
 //! What the tests share: the binaries, folders that clean themselves up, waiting, and skipping aloud.
 
+pub mod servers;
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up what the tests need, each part only if it is absent: interpreters for the bots, the SDKs as judges.
+# Sets up what the tests need, each part only if it is absent: interpreters for the bots, the SDKs as judges, servers.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -17,3 +17,4 @@ if ((${#missing[@]})); then
   fi
 fi
 ./sdk.sh || echo "setup: the SDKs could not be had; the tests that need them are skipped" >&2
+./servers.sh
