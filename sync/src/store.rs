@@ -152,6 +152,15 @@ impl Read for Body {
     }
 }
 
+/// What comes after a part of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// Another part.
+    More,
+    /// Nothing: it is the last.
+    End,
+}
+
 /// An object being written: bytes of the writer's, and ranges of the version it replaces.
 ///
 /// An error of [`Write`] or [`Upload::copy`] is the store's, and [`Store::put`] gives it back as that, whatever the
@@ -164,10 +173,12 @@ pub enum Upload<'a> {
 
 impl Upload<'_> {
     /// Whether `length` bytes of the version being replaced can be taken over now. Only of a version named by
-    /// [`Condition::IfMatch`]; a store may want it to be a certain least length and after enough written bytes.
-    pub fn can_copy(&self, length: u64) -> bool {
+    /// [`Condition::IfMatch`]. A store may want parts to have a least length, written and copied ones, but for the last.
+    /// What was written since the last copy in calls of up to 3 MiB each is not split at that length, so that writing
+    /// may go on just until a part is long enough and a copy can follow.
+    pub fn can_copy(&self, length: u64, then: Then) -> bool {
         match self {
-            Self::Directory(upload) => upload.can_copy(length),
+            Self::Directory(upload) => upload.can_copy(length, then),
         }
     }
 

@@ -14,7 +14,9 @@ use std::time::{Duration, Instant, SystemTime};
 use contract::ObjectKey;
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-use super::{Body, Condition, Error, Etag, Head, Metadata, Object, Place, PutError, Upload, notes};
+use super::{
+    Body, Condition, Error, Etag, Head, Metadata, Object, Place, PutError, Then, Upload, notes,
+};
 
 /// How long a writer waits for its turn. The turn of another takes a few syncs; longer means it is stopped.
 const TURN: Duration = Duration::from_secs(10);
@@ -40,7 +42,7 @@ pub struct DirectoryUpload<'a> {
 }
 
 impl DirectoryUpload<'_> {
-    pub(super) fn can_copy(&self, _length: u64) -> bool {
+    pub(super) fn can_copy(&self, _length: u64, _then: Then) -> bool {
         self.replaces.is_some()
     }
 
