@@ -6,7 +6,9 @@
 //! with the test, also when that is killed, and then the guard kills the server and removes its folder.
 
 pub mod client;
+pub mod faults;
 mod tls;
+mod toxic;
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
@@ -21,6 +23,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 pub use client::{Client, Object};
+pub use faults::{Fault, Proxy, Request};
+pub use toxic::{Link, Toxic};
 
 use crate::{is_alive, repository, skip};
 

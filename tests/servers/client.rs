@@ -40,7 +40,11 @@ pub struct Object {
 }
 
 impl Client {
-    pub(super) fn new(address: &str, ca: Option<&Path>) -> Self {
+    /// A client of the store at `address`, over TLS when there is a `ca`.
+    ///
+    /// # Panics
+    /// When the address or the certificate is none.
+    pub fn new(address: &str, ca: Option<&Path>) -> Self {
         let scheme = if ca.is_some() { "https" } else { "http" };
         let url: BaseUrl = format!("{scheme}://{address}").parse().expect("an address");
         let keys = StaticProvider::new(ACCESS_KEY, SECRET_KEY, None);

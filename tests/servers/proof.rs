@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use tests::servers::{BUCKETS, Minio, Store, Versity};
+use tests::servers::{BUCKETS, Client, Fault, Link, Minio, Proxy, Store, Toxic, Versity};
 use tests::{SOON, is_alive, wait_for};
 
 fn keeps_what_it_is_given(store: &Store) {
@@ -24,11 +24,8 @@ fn keeps_what_it_is_given(store: &Store) {
 
 #[test]
 fn both_stores_keep_what_they_are_given() {
-    for store in [Minio::start(), Minio::start_with_tls(), Versity::start()] {
-        if let Some(store) = store {
-            keeps_what_it_is_given(&store);
-        }
-    }
+    let stores = [Minio::start(), Minio::start_with_tls(), Versity::start()];
+    stores.iter().flatten().for_each(keeps_what_it_is_given);
 }
 
 #[test]
@@ -66,4 +63,67 @@ fn a_server_and_its_folder_end_with_the_test_that_started_it_however_that_ends()
     wait_for("the server's end", SOON, || {
         (!is_alive(pid) && !Path::new(root).exists()).then_some(())
     });
+}
+
+#[test]
+fn the_proxy_does_to_a_request_what_the_script_says_and_writes_it_down() {
+    let Some(store) = Minio::shared() else { return };
+    let proxy = Proxy::start(store.address());
+    let client = Client::new(proxy.address(), None);
+    let bytes = vec![7; 100_000];
+    client.put(BUCKETS[0], "proxied", &bytes);
+    let get = || {
+        client
+            .try_get(BUCKETS[0], "proxied")
+            .map(|object| object.unwrap().bytes)
+    };
+    assert_eq!(get().unwrap(), bytes);
+    proxy.forget();
+    proxy.fail("GET", "proxied", 1, Fault::FlipAnswer(5));
+    assert_eq!(get().unwrap()[4..7], [7, 0x17, 7]);
+    let broken = [
+        Fault::Answer(503, String::new()),
+        Fault::CutAnswer(10),
+        Fault::WrongLength(5),
+        Fault::LoseAnswer,
+        Fault::DropRequest,
+    ];
+    for fault in broken {
+        proxy.fail("GET", "proxied", 9, fault.clone());
+        assert!(get().is_err(), "{fault:?}");
+    }
+    proxy.heal();
+    assert_eq!(get().unwrap(), bytes);
+    assert_eq!(proxy.requests()[0].status, 200);
+    assert!(proxy.count("GET", "proxied") >= 7);
+}
+
+#[test]
+fn a_link_carries_is_poisoned_cut_and_healed() {
+    let Some(store) = Minio::shared() else { return };
+    let Some(link) = Link::start(store.address()) else {
+        return;
+    };
+    let client = Client::new(link.address(), None);
+    let bytes = vec![7; 100_000];
+    client.put(BUCKETS[0], "linked", &bytes);
+    let get = || {
+        client
+            .try_get(BUCKETS[0], "linked")
+            .map(|object| object.unwrap().bytes)
+    };
+    for toxic in [
+        Toxic::LimitAnswer(1000),
+        Toxic::ResetPeer(0),
+        Toxic::Timeout(10),
+    ] {
+        assert_eq!(get().unwrap(), bytes);
+        link.add(toxic);
+        assert!(get().is_err(), "{toxic:?}");
+        link.heal();
+    }
+    link.cut();
+    assert!(get().is_err());
+    link.heal();
+    assert_eq!(get().unwrap(), bytes);
 }
