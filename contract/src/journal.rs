@@ -8,6 +8,7 @@
 use std::fmt::{self, Display};
 use std::io::Write;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::SystemTime;
 
 /// How important a line is.
@@ -34,25 +35,32 @@ impl Level {
     }
 }
 
-static JOURNAL: OnceLock<(&'static str, Level)> = OnceLock::new();
+static PROGRAM: OnceLock<&'static str> = OnceLock::new();
+static LEAST: AtomicU8 = AtomicU8::new(Level::Info as u8);
 
 /// Names the program and reads the level from `LOG_LEVEL`'s value; called once, first thing in `main`.
 pub fn open(program: &'static str, level: Option<&str>) {
+    let _ = PROGRAM.set(program);
+    set_level(level);
+}
+
+/// Says from now on what `LOG_LEVEL`'s value asks for, for a program that learns it only when it has begun.
+pub fn set_level(level: Option<&str>) {
     let level = match level.map(str::to_ascii_lowercase).as_deref() {
         Some("debug" | "trace") => Level::Debug,
         Some("warn" | "warning") => Level::Warn,
         Some("error") => Level::Error,
         _ => Level::Info,
     };
-    let _ = JOURNAL.set((program, level));
+    LEAST.store(level as u8, Ordering::Relaxed);
 }
 
 /// Writes one line if `level` is said; line breaks in the text become spaces.
 pub fn say(level: Level, text: fmt::Arguments<'_>) {
-    let (program, least) = JOURNAL.get().copied().unwrap_or(("the0", Level::Info));
-    if level < least {
+    if (level as u8) < LEAST.load(Ordering::Relaxed) {
         return;
     }
+    let program = PROGRAM.get().copied().unwrap_or("the0");
     let now = humantime::format_rfc3339_millis(SystemTime::now());
     let line =
         format!("{now} {program} {}: {text}", level.name()).replace(['\n', '\r'], " ") + "\n";

@@ -23,8 +23,10 @@ use crate::{exit, vars};
 /// execve(2)).
 pub const LONGEST_VARIABLE: usize = 32 * 4096;
 
+mod renamed;
 mod values;
 
+pub use renamed::renamed;
 use values::Values;
 pub use values::duration;
 
@@ -194,6 +196,7 @@ impl Launch {
     /// The first thing wrong, with the variable's name and the remedy.
     pub fn parse(variables: Variables) -> Result<Self, LaunchError> {
         use LaunchError::Missing;
+        let variables = renamed(variables);
         let read = Values(&variables);
         read.no_question()?;
         let launch = Self {
@@ -240,6 +243,11 @@ impl Launch {
             .filter_map(|name| self.variables.get_key_value(*name));
         keys.map(|(name, value)| (name.clone(), Secret::new(value)))
             .collect()
+    }
+
+    /// What `LOG_LEVEL` says, if it is set.
+    pub fn log_level(&self) -> Option<&str> {
+        Values(&self.variables).get(vars::LOG_LEVEL)
     }
 
     /// The command line of one of the bot's two programs; `None` for a query program it does not have.

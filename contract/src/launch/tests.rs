@@ -121,6 +121,20 @@ fn keys_leave_by_their_own_way_only() {
 }
 
 #[test]
+fn older_names_reach_the_programs_by_the_present_ones() {
+    let launch = parse(&[
+        ("MINIO_ACCESS_KEY_ID", "a"),
+        ("MINIO_SECRET_ACCESS_KEY", "s"),
+        ("MINIO_BOTS_BUCKET", "bots"),
+    ])
+    .unwrap();
+    let keys = launch.keys();
+    let names: Vec<_> = keys.keys().map(String::as_str).collect();
+    assert_eq!(names, ["MINIO_ACCESS_KEY", "MINIO_SECRET_KEY"]);
+    assert_eq!(launch.sync_environment()["MINIO_CODE_BUCKET"], "bots");
+}
+
+#[test]
 fn what_query_is_given_is_a_launch_again() {
     let launch = parse(&[
         ("QUERY_ENTRYPOINT", "./q.py"),

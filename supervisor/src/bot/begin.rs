@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use contract::launch::Variables;
 use contract::record::{Outcome, Reason, RunRecord, State, Synced, Time};
-use contract::{BotType, Launch, LaunchError, exit, vars};
+use contract::{BotType, Launch, LaunchError, exit, journal, vars};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::prctl;
@@ -67,6 +67,7 @@ pub(super) fn begin(options: &BotOptions) -> io::Result<Begun> {
         Ok(launch) => launch,
         Err(err) => return Ok(Begun::Over(refuse(&err, &var))),
     };
+    journal::set_level(launch.log_level());
     Ok(Begun::Bot(Box::new(prepare(
         launch, options, signals, input,
     )?)))

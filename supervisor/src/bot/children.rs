@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
+use contract::exit;
 use contract::launch::{Confine, Line, Variables};
 use contract::record::Time;
 use contract::runtime::Program;
 use contract::stage::{Cage, Placement, Stage};
-use contract::{exit, vars};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
 
@@ -72,7 +72,7 @@ impl Bot {
         };
         let pid = spawn::second_stage(
             &stage,
-            &inside(Report::Journal),
+            &self.inside(Report::Journal),
             env,
             stdio,
             self.signals.given(),
@@ -201,7 +201,7 @@ impl Bot {
             error: Some(error.as_fd()),
         };
         let env = self.launch.program_environment(Program::Bot);
-        let told_by = inside(Report::Pipe);
+        let told_by = self.inside(Report::Pipe);
         let pid = spawn::second_stage(
             &self.bot_stage(),
             &told_by,
@@ -229,6 +229,14 @@ impl Bot {
         }
     }
 
+    fn inside(&self, report: Report) -> Inside {
+        Inside {
+            report,
+            parent: Some(std::process::id().cast_signed()),
+            journal: self.launch.log_level().map(str::to_owned),
+        }
+    }
+
     pub(super) fn note_bot_end(&mut self, pid: i32, exit: Exit) {
         let Main::Alive { .. } = self.main else {
             return;
@@ -246,13 +254,5 @@ impl Bot {
             (None, exit) => Ending::Exit(exit),
         };
         self.take(Event::Ended(ending));
-    }
-}
-
-fn inside(report: Report) -> Inside {
-    Inside {
-        report,
-        parent: Some(std::process::id().cast_signed()),
-        journal: std::env::var(vars::LOG_LEVEL).ok(),
     }
 }
