@@ -1,21 +1,17 @@
 //! `agent deploy` and `agent undeploy`: a folder becomes a bundle and a registered document.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use contract::record::Time;
 use contract::{BotId, Digest, ObjectKey, file};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use crate::bots::{directory, registered};
 use crate::document::{Bot, Definition};
 use crate::failure::Failure;
 use crate::launch::{self, Host};
 use crate::pack::Tree;
-use crate::store::Store;
 use crate::{id, place};
 
 /// What is deployed.
@@ -64,14 +60,13 @@ pub fn deploy(options: &Options, data: &Path) -> Result<String> {
     let mut document = document(&id, &definition, &value, &config, &key, before.as_ref());
     // Everything that can be refused is refused before anything is put.
     let bot = Bot::from_document(&document).with_context(|| shown.to_string())?;
-    let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    launch::check(&bot, &Host::new(data.clone(), environment.collect()))?;
+    let host = place::host_beside_agent(&data)?;
+    launch::check(&bot, &host)?;
 
     let tree = directory::scan(&dir, &data, &definition)?;
     directory::check_programs(&tree, &dir, &definition).map_err(|err| anyhow!(err))?;
     refuse_others_version(&data, &id, &key, &tree.digest()?)?;
-    let (digest, bundle) = put(&tree, &data, &key)?;
+    let (digest, bundle) = put(&tree, &host, &key)?;
     document["custom"]["codeDigest"] = digest.as_str().into();
     registered::put(&data, &id, &document).context("the document cannot be registered")?;
     let did = if before.is_some() {
@@ -203,34 +198,16 @@ fn refuse_others_version(data: &Path, id: &BotId, key: &ObjectKey, digest: &Dige
     }
 }
 
-fn put(tree: &Tree, data: &Path, key: &ObjectKey) -> Result<(Digest, Bundle)> {
-    let root = data.join("store");
-    let store = Store::directory(root).context("the store")?;
-    let before = store
-        .open(key)
-        .ok()
-        .map(digest_of)
-        .transpose()
-        .context("the older bundle")?;
+fn put(tree: &Tree, host: &Host, key: &ObjectKey) -> Result<(Digest, Bundle)> {
+    let store = place::open_store(host)?;
+    let before = store.digest(key)?;
     let digest = store.put(key, |file| tree.write(file).map_err(anyhow::Error::from))?;
-    let after = digest_of(store.open(key)?)?;
     let bundle = match before {
         None => Bundle::New,
-        Some(before) if before == after => Bundle::Same,
+        before if before == store.digest(key)? => Bundle::Same,
         Some(_) => Bundle::Replaced,
     };
     Ok((digest, bundle))
-}
-
-fn digest_of(mut file: File) -> io::Result<[u8; 32]> {
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hash.finalize().into()),
-            count => hash.update(&buffer[..count]),
-        }
-    }
 }
 
 /// The user's name as a part of object keys.

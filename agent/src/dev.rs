@@ -58,14 +58,12 @@ pub fn run(options: &Options, data: &Path) -> Result<()> {
     let data = place::make(data)?;
     let _owned = place::own(&data)?;
     install_wrappers(&data)?;
-    let store = Store::directory(data.join("store")).context("the store")?;
     nix::sys::prctl::set_child_subreaper(true).context("cannot adopt orphans")?;
     let out = io::stdout();
     let colours = Colours::of(&out);
     let console = Console::open(out, colours).context("the console")?;
-    let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let host = Host::new(data.clone(), environment.collect());
+    let host = place::host(&data)?;
+    let store = open_store(&host, &console)?;
     // One thread: what starts supervisors must live as long as the agent.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -129,6 +127,25 @@ async fn session(
         End::Aborted => console.warn("aborted; the next start goes on from the last saved state"),
     }
     Ok(end)
+}
+
+/// Opens the store, says which it is and makes its buckets. One that does not answer keeps nobody from starting:
+/// each bot's own `sync` waits for it.
+fn open_store(host: &Host, console: &Console) -> Result<Store> {
+    let store = place::open_store(host)?;
+    console.say(&format!("code, states and logs are in {}", host.store));
+    if let Some(other) = place::remember_store(host)? {
+        console.warn(&format!(
+            "bots of this data folder had theirs in {other} before: what is there stays there"
+        ));
+    }
+    match store.prepare() {
+        Ok(made) => made
+            .iter()
+            .for_each(|bucket| console.say(&format!("made bucket {bucket}"))),
+        Err(err) => console.warn(&format!("{err}; bots start when the store answers")),
+    }
+    Ok(store)
 }
 
 /// The bots whose last run's end is not in the store.

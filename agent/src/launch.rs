@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use contract::launch::{Keys, Line, Variables};
+use contract::launch::{Keys, Line, Variables, renamed};
 use contract::{BotId, Digest, Launch, LaunchError, Paths, Secret, vars};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::document::Bot;
+use crate::store::Address;
+use crate::store::address::BadAddress;
 
 /// What is the same for every bot of this host.
 #[derive(Debug, Clone)]
@@ -17,13 +19,19 @@ pub struct Host {
     pub data: PathBuf,
     /// The variables of the agent's own environment that go on to bots and their supervisors.
     pub environment: Variables,
+    /// Where code, states and logs are.
+    pub store: Address,
 }
 
 impl Host {
-    /// Takes from `environment` what is harmless, what tunes a supervisor, and what it asks to pass on.
-    pub fn new(data: PathBuf, mut environment: Variables) -> Self {
-        const TUNING: [&str; 7] = [
+    /// Takes from `environment` what is harmless, what tunes a supervisor, what it asks to pass on, and the store.
+    ///
+    /// # Errors
+    /// It names a store that cannot be used.
+    pub fn new(data: PathBuf, environment: Variables) -> Result<Self, BadAddress> {
+        const TUNING: [&str; 8] = [
             vars::LOG_LEVEL,
+            "THE0_FETCH_DEADLINE",
             vars::MAX_STATE_SIZE_MB,
             vars::MAX_STATE_FILE_SIZE_MB,
             vars::THE0_GRACE,
@@ -31,6 +39,8 @@ impl Host {
             vars::THE0_QUERY_TIMEOUT,
             vars::THE0_PASS_ENV,
         ];
+        let mut environment = renamed(environment);
+        let store = Address::parse(&environment, &data)?;
         let passed = environment.get(vars::THE0_PASS_ENV).cloned();
         let passed = passed.unwrap_or_default();
         environment.retain(|name, _| {
@@ -38,7 +48,11 @@ impl Host {
             let ours = TUNING.contains(&name.as_str());
             (asked_for && !vars::KEYS.contains(&name.as_str())) || ours || vars::is_harmless(name)
         });
-        Self { data, environment }
+        Ok(Self {
+            data,
+            environment,
+            store,
+        })
     }
 
     /// The folder of everything of one bot.
@@ -51,18 +65,13 @@ impl Host {
         Paths::under(&self.folder(bot))
     }
 
-    /// The directory store.
-    pub fn store(&self) -> PathBuf {
-        self.data.join("store")
-    }
-
     /// The language wrappers.
     pub fn wrappers(&self) -> PathBuf {
         self.data.join("wrappers")
     }
 }
 
-/// The variables of the launch of `bot` under `agent dev`.
+/// The variables of the launch of `bot` under `agent dev`, without keys.
 pub fn variables(bot: &Bot, host: &Host) -> Variables {
     let paths = host.paths(&bot.id);
     let path = |path: &Path| path.to_string_lossy().into_owned();
@@ -82,11 +91,11 @@ pub fn variables(bot: &Bot, host: &Host) -> Variables {
         (vars::LOGS_PATH, path(&paths.logs)),
         (vars::THE0_VAR_PATH, path(&paths.var)),
         (vars::THE0_WRAPPERS, path(&host.wrappers())),
-        (vars::THE0_STORE, path(&host.store())),
         (vars::THE0_QUERY_LISTEN, "127.0.0.1:0".to_owned()),
         (vars::THE0_CONFINE, "signals".to_owned()),
     ];
     set.extend(ours.map(|(name, value)| (name.to_owned(), value)));
+    set.extend(host.store.variables());
     if let Some(query) = &definition.query {
         set.insert(vars::QUERY_ENTRYPOINT.to_owned(), query.clone());
     }
@@ -103,10 +112,11 @@ pub fn check(bot: &Bot, host: &Host) -> Result<Launch, LaunchError> {
 
 /// The launch document: one line.
 pub fn document(bot: &Bot, host: &Host) -> Line {
-    let env: Keys = variables(bot, host)
+    let mut env: Keys = variables(bot, host)
         .into_iter()
         .map(|(name, value)| (name, Secret::new(value)))
         .collect::<BTreeMap<_, _>>();
+    env.extend(host.store.keys());
     Line::Launch {
         v: Line::VERSION,
         env,
@@ -146,6 +156,10 @@ mod tests {
     }
 
     fn host() -> Host {
+        host_with(&[])
+    }
+
+    fn host_with(store: &[(&str, &str)]) -> Host {
         let given = [
             ("PATH", "/usr/bin"),
             ("THE0_GRACE", "5s"),
@@ -154,8 +168,9 @@ mod tests {
             ("OTHER", "stays"),
             ("THE0_PASS_ENV", "X_API, MINIO_SECRET_KEY"),
         ];
-        let given = given.map(|(n, v)| (n.to_owned(), v.to_owned()));
-        Host::new("/d".into(), given.into())
+        let given = given.iter().chain(store);
+        let given = given.map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+        Host::new("/d".into(), given.collect()).unwrap()
     }
 
     #[test]
@@ -165,6 +180,27 @@ mod tests {
             .flat_map(|(name, value)| [name, "=", value, "\n"])
             .collect();
         assert_eq!(text, include_str!("../golden/launch.txt"));
+    }
+
+    #[test]
+    fn with_an_object_store_its_keys_are_in_the_document_only() {
+        let host = host_with(&[
+            ("MINIO_ENDPOINT", "h:1"),
+            ("MINIO_ACCESS_KEY_ID", "hunter1"),
+            ("MINIO_BOTS_BUCKET", "bots"),
+        ]);
+        let told = variables(&bot(), &host);
+        assert!(!told.contains_key(vars::THE0_STORE));
+        assert_eq!(told["MINIO_ENDPOINT"], "h:1");
+        assert_eq!(told["MINIO_CODE_BUCKET"], "bots");
+        assert!(vars::KEYS.iter().all(|key| !told.contains_key(*key)));
+        assert!(host.environment.keys().all(|name| !name.contains("MINIO")));
+        let Line::Launch { env, .. } = document(&bot(), &host) else {
+            panic!("not a launch");
+        };
+        assert_eq!(env["MINIO_ACCESS_KEY"].reveal(), "hunter1");
+        assert_eq!(env["MINIO_SECRET_KEY"].reveal(), "hunter2");
+        assert!(!format!("{env:?} {host:?}").contains("hunter"));
     }
 
     #[test]

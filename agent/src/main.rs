@@ -46,6 +46,7 @@ use commands::LogOptions;
 use logs::Stamps;
 
 fn main() -> ExitCode {
+    contract::journal::open("agent", std::env::var(contract::vars::LOG_LEVEL).ok().as_deref());
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -5,8 +5,9 @@
 //! agent.sock        where it takes requests; only for its own user
 //! registered/       documents of deployed bots
 //! stopped.json      bots that a person has stopped
+//! store.json        which store the agent last used, without keys
 //! wrappers/         starters of Python and Node bots
-//! store/            the object store: code, states, day logs
+//! store/            the object store where no other one is named: code, states, day logs
 //! bots/<id>/        code, state and var of each bot; bot.json says whose they are
 //! ```
 
@@ -17,11 +18,14 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use contract::launch::Variables;
 use contract::{BotId, file};
 use serde::{Deserialize, Serialize};
 
 use crate::bots::registered;
 use crate::id::Known;
+use crate::launch::Host;
+use crate::store::{Address, Store};
 
 /// The file in a bot's folder that says whose it is.
 pub const ABOUT: &str = "bot.json";
@@ -103,6 +107,82 @@ pub fn own(data: &Path) -> Result<Ownership> {
     };
     note().with_context(|| shown.to_string())?;
     Ok(Ownership(lock))
+}
+
+/// This host as the environment tells it; `data` is absolute.
+///
+/// # Errors
+/// It names a store that cannot be used.
+pub fn host(data: &Path) -> Result<Host> {
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Ok(Host::new(data.to_owned(), environment.collect())?)
+}
+
+/// Opens the store of `host`.
+///
+/// # Errors
+/// What the file system answers.
+pub fn open_store(host: &Host) -> Result<Store> {
+    let temporary = host.data.join("store/.the0-tmp");
+    Store::open(&host.store, temporary).context("the store")
+}
+
+/// Writes down which store is used, and gives what was written before if that is another one.
+///
+/// # Errors
+/// What the file system answers.
+pub fn remember_store(host: &Host) -> Result<Option<String>> {
+    let path = host.data.join("store.json");
+    let shown = || path.display().to_string();
+    let before: Option<Variables> = file::read_json(&path).with_context(shown)?;
+    let now = told(&host.store);
+    if before.as_ref() != Some(&now) {
+        file::replace_json(&path, &now).with_context(shown)?;
+    }
+    Ok(before
+        .filter(|before| *before != now)
+        .map(|before| named(&before)))
+}
+
+/// The host of a command beside an agent: it must mean the store that the agent uses.
+///
+/// # Errors
+/// The environment means another one, or cannot be used.
+pub fn host_beside_agent(data: &Path) -> Result<Host> {
+    let host = host(data)?;
+    let path = data.join("store.json");
+    let used: Option<Variables> =
+        file::read_json(&path).with_context(|| path.display().to_string())?;
+    match used {
+        Some(used) if used != told(&host.store) => bail!(
+            "the bots of {} have their objects in {}, and this command was told {}: set MINIO_ENDPOINT, its keys and \
+             the buckets as for `agent dev`",
+            data.display(),
+            named(&used),
+            named(&told(&host.store)),
+        ),
+        _ => Ok(host),
+    }
+}
+
+/// What tells one store from another, without keys and without the way to it. A folder in the data is moved with it.
+fn told(store: &Address) -> Variables {
+    match store {
+        Address::Directory(_) => Variables::new(),
+        Address::S3(endpoint) => {
+            let mut told = store.variables();
+            told.retain(|name, _| name.ends_with("_BUCKET"));
+            told.insert("url".into(), endpoint.url.clone());
+            told
+        }
+    }
+}
+
+fn named(told: &Variables) -> String {
+    told.get("url").map_or("its own folder".to_owned(), |url| {
+        format!("the object store at {url}")
+    })
 }
 
 /// The bots that a person has stopped.

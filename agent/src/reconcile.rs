@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::time::{Duration, Instant};
 
-use contract::BotId;
+use contract::{BotId, ObjectKey};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use crate::bots::{Listing, Offer, registered};
@@ -288,14 +288,20 @@ impl World {
             .map(store::folder_of)
             .filter(|f| f.starts_with("dev/"))
             .collect();
-        for folder in folders {
-            let collected = store::collect(&self.store, folder, KEPT_BUNDLES, |key| {
-                in_use.contains(key)
-            });
-            if let Err(err) = collected {
-                self.console.warn(&format!("an old bundle stays: {err}"));
+        let folders: Vec<String> = folders.into_iter().map(str::to_owned).collect();
+        let (store, console) = (self.store.clone(), self.console.clone());
+        let collect = move || {
+            for folder in folders {
+                let in_use = |key: &ObjectKey| in_use.contains(key);
+                if let Err(err) = store::collect(&store, &folder, KEPT_BUNDLES, in_use) {
+                    return console.warn(&format!("old bundles stay: {err}"));
+                }
             }
-        }
+        };
+        // The store may take its time, and this loop has none to give. What is not removed now is the next time.
+        let _ = std::thread::Builder::new()
+            .name("collector".into())
+            .spawn(collect);
     }
 
     /// Drops the word that a bot is gone once nothing of it runs.

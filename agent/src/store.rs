@@ -1,52 +1,102 @@
-//! The agent's side of the object store: putting code bundles.
+//! The agent's side of the object store: code bundles, and the ends of days' logs.
+//!
+//! Calls block, and each ends within a bounded time. They are made from threads of their own, or where nothing else
+//! waits.
+
+pub mod address;
+mod directory;
+mod s3;
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
-use contract::ObjectKey;
+use contract::{Digest, ObjectKey};
 use thiserror::Error;
 
-/// The bucket of code.
-const BUCKET: &str = "custom-bots";
+pub use address::Address;
+
+use directory::Directory;
+use s3::S3;
 
 /// Where objects are.
 #[derive(Debug, Clone)]
 pub enum Store {
-    /// In a folder of this machine: `<root>/<bucket>/<key>`.
-    Directory(PathBuf),
+    /// In a folder of this machine.
+    Directory(Directory),
+    /// In an object store that speaks S3.
+    S3(S3),
 }
 
 /// The store did not do it.
 #[derive(Debug, Error)]
-#[error("object {key} of bucket {BUCKET}: {cause}")]
+#[error("{what}: {why}")]
 pub struct StoreError {
-    key: String,
-    cause: io::Error,
+    /// The object or bucket.
+    pub what: String,
+    /// What the store or the system said, and what to do.
+    pub why: String,
+}
+
+impl StoreError {
+    fn of(bucket: &str, key: &ObjectKey) -> impl Fn(io::Error) -> Self {
+        let what = object(bucket, key);
+        move |cause| Self {
+            what: what.clone(),
+            why: cause.to_string(),
+        }
+    }
+}
+
+fn object(bucket: &str, key: &ObjectKey) -> String {
+    format!("object {key} of bucket {bucket}")
 }
 
 impl Store {
-    /// Opens a store in a folder, making the folder when it is not there.
+    /// Opens the store at `address`; nothing is asked of it yet. What is written is made under `temporary` first.
     ///
     /// # Errors
-    /// What the file system answers.
-    pub fn directory(root: PathBuf) -> io::Result<Self> {
-        fs::create_dir_all(root.join(BUCKET))?;
-        Ok(Self::Directory(root))
+    /// What the file system answers, or the address cannot be used.
+    pub fn open(address: &Address, temporary: PathBuf) -> Result<Self, StoreError> {
+        match address {
+            Address::Directory(root) => {
+                Directory::open(root.clone(), temporary).map(Self::Directory)
+            }
+            Address::S3(endpoint) => S3::open(endpoint, temporary).map(Self::S3),
+        }
     }
 
-    /// Whether there is such a bundle.
-    pub fn has(&self, key: &ObjectKey) -> bool {
-        self.path(key).is_file()
-    }
-
-    /// Opens a bundle.
+    /// Makes the buckets that are not there, where that is allowed, and gives their names.
     ///
     /// # Errors
     /// What the store answers.
-    pub fn open(&self, key: &ObjectKey) -> io::Result<File> {
-        File::open(self.path(key))
+    pub fn prepare(&self) -> Result<Vec<String>, StoreError> {
+        match self {
+            Self::Directory(_) => Ok(Vec::new()),
+            Self::S3(store) => store.prepare(),
+        }
+    }
+
+    /// Whether there is such a bundle.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn has(&self, key: &ObjectKey) -> Result<bool, StoreError> {
+        match self {
+            Self::Directory(store) => Ok(store.has(key)),
+            Self::S3(store) => store.has(key),
+        }
+    }
+
+    /// The digest of a bundle's bytes; `None` if there is no such bundle.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn digest(&self, key: &ObjectKey) -> Result<Option<Digest>, StoreError> {
+        match self {
+            Self::Directory(store) => store.digest(key),
+            Self::S3(store) => store.digest(key),
+        }
     }
 
     /// Puts what `write` writes as the bundle `key`, whole or not at all, in place of an older one.
@@ -58,52 +108,32 @@ impl Store {
         key: &ObjectKey,
         write: impl FnOnce(&mut File) -> Result<T, E>,
     ) -> Result<T, E> {
-        let failed = |cause| StoreError {
-            key: key.to_string(),
-            cause,
+        let (folder, bucket) = match self {
+            Self::Directory(store) => (store.temporary(), directory::BUCKET),
+            Self::S3(store) => (store.temporary(), store.bucket()),
         };
-        let path = self.path(key);
-        let folder = path.parent().unwrap_or(&path);
-        let temporary = self.temporary(key);
-        fs::create_dir_all(folder).map_err(failed)?;
-        let put = || -> Result<T, E> {
-            let mut file = File::create_new(&temporary).map_err(failed)?;
-            let written = write(&mut file)?;
-            file.sync_all().map_err(failed)?;
-            fs::rename(&temporary, &path).map_err(failed)?;
-            File::open(folder)
-                .and_then(|f| f.sync_all())
-                .map_err(failed)?;
-            Ok(written)
-        };
-        let done = put();
-        if done.is_err() {
-            let _ = fs::remove_file(&temporary);
+        let failed = StoreError::of(bucket, key);
+        fs::create_dir_all(folder).map_err(&failed)?;
+        let aside = Aside::new(folder, key);
+        let mut file = File::create_new(&aside.0).map_err(&failed)?;
+        let written = write(&mut file)?;
+        file.sync_all().map_err(&failed)?;
+        match self {
+            Self::Directory(store) => store.take(&aside.0, key)?,
+            Self::S3(store) => store.upload(&aside.0, key)?,
         }
-        done
+        Ok(written)
     }
 
     /// The bundles whose keys begin with `folder` and a slash, newest first.
-    pub fn list(&self, folder: &str) -> Vec<ObjectKey> {
-        let Self::Directory(root) = self;
-        let entries = fs::read_dir(root.join(BUCKET).join(folder));
-        let mut found: Vec<(SystemTime, ObjectKey)> = entries
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter_map(|entry| {
-                let name = entry.file_name().into_string().ok()?;
-                let time = entry
-                    .metadata()
-                    .ok()
-                    .filter(fs::Metadata::is_file)?
-                    .modified()
-                    .ok()?;
-                Some((time, format!("{folder}/{name}").parse().ok()?))
-            })
-            .collect();
-        found.sort_by(|a, b| b.cmp(a));
-        found.into_iter().map(|(_, key)| key).collect()
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn list(&self, folder: &str) -> Result<Vec<ObjectKey>, StoreError> {
+        match self {
+            Self::Directory(store) => Ok(store.list(folder)),
+            Self::S3(store) => store.list(folder),
+        }
     }
 
     /// Removes a bundle; that it is not there is fine.
@@ -111,31 +141,43 @@ impl Store {
     /// # Errors
     /// What the store answers.
     pub fn remove(&self, key: &ObjectKey) -> Result<(), StoreError> {
-        let failed = |cause| StoreError {
-            key: key.to_string(),
-            cause,
-        };
-        contract::file::remove(&self.path(key)).map_err(failed)
+        match self {
+            Self::Directory(store) => store.remove(key),
+            Self::S3(store) => store.remove(key),
+        }
     }
 
-    fn path(&self, key: &ObjectKey) -> PathBuf {
-        let Self::Directory(root) = self;
-        root.join(BUCKET).join(key.as_str())
+    /// The last `most` bytes of a day's log, or fewer; `None` if there is none of that day.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn log_tail(&self, key: &ObjectKey, most: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        match self {
+            Self::Directory(store) => store.log_tail(key, most),
+            Self::S3(store) => store.log_tail(key, most),
+        }
     }
+}
 
-    /// Beside the buckets, so that it is never seen as an object.
-    fn temporary(&self, key: &ObjectKey) -> PathBuf {
-        let Self::Directory(root) = self;
+/// A file that is gone when this is, unless it was moved away.
+struct Aside(PathBuf);
+
+impl Aside {
+    fn new(folder: &Path, key: &ObjectKey) -> Self {
         let name = key.as_str().replace('/', "-");
         let name: String = name.chars().take(60).collect();
         let thread = format!("{:?}", std::thread::current().id());
         let thread: String = thread.chars().filter(char::is_ascii_digit).collect();
-        let folder = root.join(".the0-tmp");
-        let _ = fs::create_dir_all(&folder);
         let path = folder.join(format!("agent-{}-{thread}-{name}", std::process::id()));
         // A crashed agent's, whose process id has come round.
         let _ = fs::remove_file(&path);
-        path
+        Self(path)
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
     }
 }
 
@@ -149,7 +191,7 @@ pub fn collect(
     keep: usize,
     in_use: impl Fn(&ObjectKey) -> bool,
 ) -> Result<(), StoreError> {
-    let unused = store.list(folder).into_iter().filter(|key| !in_use(key));
+    let unused = store.list(folder)?.into_iter().filter(|key| !in_use(key));
     for key in unused.skip(keep) {
         store.remove(&key)?;
     }
@@ -166,6 +208,12 @@ pub fn folder_of(key: &ObjectKey) -> &str {
 mod tests {
     use super::*;
     use std::io::Write;
+    use std::time::SystemTime;
+
+    fn open(root: &Path) -> Store {
+        let address = Address::Directory(root.to_owned());
+        Store::open(&address, root.join(".the0-tmp")).unwrap()
+    }
 
     fn put(store: &Store, key: &str, content: &[u8]) {
         let key = key.parse().unwrap();
@@ -179,14 +227,14 @@ mod tests {
     #[test]
     fn a_bundle_is_there_whole_or_not_at_all() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::directory(dir.path().join("s")).unwrap();
+        let store = open(&dir.path().join("s"));
         put(&store, "u/b/1", b"old");
         let key: ObjectKey = "u/b/1".parse().unwrap();
         let half = |file: &mut File| -> Result<(), StoreError> {
             file.write_all(b"ne").unwrap();
             Err(StoreError {
-                key: "k".into(),
-                cause: io::ErrorKind::Other.into(),
+                what: "k".into(),
+                why: "no".into(),
             })
         };
         assert!(store.put(&key, half).is_err());
@@ -199,19 +247,32 @@ mod tests {
     #[test]
     fn old_bundles_go_and_those_in_use_stay() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::directory(dir.path().to_owned()).unwrap();
+        let store = open(dir.path());
         for n in 0..8u64 {
             put(&store, &format!("dev/b/{n}"), b"");
-            let file = File::open(store.path(&format!("dev/b/{n}").parse().unwrap())).unwrap();
+            let file = File::open(dir.path().join(format!("custom-bots/dev/b/{n}"))).unwrap();
             let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(n);
             file.set_modified(time).unwrap();
         }
         collect(&store, "dev/b", 3, |key| key.as_str() == "dev/b/1").unwrap();
-        let left: Vec<_> = store
-            .list("dev/b")
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let left = store.list("dev/b").unwrap();
+        let left: Vec<_> = left.iter().map(ToString::to_string).collect();
         assert_eq!(left, ["dev/b/7", "dev/b/6", "dev/b/5", "dev/b/1"]);
+    }
+
+    #[test]
+    fn the_end_of_a_log_is_given_and_a_day_without_one_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path());
+        let folder = dir.path().join("bot-logs/logs/b");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("20261121.log"), "one\ntwo\n").unwrap();
+        let tail = |day: &str, most| {
+            let key = format!("logs/b/{day}.log").parse().unwrap();
+            store.log_tail(&key, most).unwrap()
+        };
+        assert_eq!(tail("20261121", 100).unwrap(), b"one\ntwo\n");
+        assert_eq!(tail("20261121", 4).unwrap(), b"two\n");
+        assert_eq!(tail("20261120", 4), None);
     }
 }

@@ -252,7 +252,7 @@ pub fn check_programs(tree: &Tree, folder: &Path, definition: &Definition) -> Re
 
 /// Puts the bot's bundle into the store unless it is there.
 fn ensure(bot: &Bot, folder: &Path, data: &Path, store: &Store) -> Result<(), PackError> {
-    if store.has(&bot.code) {
+    if store.has(&bot.code)? {
         return Ok(());
     }
     let tree = scan(folder, data, &bot.definition)?;

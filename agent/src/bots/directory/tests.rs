@@ -18,7 +18,8 @@ impl Place {
         let dir = tempfile::tempdir().unwrap();
         let (root, data) = (dir.path().join("bots"), dir.path().join("data"));
         fs::create_dir_all(&root).unwrap();
-        let store = Store::directory(data.join("store")).unwrap();
+        let address = crate::store::Address::Directory(data.join("store"));
+        let store = Store::open(&address, data.join("store/.the0-tmp")).unwrap();
         let bots = Directory::new(root, data);
         let now = Instant::now();
         Self {
@@ -71,7 +72,7 @@ fn folders_with_a_definition_are_bots_and_their_code_is_in_the_store() {
     assert_eq!(listing.bots.len(), 3);
     for name in ["one", "two", "bots"] {
         let bot = listing.bot(&id_of(name)).unwrap();
-        assert!(place.store.has(&bot.code), "{name}");
+        assert!(place.store.has(&bot.code).unwrap(), "{name}");
         let key = bot.code.as_str();
         assert!(
             key.starts_with("dev/b/1.0.0-") && key.len() == "dev/b/1.0.0-".len() + 12,
@@ -155,7 +156,7 @@ fn a_bundle_that_was_lost_is_put_again() {
     let code = place.settled().bot(&id_of("one")).unwrap().code.clone();
     place.store.remove(&code).unwrap();
     place.list();
-    assert!(place.store.has(&code));
+    assert!(place.store.has(&code).unwrap());
 }
 
 #[test]
