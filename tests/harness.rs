@@ -1,6 +1,8 @@
 //! What the tests share: the binaries, folders that clean themselves up, waiting, and skipping aloud.
 
+pub mod hostile;
 pub mod servers;
+pub mod volume;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -16,7 +16,7 @@ use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -121,7 +121,7 @@ fn versity(root: &Path, address: &str) -> Vec<OsString> {
 pub struct Store {
     server: Server,
     ca: Option<PathBuf>,
-    client: OnceLock<Client>,
+    client: OnceLock<Arc<Client>>,
 }
 
 impl Store {
@@ -219,9 +219,9 @@ impl Store {
     }
 
     /// The independent client.
-    pub fn client(&self) -> &Client {
+    pub fn client(&self) -> &Arc<Client> {
         self.client
-            .get_or_init(|| Client::new(self.address(), self.ca()))
+            .get_or_init(|| Arc::new(Client::new(self.address(), self.ca())))
     }
 
     /// How many multipart uploads MinIO has begun and neither completed nor ended, by what lies on its disk.

@@ -1,208 +1,23 @@
 //! `sync` as its users see it: the real binary on a real disk, killed at will.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::Mutex;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use contract::record::{Outcome, Reason, RunRecord, Synced, Time};
+use contract::record::Outcome;
 use contract::{exit, logs};
 use nix::sys::signal::Signal;
+use tests::volume::{LONG, Volume, World, content};
 use tests::{Process, SOON, bin, read, run, skip, text, wait_for};
 
 #[path = "hostile.rs"]
 mod hostile;
-
-const LONG: Duration = Duration::from_secs(30);
-
-/// A store, and the volumes of one bot's instances on it.
-struct World {
-    dir: tempfile::TempDir,
-}
-
-/// One instance's folders.
-#[derive(Clone)]
-struct Volume {
-    root: PathBuf,
-    store: PathBuf,
-    env: Vec<(String, String)>,
-}
-
-type Content = BTreeMap<String, Vec<u8>>;
-
-impl World {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("store")).unwrap();
-        Self { dir }
-    }
-
-    fn volume(&self, name: &str) -> Volume {
-        let root = self.dir.path().join(name);
-        fs::create_dir_all(root.join("code")).unwrap();
-        fs::write(root.join("code/main.py"), "print()").unwrap();
-        Volume {
-            root,
-            store: self.dir.path().join("store"),
-            env: Vec::new(),
-        }
-    }
-}
-
-impl Volume {
-    fn with(mut self, name: &str, value: &str) -> Self {
-        self.env.push((name.into(), value.into()));
-        self
-    }
-
-    fn command(&self, verb: &str) -> Command {
-        let mut command = Command::new(bin("sync"));
-        command.arg(verb).env_clear().stdin(Stdio::null());
-        let variables = [
-            ("BOT_ID", "b1".into()),
-            ("RUNTIME", "python3.11".into()),
-            ("ENTRYPOINT", "main.py".into()),
-            ("CODE_PATH", self.root.join("code")),
-            ("STATE_PATH", self.state()),
-            ("THE0_VAR_PATH", self.root.join("var")),
-            ("THE0_STORE", self.store.clone()),
-            ("THE0_DRAIN", "10s".into()),
-            ("THE0_FETCH_DEADLINE", "5s".into()),
-        ];
-        command.envs(variables);
-        command.envs(self.env.iter().map(|(n, v)| (n, v)));
-        command
-    }
-
-    fn state(&self) -> PathBuf {
-        self.root.join("state")
-    }
-
-    fn var(&self, name: &str) -> PathBuf {
-        self.root.join("var").join(name)
-    }
-
-    fn fetch(&self) -> Output {
-        run(&mut self.command("fetch"))
-    }
-
-    fn fetched(&self) -> &Self {
-        let output = self.fetch();
-        assert!(output.status.success(), "{}", text(&output.stderr));
-        self
-    }
-
-    fn watch(&self) -> Process {
-        let _ = fs::remove_file(self.var("synced.json"));
-        Process::start(self.command("watch").stderr(Stdio::null()))
-    }
-
-    fn put(&self, name: &str, content: impl AsRef<[u8]>) {
-        let temporary = self.root.join("new-file");
-        fs::write(&temporary, content).unwrap();
-        let path = self.state().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::rename(temporary, path).unwrap();
-    }
-
-    fn object(&self) -> PathBuf {
-        self.store.join("bot-state/b1/state.tar.gz")
-    }
-
-    fn history(&self, reason: &str) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.store.join("bot-state/b1/.the0/history"));
-        let paths = entries
-            .into_iter()
-            .flatten()
-            .map(|entry| entry.unwrap().path());
-        paths
-            .filter(|path| path.to_string_lossy().contains(&format!("-{reason}.")))
-            .collect()
-    }
-
-    fn synced(&self) -> Option<Synced> {
-        contract::file::read_json(&self.var("synced.json")).unwrap()
-    }
-
-    fn wait_outcome(&self, outcome: Outcome) -> Synced {
-        wait_for(&format!("outcome {outcome:?}"), LONG, || {
-            self.synced().filter(|synced| synced.outcome == outcome)
-        })
-    }
-
-    fn wait_pushed(&self, content: &Content) {
-        wait_for("the push", LONG, || {
-            (archive(&self.object()).as_ref() == Some(content)).then_some(())
-        });
-    }
-
-    fn end_run(&self, number: u64) {
-        let now = Time::now();
-        let record = RunRecord {
-            run: number,
-            code: 0,
-            signal: None,
-            reason: Reason::Exited,
-            started_at: now,
-            ended_at: now,
-            restarts: 0,
-            message: None,
-        };
-        contract::file::replace_json(&self.var("done.json"), &record).unwrap();
-        contract::file::replace(&self.var("done"), b"0").unwrap();
-    }
-
-    /// Fetches, lets `act` change the state, pushes, ends.
-    fn session(&self, act: impl FnOnce(&Self)) {
-        self.fetched();
-        act(self);
-        self.end_run(1);
-        let mut watch = self.watch();
-        wait_for("the first pass", LONG, || self.synced());
-        watch.signal(Signal::SIGTERM);
-        assert_eq!(watch.code(LONG), 0);
-        assert_eq!(self.synced().unwrap().outcome, Outcome::Ok);
-    }
-}
-
-/// The files of an archive; `None` if there is none. Fails if it is not whole.
-fn archive(path: &Path) -> Option<Content> {
-    let mut bytes = Vec::new();
-    fs::File::open(path).ok()?.read_to_end(&mut bytes).unwrap();
-    let mut plain = Vec::new();
-    flate2::read::MultiGzDecoder::new(&bytes[..])
-        .read_to_end(&mut plain)
-        .expect("a whole gzip");
-    let mut tar = tar::Archive::new(&plain[..]);
-    let entry = |entry: std::io::Result<tar::Entry<'_, &[u8]>>| {
-        let mut entry = entry.expect("a whole tar");
-        let mut content = Vec::new();
-        entry.read_to_end(&mut content).unwrap();
-        (
-            entry.path().unwrap().to_string_lossy().into_owned(),
-            content,
-        )
-    };
-    Some(tar.entries().unwrap().map(entry).collect())
-}
-
-fn content(files: &[(&str, &str)]) -> Content {
-    files
-        .iter()
-        .map(|(n, c)| ((*n).to_owned(), c.as_bytes().to_vec()))
-        .collect()
-}
-
-/// A number that differs from round to round.
-fn chance(below: u64) -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0) % below
-}
+#[path = "kills.rs"]
+mod kills;
 
 #[test]
 fn what_a_bot_writes_is_there_after_a_restart_elsewhere() {
@@ -292,12 +107,7 @@ fn the_disk_wins_over_what_it_is_based_on_and_loses_to_anything_else() {
     two.session(|volume| volume.put("a", "3"));
     one.fetched();
     assert_eq!(read(&one.state().join("a")), "3");
-    let kept: Vec<_> = one
-        .history("local")
-        .iter()
-        .map(|path| archive(path).unwrap())
-        .collect();
-    assert_eq!(kept, [content(&[("a", "2")])]);
+    assert_eq!(one.kept("local"), [content(&[("a", "2")])]);
     // A volume that was lost is not a state that was emptied.
     fs::remove_dir_all(one.state()).unwrap();
     one.fetched();
@@ -313,15 +123,15 @@ fn a_store_that_goes_away_is_waited_for() {
     volume.put("a", "1");
     volume.wait_pushed(&content(&[("a", "1")]));
     let away = world.dir.path().join("away");
-    fs::rename(&volume.store, &away).unwrap();
+    fs::rename(volume.folder(), &away).unwrap();
     volume.put("a", "2");
     let failed = volume.wait_outcome(Outcome::Failed);
     assert!(failed.error.unwrap().contains("store"));
-    fs::rename(&away, &volume.store).unwrap();
+    fs::rename(&away, volume.folder()).unwrap();
     volume.wait_pushed(&content(&[("a", "2")]));
     volume.wait_outcome(Outcome::Ok);
 
-    fs::rename(&volume.store, &away).unwrap();
+    fs::rename(volume.folder(), &away).unwrap();
     let other = world.volume("two").with("THE0_FETCH_DEADLINE", "300ms");
     let output = other.fetch();
     assert!(!output.status.success() && text(&output.stderr).contains("store"));
@@ -344,9 +154,8 @@ fn a_second_instance_fences_the_first_and_the_first_never_wins() {
     first.signal(Signal::SIGCONT);
     let fenced = one.wait_outcome(Outcome::Fenced);
     assert_eq!(fenced.generation, 1);
-    assert_eq!(archive(&one.object()).unwrap(), content(&[("a", "2")]));
-    let kept = archive(&one.history("fenced")[0]).unwrap();
-    assert_eq!(kept, content(&[("a", "late")]));
+    assert_eq!(one.archive().unwrap(), content(&[("a", "2")]));
+    assert_eq!(one.kept("fenced"), [content(&[("a", "late")])]);
 }
 
 #[test]
@@ -396,12 +205,7 @@ fn an_outside_edit_is_kept_and_the_own_state_goes_to_the_history() {
     volume.put("a", "newer");
     volume.wait_outcome(Outcome::Edited);
     assert_eq!(fs::read(volume.object()).unwrap(), edited);
-    let kept: Vec<_> = volume
-        .history("edited")
-        .iter()
-        .map(|path| archive(path).unwrap())
-        .collect();
-    assert_eq!(kept, [content(&[("a", "newer")])]);
+    assert_eq!(volume.kept("edited"), [content(&[("a", "newer")])]);
     volume.end_run(7);
     watch.signal(Signal::SIGTERM);
     assert_eq!(watch.code(LONG), 0);
@@ -438,11 +242,11 @@ fn a_corrupt_state_is_refused_with_the_way_back() {
     assert_eq!(output.status.code(), Some(i32::from(exit::STATE)), "{said}");
     let older = volume.history("start")[0].clone();
     assert!(
-        said.contains("b1/state.tar.gz") && said.contains(older.to_str().unwrap()),
+        said.contains("b1/state.tar.gz") && said.contains(&older),
         "{said}"
     );
     assert_eq!(fs::read_dir(other.state()).unwrap().count(), 0);
-    fs::copy(older, volume.object()).unwrap();
+    fs::copy(volume.folder().join("bot-state").join(older), volume.object()).unwrap();
     other.fetched();
     assert_eq!(read(&other.state().join("a")), "1");
 }
@@ -452,7 +256,7 @@ fn a_folder_where_the_state_or_the_claim_should_be_is_no_first_run() {
     for object in ["state.tar.gz", ".the0/claim"] {
         let world = World::new();
         let volume = world.volume("one");
-        let path = volume.store.join("bot-state/b1").join(object);
+        let path = volume.folder().join("bot-state/b1").join(object);
         fs::create_dir_all(&path).unwrap();
         let output = volume.fetch();
         let said = text(&output.stderr);
@@ -494,7 +298,7 @@ fn what_cannot_be_saved_is_named_and_the_rest_is_saved() {
     for part in ["fifo: a FIFO", "socket: a socket", "large: 1048577 bytes"] {
         assert!(named.contains(part), "{named}");
     }
-    let saved = archive(&volume.object()).unwrap();
+    let saved = volume.archive().unwrap();
     assert_eq!(saved["a"], b"1");
     if nix::unistd::geteuid().is_root() {
         skip("an unreadable file is named", "root reads every file");
@@ -514,7 +318,7 @@ fn a_state_over_its_limit_is_not_pushed_and_the_last_good_one_stays() {
     volume.put("large", vec![1; (1 << 20) + 1]);
     let synced = volume.wait_outcome(Outcome::TooLarge);
     assert!(synced.error.unwrap().contains("MAX_STATE_SIZE_MB"));
-    assert_eq!(archive(&volume.object()).unwrap(), content(&[("a", "1")]));
+    assert_eq!(volume.archive().unwrap(), content(&[("a", "1")]));
     fs::remove_file(volume.state().join("large")).unwrap();
     volume.wait_outcome(Outcome::Ok);
 }
@@ -557,7 +361,7 @@ fn term_waits_for_the_bots_end_and_pushes_again() {
     volume.end_run(4);
     assert_eq!(watch.code(LONG), 0);
     assert_eq!(
-        archive(&volume.object()).unwrap(),
+        volume.archive().unwrap(),
         content(&[("a", "2"), ("last", "words")])
     );
     let synced = volume.synced().unwrap();
@@ -646,7 +450,7 @@ fn a_state_that_never_rests_is_pushed_all_the_same_and_whole_when_it_does() {
             }
             n
         });
-        let first = wait_for("a push of a busy state", LONG, || archive(&volume.object()));
+        let first = wait_for("a push of a busy state", LONG, || volume.archive());
         assert!(first.contains_key("busy") || first.contains_key("large"));
         over.store(true, Ordering::Relaxed);
         writer.join().unwrap()
@@ -654,7 +458,7 @@ fn a_state_that_never_rests_is_pushed_all_the_same_and_whole_when_it_does() {
     // Its pace is that of the pushes before, which were slow; the end of a run does not wait for it.
     volume.end_run(2);
     wait_for("the state at rest", LONG, || {
-        let found = archive(&volume.object())?;
+        let found = volume.archive()?;
         let whole = found.get("large")?.len() == 1_100_000 + (last % 9);
         (found.get("busy")? == last.to_string().as_bytes() && whole).then_some(())
     });
@@ -677,7 +481,7 @@ fn much_log_is_shipped_before_its_minute_is_over() {
         line.repeat(300),
     )
     .unwrap();
-    let day = volume.store.join("bot-logs/logs/b1/20261120.log");
+    let day = volume.folder().join("bot-logs/logs/b1/20261120.log");
     wait_for("the log", LONG, || {
         (read(&day).lines().count() == 300).then_some(())
     });
@@ -737,7 +541,7 @@ fn what_is_written_through_a_mapping_is_saved_at_the_end_of_the_run() {
         // Found when something else is pushed, and then that is whole and comes to rest.
         fs::write(memory.path().join("b"), "b").unwrap();
         volume.wait_pushed(&content(&[("b", "b"), ("map", "2222")]));
-        let notes = volume.store.join(".the0-meta/bot-state/b1/state.tar.gz");
+        let notes = volume.folder().join(".the0-meta/bot-state/b1/state.tar.gz");
         for note in fs::read_dir(notes).unwrap() {
             assert!(!read(&note.unwrap().path()).contains("torn"));
         }
@@ -747,7 +551,7 @@ fn what_is_written_through_a_mapping_is_saved_at_the_end_of_the_run() {
             volume.synced().filter(|synced| synced.run == 1)
         });
         assert_eq!(
-            archive(&volume.object()),
+            volume.archive(),
             Some(content(&[("b", "b"), ("map", "3333")]))
         );
     } else {
@@ -785,7 +589,7 @@ fn a_state_that_rests_after_a_slow_push_does_not_hold_the_log_back() {
         volume.synced().filter(|synced| synced.log.offset == size)
     });
     assert_eq!((synced.outcome, synced.log.segment), (Outcome::Ok, 1));
-    let day = volume.store.join("bot-logs/logs/b1/20261120.log");
+    let day = volume.folder().join("bot-logs/logs/b1/20261120.log");
     assert_eq!(read(&day).lines().count(), 300);
     assert_eq!(fs::metadata(volume.object()).unwrap().mtime_nsec(), pushed);
 }
@@ -811,7 +615,7 @@ fn hints_that_never_end_keep_neither_a_push_nor_term_waiting() {
             }
         };
         let pushed = {
-            let _stop = Stop(&stop);
+            let _stop = kills::Stop(&stop);
             scope.spawn(move || write("a"));
             scope.spawn(move || write("b"));
             wait_for("the push", LONG, || volume.object().exists().then_some(()));
@@ -820,15 +624,6 @@ fn hints_that_never_end_keep_neither_a_push_nor_term_waiting() {
         };
         assert_eq!(pushed, 0);
     });
-}
-
-/// Stops those who look at it, also when a test fails.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[test]
@@ -846,7 +641,7 @@ fn another_folder_at_the_states_path_is_not_pushed_and_not_taken_for_the_state()
     assert!(synced.error.unwrap().contains("another folder"));
     watch.signal(Signal::SIGTERM);
     assert_eq!(watch.code(LONG), 0);
-    assert_eq!(archive(&volume.object()), Some(content(&[("a", "1")])));
+    assert_eq!(volume.archive(), Some(content(&[("a", "1")])));
     volume.fetched();
     assert_eq!(fs::read(volume.state().join("a")).unwrap(), b"1");
 }
@@ -867,7 +662,7 @@ fn a_segment_of_the_log_that_is_no_file_is_not_published_and_not_waited_for() {
     fs::write(segment(4), "2026-11-20T08:00:00.000000Z hello\n").unwrap();
     volume.end_run(1);
     let mut watch = volume.watch();
-    let day = volume.store.join("bot-logs/logs/b1/20261120.log");
+    let day = volume.folder().join("bot-logs/logs/b1/20261120.log");
     wait_for("the log", LONG, || {
         read(&day).contains("hello").then_some(())
     });
@@ -886,213 +681,24 @@ fn what_a_file_system_keeps_at_its_root_is_not_part_of_the_state() {
     let volume = world.volume("one");
     fs::create_dir_all(volume.state().join("lost+found/x")).unwrap();
     volume.session(|_| {});
-    assert_eq!(archive(&volume.object()), Some(content(&[("a", "1")])));
+    assert_eq!(volume.archive(), Some(content(&[("a", "1")])));
     assert!(volume.state().join("lost+found/x").exists());
     assert!(volume.history("local").is_empty());
 }
 
-/// Kills `sync watch` at any moment of its pushes, while a reader polls the object all along.
 #[test]
 fn a_reader_only_ever_sees_whole_states_that_the_bot_wrote() {
-    let world = World::new();
-    let volume = world.volume("one");
-    volume.fetched();
-    let state = |n: u64| {
-        content(&[(
-            "n",
-            &format!(
-                "{n}-{}",
-                "x".repeat(usize::try_from(300 * (n % 7)).unwrap())
-            ),
-        )])
-    };
-    let written = Mutex::new(vec![Content::new()]);
-    let over = AtomicBool::new(false);
-    let n = std::thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            let mut seen = 0;
-            while !over.load(Ordering::Relaxed) {
-                if let Some(content) = archive(&volume.object()) {
-                    assert!(
-                        written.lock().unwrap().contains(&content),
-                        "never written: {content:?}"
-                    );
-                    seen += 1;
-                }
-            }
-            seen
-        });
-        let end = Instant::now() + Duration::from_secs(8);
-        let mut n = 0;
-        while Instant::now() < end && !reader.is_finished() {
-            let watch = volume.watch();
-            for _ in 0..2 {
-                n += 1;
-                written.lock().unwrap().push(state(n));
-                volume.put("n", &state(n)["n"]);
-                std::thread::sleep(Duration::from_millis(chance(40)));
-                if chance(2) == 0 {
-                    volume.end_run(n);
-                }
-                std::thread::sleep(Duration::from_millis(chance(60)));
-            }
-            watch.signal(Signal::SIGKILL);
-        }
-        over.store(true, Ordering::Relaxed);
-        assert!(reader.join().unwrap() > 0);
-        n
-    });
-    // Each watch that was killed left the claim ours: what it pushed unnoted is known for ours.
-    volume.session(|_| ());
-    assert_eq!(archive(&volume.object()).unwrap(), state(n));
+    kills::pushes(&World::new(), 0, 8);
 }
 
 #[test]
 fn a_restore_that_is_killed_leaves_a_whole_state() {
-    let world = World::new();
-    let (one, two) = (world.volume("one"), world.volume("two"));
-    let files = |n: u64| -> Content {
-        let file = |i: u64| (format!("d{}/f{i}", i % 5), format!("{n}-{i}").into_bytes());
-        (0..40).map(file).collect()
-    };
-    let on_disk = |volume: &Volume| -> Content {
-        let mut all = Content::new();
-        for folder in fs::read_dir(volume.state())
-            .unwrap()
-            .map(|e| e.unwrap().path())
-        {
-            if folder.ends_with(".the0-new") {
-                continue;
-            }
-            for file in fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()) {
-                let name = file
-                    .strip_prefix(volume.state())
-                    .unwrap()
-                    .to_string_lossy()
-                    .into_owned();
-                all.insert(name, fs::read(file).unwrap());
-            }
-        }
-        all
-    };
-    let absent = two
-        .clone()
-        .with("THE0_STORE", "/nowhere/at/all")
-        .with("THE0_FETCH_DEADLINE", "1ms");
-    let end = Instant::now() + Duration::from_secs(10);
-    let (mut n, mut old, mut new) = (0, 0, 0);
-    let mut before = Content::new();
-    while Instant::now() < end || n < 3 {
-        n += 1;
-        one.session(|one| {
-            for (name, content) in &files(n) {
-                one.put(name, content);
-            }
-        });
-        for _ in 0..4 {
-            let fetch = Process::start(two.command("fetch").stderr(Stdio::null()));
-            std::thread::sleep(Duration::from_millis(chance(60)));
-            let _ = nix::sys::signal::kill(fetch.pid(), Signal::SIGKILL);
-            drop(fetch);
-            // Without a store only what was decided is finished.
-            absent.fetch();
-            match on_disk(&two) {
-                found if found == files(n) => new += 1,
-                found if found == before => old += 1,
-                found => panic!("half a restore: {found:?}"),
-            }
-        }
-        two.fetched();
-        assert_eq!(on_disk(&two), files(n));
-        before = files(n);
-    }
-    eprintln!("{n} rounds, {old} times the old state, {new} times the new one");
-}
-
-/// Appends log lines as the supervisor does, in segments.
-struct LogWriter {
-    folder: PathBuf,
-    segment: u64,
-    lines: u64,
-}
-
-impl LogWriter {
-    fn line(&mut self) {
-        let n = self.lines;
-        self.lines += 1;
-        let day = if n < 400 { "20" } else { "21" };
-        let end = if n % 50 == 49 {
-            "\n2026-11-20T09:00:00.000000Z   \n"
-        } else {
-            "\n"
-        };
-        let line = format!(
-            "2026-11-{day}T08:00:00.{n:06}Z line {n}{}",
-            if day == "20" { end } else { "\n" }
-        );
-        let path = self.folder.join(logs::segment_name(self.segment));
-        let mut file = fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(path)
-            .unwrap();
-        file.write_all(line.as_bytes()).unwrap();
-        if n % 40 == 39 {
-            self.segment += 1;
-        }
-    }
+    kills::restores(&World::new(), 8);
 }
 
 #[test]
 fn each_log_line_arrives_once_on_its_day_however_often_sync_is_killed() {
-    let world = World::new();
-    let volume = world.volume("one");
-    volume.fetched();
-    let folder = volume.var("logs");
-    fs::create_dir_all(&folder).unwrap();
-    let mut writer = LogWriter {
-        folder: folder.clone(),
-        segment: 1,
-        lines: 0,
-    };
-    let mut rounds = 0;
-    while writer.lines < 900 {
-        let watch = volume.watch();
-        for _ in 0..=chance(30) {
-            writer.line();
-        }
-        rounds += 1;
-        volume.end_run(rounds);
-        std::thread::sleep(Duration::from_millis(chance(80)));
-        watch.signal(Signal::SIGKILL);
-    }
-    volume.end_run(rounds + 1);
-    let mut watch = volume.watch();
-    wait_for("the last pass", LONG, || {
-        volume.synced().filter(|synced| synced.run == rounds + 1)
-    });
-    watch.signal(Signal::SIGTERM);
-    assert_eq!(watch.code(LONG), 0);
-
-    let day = |day: &str| {
-        read(
-            &volume
-                .store
-                .join(format!("bot-logs/logs/b1/202611{day}.log")),
-        )
-    };
-    let expected = |range: std::ops::Range<u64>, day: &str| -> String {
-        let line = |n| {
-            format!(
-                "{{\"timestamp\":\"2026-11-{day}T08:00:00.{n:06}Z\",\"message\":\"line {n}\"}}\n"
-            )
-        };
-        range.map(line).collect()
-    };
-    assert_eq!(day("20"), expected(0..400, "20"));
-    assert_eq!(day("21"), expected(400..writer.lines, "21"));
-    // Shipped and closed: gone.
-    assert!(logs::segments(&folder).unwrap().len() <= 1);
+    kills::log_lines(&World::new());
 }
 
 /// A writer whose disk is full cuts a batch it could not write whole, of which lines may have been shipped.
@@ -1139,7 +745,7 @@ fn a_log_that_is_cut_below_what_was_shipped_loses_and_doubles_no_line() {
     }
     watch.signal(Signal::SIGTERM);
     assert_eq!(watch.code(LONG), 0);
-    let day = read(&volume.store.join("bot-logs/logs/b1/20261120.log"));
+    let day = read(&volume.folder().join("bot-logs/logs/b1/20261120.log"));
     let found: Vec<_> = day
         .lines()
         .map(|line| &line[line.len() - 4..line.len() - 2])
@@ -1166,7 +772,7 @@ fn a_line_that_is_not_ended_waits_and_the_limit_of_a_day_is_said() {
         "2026-11-20T08:00:00.000000Z one\n2026-11-20T08:00:00.000000Z tw",
     )
     .unwrap();
-    let day = volume.store.join("bot-logs/logs/b1/20261120.log");
+    let day = volume.folder().join("bot-logs/logs/b1/20261120.log");
     let _watch = volume.watch();
     volume.end_run(1);
     wait_for("the first line", LONG, || {
@@ -1216,7 +822,7 @@ fn bundles(files: &[(&str, &str)]) -> [Vec<u8>; 2] {
 }
 
 fn store_code(volume: &Volume, key: &str, bytes: &[u8]) {
-    let path = volume.store.join("custom-bots").join(key);
+    let path = volume.folder().join("custom-bots").join(key);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, bytes).unwrap();
 }
@@ -1298,44 +904,6 @@ fn code_that_cannot_be_used_is_refused_and_the_old_code_stays() {
     let output = empty.fetch();
     assert_eq!(output.status.code(), Some(i32::from(exit::CODE)));
     assert!(text(&output.stderr).contains("nope.py"));
-}
-
-#[test]
-fn hostile_archives_are_refused_by_name_with_nothing_left_anywhere() {
-    let dir = tempfile::tempdir().unwrap();
-    let parent = dir.path().join("parent");
-    fs::create_dir(&parent).unwrap();
-    fs::write(parent.join("canary"), "alive").unwrap();
-    let cases = hostile::cases();
-    assert!(cases.len() >= 60, "{} cases", cases.len());
-    let mut wrong = Vec::new();
-    for case in &cases {
-        let file = dir.path().join("archive");
-        fs::write(&file, &case.bytes).unwrap();
-        let mut command = Command::new(bin("sync"));
-        command
-            .arg("unpack")
-            .arg(&file)
-            .arg(parent.join("out"))
-            .env_clear();
-        command
-            .env("THE0_MAX_UNPACKED_ENTRIES", "500")
-            .env("THE0_MAX_UNPACKED_MB", "16");
-        let output = run(&mut command);
-        let said = text(&output.stderr);
-        let refused = output.status.code() == Some(i32::from(exit::REFUSED));
-        if !refused || !said.contains(case.reason) || !said.contains(&case.entry) {
-            wrong.push(format!("{}: {:?} {said}", case.name, output.status.code()));
-        }
-        let left: Vec<_> = fs::read_dir(&parent)
-            .unwrap()
-            .map(|e| e.unwrap().file_name())
-            .collect();
-        assert_eq!(left, ["canary"], "{}", case.name);
-        assert_eq!(read(&parent.join("canary")), "alive", "{}", case.name);
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    eprintln!("{} hostile archives refused", cases.len());
 }
 
 #[test]
