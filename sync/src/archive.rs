@@ -1,26 +1,40 @@
-//! The state as one `tar.gz`: the same tree gives the same bytes.
+//! The state as one `tar.gz`: the same tree gives the same bytes, and an unchanged part of it the same part of them.
 //!
 //! Names are sorted and relative without `./`, owner and time are fixed, permissions are kept, empty folders and
-//! links are in it. It is written as a stream; a file is held in memory only if it is small.
+//! links are in it. It is a sequence of gzip members, which every reader takes for one plain `tar.gz`:
+//!
+//! ```text
+//! listing ─plan─▶ members ─▶ has the previous object a run of them?  ──yes──▶ taken over in the store, nothing read
+//!                                 │no
+//!                                 ▼
+//!                           read, compared with what was hashed, compressed, written
+//! ```
+//!
+//! What a member is follows from the listing ([`plan`]), so files in a part that is taken over are not read. Memory is
+//! that of the listing, one small file or piece, and one member compressed.
 
-use std::io::{self, Read, Write};
+mod entry;
+mod gzip;
+mod index;
+mod plan;
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
+use std::os::unix::fs::FileExt;
 
-use flate2::{Compression, GzBuilder, write::GzEncoder};
-use rustix::fs::readlinkat;
 use sha2::{Digest as _, Sha256};
-use tar::{Builder, EntryType, Header};
 use thiserror::Error;
 
-use crate::beneath;
-use crate::tree::{Entry, Kind, Tree, open_file};
+use crate::store::{Then, Upload};
+use crate::tree::{Entry, Hash, Kind, PIECE, Tree, open_file};
 
-/// Files up to this size are read whole before they are written, so that a change while reading is noticed first.
-const SMALL: u64 = 1 << 20;
-/// The user and group of bots in their images.
-const OWNER: u64 = 1000;
-/// 1980-01-01, the first time that every archive format can say; GNU tar complains about 0.
-const TIME: u64 = 315_532_800;
+pub use index::{Index, Noted};
+pub use plan::plan;
+
+use index::{Previous, Run};
+use plan::{Id, Member, What};
 
 /// Why an archive was not finished.
 #[derive(Debug, Error)]
@@ -45,43 +59,63 @@ pub enum Torn {
     Accept,
 }
 
-/// Writes the archive of `tree`, whose files are read beneath `root`.
+/// Where an archive goes: bytes, and ranges of the previous archive, as [`Upload`] says it.
+pub trait Sink: Write {
+    /// Whether so many bytes of the previous archive can be taken over now, and then comes that.
+    fn can_copy(&self, length: u64, then: Then) -> bool;
+    /// Takes them over.
+    fn copy(&mut self, from: Range<u64>) -> io::Result<()>;
+}
+
+impl Sink for Upload<'_> {
+    fn can_copy(&self, length: u64, then: Then) -> bool {
+        Upload::can_copy(self, length, then)
+    }
+
+    fn copy(&mut self, from: Range<u64>) -> io::Result<()> {
+        Upload::copy(self, from)
+    }
+}
+
+/// Writes the archive of `tree`, whose files are read beneath `root`, with what is unchanged taken over from the object
+/// it replaces, whose members are `previous`. Gives the members of the new one.
 pub fn write(
     tree: &Tree,
     root: BorrowedFd<'_>,
     torn: Torn,
-    out: impl Write,
-) -> Result<(), WriteError> {
-    let gzip: GzEncoder<_> = GzBuilder::new()
-        .mtime(0)
-        .operating_system(255)
-        .write(out, Compression::new(3));
-    let mut tar = Builder::new(gzip);
-    for entry in &tree.entries {
-        let written = match entry.kind {
-            Kind::Folder => folder(&mut tar, entry)?,
-            Kind::Link => link(&mut tar, root, entry)?,
-            Kind::File if entry.size <= SMALL => small_file(&mut tar, root, entry)?,
-            Kind::File => large_file(&mut tar, root, entry)?,
+    previous: Option<&Index>,
+    out: &mut impl Sink,
+) -> Result<Index, WriteError> {
+    let members = plan(tree);
+    let nothing = Index::default();
+    let mut writer = Writer {
+        previous: Previous::new(previous.unwrap_or(&nothing)),
+        near: 0,
+        packer: Packer::new(tree, root, torn),
+        index: Index::default(),
+        out,
+    };
+    let mut rest = members.as_slice();
+    while !rest.is_empty() {
+        let done = match writer.copyable(rest) {
+            Some(run) => writer.copy(&run)?,
+            None => writer.produce(rest[0])?,
         };
-        if written == Written::Otherwise && torn == Torn::Refuse {
-            return Err(WriteError::Changed(entry.path.clone()));
-        }
+        rest = &rest[done..];
     }
-    tar.into_inner()?.finish()?;
-    Ok(())
+    Ok(writer.index)
 }
 
 /// Whether what went into the archive is what was hashed.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Written {
     AsHashed,
     Otherwise,
 }
 
 impl Written {
-    fn compare(entry: &Entry, hash: &[u8]) -> Self {
-        if entry.hash.is_some_and(|h| h == hash) {
+    fn compare(expected: Option<&Hash>, hash: &[u8]) -> Self {
+        if expected.is_some_and(|expected| expected == hash) {
             Self::AsHashed
         } else {
             Self::Otherwise
@@ -89,234 +123,192 @@ impl Written {
     }
 }
 
-fn header(kind: EntryType, mode: u32, size: u64) -> Header {
-    let mut header = Header::new_gnu();
-    header.set_entry_type(kind);
-    header.set_mode(mode);
-    header.set_size(size);
-    header.set_uid(OWNER);
-    header.set_gid(OWNER);
-    header.set_mtime(TIME);
-    header
+struct Writer<'a, S> {
+    previous: Previous<'a>,
+    /// Where in the previous archive the next member is if nothing was added or removed.
+    near: usize,
+    packer: Packer<'a>,
+    index: Index,
+    out: &'a mut S,
 }
 
-/// Longest text in a header's fields for names.
-const FIELD: usize = 100;
-
-/// Appends an entry whose names are these bytes exactly. (The crate's own setters take them for paths and change them:
-/// a link to `a//b` would come back as one to `a/b`, and be taken for corrupt.)
-fn append<W: Write>(
-    tar: &mut Builder<W>,
-    mut header: Header,
-    path: &[u8],
-    target: &[u8],
-    content: impl Read,
-) -> io::Result<()> {
-    if path.len() > FIELD {
-        long(tar, EntryType::GNULongName, path)?;
+impl<S: Sink> Writer<'_, S> {
+    /// The run at the beginning of `rest`, if the store takes it now. A store may want more to be written first: then
+    /// members are written although they are there, and what is left of the run comes up again.
+    fn copyable(&self, rest: &[Member]) -> Option<Run> {
+        let run = self.previous.run(rest, self.near)?;
+        let then = if run.count == rest.len() {
+            Then::End
+        } else {
+            Then::More
+        };
+        self.out.can_copy(run.length(), then).then_some(run)
     }
-    if target.len() > FIELD {
-        long(tar, EntryType::GNULongLink, target)?;
+
+    fn copy(&mut self, run: &Run) -> io::Result<usize> {
+        self.out.copy(run.bytes.clone())?;
+        for (id, length) in self.previous.members(run) {
+            self.index.push(id, length);
+        }
+        self.near = run.first + run.count;
+        Ok(run.count)
     }
-    let fields = header.as_old_mut();
-    put(&mut fields.name, path);
-    put(&mut fields.linkname, target);
-    header.set_cksum();
-    tar.append(&header, content)
+
+    /// Writes a member from the disk, and tells how many members are done with by that.
+    fn produce(&mut self, member: Member) -> Result<usize, WriteError> {
+        let packed = self.packer.pack(member)?;
+        self.out.write_all(&self.packer.packed)?;
+        self.index.push(packed.id, packed.length);
+        self.near = match self.previous.run(&[member], self.near) {
+            Some(run) => run.first + 1,
+            None => self.near + 1,
+        };
+        Ok(1 + packed.left_out)
+    }
 }
 
-/// A name too long for its field goes before the entry, as GNU tar has it.
-fn long<W: Write>(tar: &mut Builder<W>, kind: EntryType, text: &[u8]) -> io::Result<()> {
-    let mut header = header(kind, 0o644, text.len() as u64 + 1);
-    put(&mut header.as_old_mut().name, b"././@LongLink");
-    header.set_cksum();
-    tar.append(&header, text.chain(&b"\0"[..]))
+/// A member that was packed.
+struct Packed {
+    id: Id,
+    length: u32,
+    /// How many members after it are not in the archive, as their file is gone.
+    left_out: usize,
 }
 
-fn put(field: &mut [u8; FIELD], text: &[u8]) {
-    let fits = text.len().min(FIELD);
-    field[..fits].copy_from_slice(&text[..fits]);
+/// Makes members from what is on the disk.
+struct Packer<'a> {
+    tree: &'a Tree,
+    root: BorrowedFd<'a>,
+    torn: Torn,
+    /// The large file being read.
+    open: Option<(usize, File)>,
+    content: Vec<u8>,
+    packed: Vec<u8>,
 }
 
-fn folder<W: Write>(tar: &mut Builder<W>, entry: &Entry) -> io::Result<Written> {
-    let header = header(EntryType::Directory, entry.mode, 0);
-    let name = [&entry.path, &b"/"[..]].concat();
-    append(tar, header, &name, b"", io::empty())?;
-    Ok(Written::AsHashed)
-}
-
-fn link<W: Write>(
-    tar: &mut Builder<W>,
-    root: BorrowedFd<'_>,
-    entry: &Entry,
-) -> io::Result<Written> {
-    let (folder, name) = beneath::split(&entry.path);
-    let target = beneath::open_folder(root, folder)
-        .and_then(|folder| Ok(readlinkat(&folder, name, Vec::new())?));
-    let Ok(target) = target else {
-        return Ok(Written::Otherwise);
-    };
-    let header = header(EntryType::Symlink, 0o777, 0);
-    append(tar, header, &entry.path, target.as_bytes(), io::empty())?;
-    Ok(Written::compare(entry, &Sha256::digest(target.as_bytes())))
-}
-
-/// A file that vanished or cannot be read any more is not in the archive.
-fn small_file<W: Write>(
-    tar: &mut Builder<W>,
-    root: BorrowedFd<'_>,
-    entry: &Entry,
-) -> io::Result<Written> {
-    let Ok(content) = read_steady(root, entry) else {
-        return Ok(Written::Otherwise);
-    };
-    let header = header(EntryType::Regular, entry.mode, content.len() as u64);
-    append(tar, header, &entry.path, b"", content.as_slice())?;
-    Ok(Written::compare(entry, &Sha256::digest(&content)))
-}
-
-/// Reads the file until two looks at its size and time around a reading agree; after some tries, as it is.
-fn read_steady(root: BorrowedFd<'_>, entry: &Entry) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    for _ in 0..5 {
-        let mut file = open_file(root, &entry.path)?;
-        let before = file.metadata()?;
-        content.clear();
-        Read::by_ref(&mut file)
-            .take(SMALL)
-            .read_to_end(&mut content)?;
-        let after = file.metadata()?;
-        let steady = before.len() == after.len() && before.modified()? == after.modified()?;
-        if steady && content.len() as u64 == after.len() {
-            break;
+impl<'a> Packer<'a> {
+    fn new(tree: &'a Tree, root: BorrowedFd<'a>, torn: Torn) -> Self {
+        Self {
+            tree,
+            root,
+            torn,
+            open: None,
+            content: Vec::new(),
+            packed: Vec::new(),
         }
     }
-    Ok(content)
-}
 
-fn large_file<W: Write>(
-    tar: &mut Builder<W>,
-    root: BorrowedFd<'_>,
-    entry: &Entry,
-) -> io::Result<Written> {
-    let Ok(file) = open_file(root, &entry.path) else {
-        return Ok(Written::Otherwise);
-    };
-    let header = header(EntryType::Regular, entry.mode, entry.size);
-    let mut exact = Exactly {
-        file,
-        rest: entry.size,
-        sum: Sha256::new(),
-    };
-    append(tar, header, &entry.path, b"", &mut exact)?;
-    Ok(Written::compare(entry, &exact.sum.finalize()))
-}
-
-/// Reads a file as exactly so many bytes as its header says: cut, or lengthened by zeros.
-struct Exactly {
-    file: std::fs::File,
-    rest: u64,
-    sum: Sha256,
-}
-
-impl Read for Exactly {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.rest)
-            .unwrap_or(usize::MAX)
-            .min(into.len());
-        let into = &mut into[..most];
-        let got = match self.file.read(into) {
-            Ok(0) | Err(_) => {
-                into.fill(0);
-                into.len()
+    /// Leaves the member's bytes in `packed`.
+    fn pack(&mut self, member: Member) -> Result<Packed, WriteError> {
+        let mut gzip = gzip::begin(std::mem::take(&mut self.packed));
+        let (written, left_out) = match member.what {
+            What::Group { first, count, then } => {
+                let done = self.group(&mut gzip, first..first + count)?;
+                if then == Then::End {
+                    gzip.write_all(&entry::END)?;
+                }
+                done
             }
-            Ok(got) => got,
+            What::Piece { entry, nth } => (self.piece(&mut gzip, entry, nth)?, 0),
         };
-        self.rest -= got as u64;
-        self.sum.update(&into[..got]);
-        Ok(got)
+        let id = match written {
+            Written::AsHashed => member.id,
+            Written::Otherwise => Id::UNKNOWN,
+        };
+        let (packed, length) = gzip::end(gzip, id)?;
+        self.packed = packed;
+        Ok(Packed {
+            id,
+            length,
+            left_out,
+        })
+    }
+
+    /// Writes entries, and tells how many pieces are not to follow because their file is gone.
+    fn group(
+        &mut self,
+        out: &mut impl Write,
+        entries: Range<usize>,
+    ) -> Result<(Written, usize), WriteError> {
+        let (mut all, mut left_out) = (Written::AsHashed, 0);
+        for n in entries {
+            let entry = &self.tree.entries[n];
+            let written = match entry.kind {
+                Kind::Folder => entry::folder(out, entry)?,
+                Kind::Link => entry::link(out, self.root, entry)?,
+                Kind::File if entry.is_large() => self.large_header(out, n)?,
+                Kind::File => entry::small_file(out, self.root, entry, &mut self.content)?,
+            };
+            if written == Written::Otherwise {
+                self.accept(entry)?;
+                all = written;
+                left_out = plan::pieces_of(entry);
+            }
+        }
+        Ok((all, left_out))
+    }
+
+    /// A large file that vanished is not in the archive.
+    fn large_header(&mut self, out: &mut impl Write, n: usize) -> io::Result<Written> {
+        let entry = &self.tree.entries[n];
+        let Ok(file) = open_file(self.root, &entry.path) else {
+            return Ok(Written::Otherwise);
+        };
+        self.open = Some((n, file));
+        entry::large_header(out, entry)?;
+        Ok(Written::AsHashed)
+    }
+
+    /// Writes a piece with exactly as many bytes as it should have: what is missing is zeros.
+    fn piece(&mut self, out: &mut impl Write, n: usize, nth: usize) -> Result<Written, WriteError> {
+        let entry = &self.tree.entries[n];
+        let size = plan::piece_size(entry, nth);
+        let mut content = std::mem::take(&mut self.content);
+        content.clear();
+        content.resize(size, 0);
+        if let Some(file) = self.file(n) {
+            fill(file, PIECE * nth as u64, &mut content);
+        }
+        let written = Written::compare(entry.pieces.get(nth), &Sha256::digest(&content));
+        if written == Written::Otherwise {
+            self.accept(entry)?;
+        }
+        out.write_all(&content)?;
+        self.content = content;
+        entry::pad(out, size)?;
+        Ok(written)
+    }
+
+    fn file(&mut self, n: usize) -> Option<&File> {
+        if self.open.as_ref().is_none_or(|(open, _)| *open != n) {
+            let file = open_file(self.root, &self.tree.entries[n].path).ok()?;
+            self.open = Some((n, file));
+        }
+        self.open.as_ref().map(|(_, file)| file)
+    }
+
+    fn accept(&self, entry: &Entry) -> Result<(), WriteError> {
+        match self.torn {
+            Torn::Accept => Ok(()),
+            Torn::Refuse => Err(WriteError::Changed(entry.path.clone())),
+        }
+    }
+}
+
+/// Reads as much as there is from there on.
+fn fill(file: &File, mut from: u64, mut into: &mut [u8]) {
+    while !into.is_empty() {
+        match file.read_at(into, from) {
+            Ok(0) => break,
+            Ok(got) => {
+                from += got as u64;
+                into = &mut into[got..];
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::ffi::OsStr;
-    use std::os::fd::AsFd;
-    use std::os::unix::ffi::OsStrExt;
-    use std::path::Path;
-
-    fn archive(dir: &Path) -> Vec<u8> {
-        let tree = crate::tree::read(dir).unwrap();
-        let root = beneath::root(dir).unwrap();
-        let mut out = Vec::new();
-        write(&tree, root.as_fd(), Torn::Refuse, &mut out).unwrap();
-        out
-    }
-
-    fn fill(dir: &Path) {
-        std::fs::create_dir_all(dir.join("d/empty")).unwrap();
-        std::fs::write(dir.join("d/f"), "1").unwrap();
-        std::fs::write(dir.join("d").join("n".repeat(200)), "2").unwrap();
-        std::fs::write(dir.join("big"), vec![7; (1 << 20) + 3]).unwrap();
-        std::os::unix::fs::symlink("d/f", dir.join("l")).unwrap();
-    }
-
-    #[test]
-    fn the_same_tree_gives_the_same_bytes() {
-        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        fill(one.path());
-        fill(two.path());
-        assert_eq!(archive(one.path()), archive(two.path()));
-    }
-
-    #[test]
-    fn any_name_and_any_link_comes_back_as_it_was() {
-        let (dir, back) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let at = |name: &[u8]| dir.path().join(OsStr::from_bytes(name));
-        let targets: [&[u8]; 8] = [
-            b"a//b",
-            b"a/./b",
-            b"/",
-            b"//x//",
-            b"x/",
-            b".",
-            b"\xff",
-            &[0xff; 150],
-        ];
-        for (n, target) in targets.iter().enumerate() {
-            let target = OsStr::from_bytes(target);
-            std::os::unix::fs::symlink(target, at(format!("l{n}").as_bytes())).unwrap();
-        }
-        for length in [1, 98, 99, 100, 101, 200] {
-            std::fs::write(at(&vec![0xff; length]), "1").unwrap();
-            std::fs::create_dir(at(&vec![0xfe; length])).unwrap();
-        }
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&archive(dir.path())).unwrap();
-        io::Seek::rewind(&mut file).unwrap();
-        let rules = crate::extract::Rules {
-            links: crate::extract::Links::All,
-            budget: crate::extract::Budget::default(),
-        };
-        crate::extract::unpack(&mut file, back.path(), rules).unwrap();
-        let digest = |path: &Path| crate::tree::read(path).unwrap().digest().unwrap();
-        assert_eq!(digest(back.path()), digest(dir.path()));
-    }
-
-    #[test]
-    fn a_file_that_changed_since_it_was_hashed_tears_the_archive() {
-        let dir = tempfile::tempdir().unwrap();
-        fill(dir.path());
-        for name in ["d/f", "big", "l"] {
-            let tree = crate::tree::read(dir.path()).unwrap();
-            let root = beneath::root(dir.path()).unwrap();
-            std::fs::remove_file(dir.path().join(name)).unwrap();
-            std::fs::write(dir.path().join(name), "3").unwrap();
-            let with = |torn| write(&tree, root.as_fd(), torn, io::sink());
-            let refused = with(Torn::Refuse).unwrap_err().to_string();
-            assert!(refused.starts_with(&format!("{name} changed")), "{refused}");
-            assert!(with(Torn::Accept).is_ok(), "{name}");
-        }
-    }
-}
+mod tests;

@@ -16,8 +16,8 @@ use crate::store::{Etag, Head};
 pub const GENERATION: &str = "generation";
 /// Metadata: the run during or after which it was pushed.
 pub const RUN: &str = "run";
-/// Metadata: the digest of the tree in it.
-pub const DIGEST: &str = "digest";
+/// Metadata: the digest of the tree in it. (What early versions noted under `digest` was made in another way.)
+pub const TREE: &str = "tree";
 /// Metadata: the tree changed while it was packed, so the digest is that of a moment before.
 pub const TORN: &str = "torn";
 
@@ -93,7 +93,7 @@ impl From<Head> for Remote {
     fn from(head: Head) -> Self {
         let text = |name: &str| head.metadata.get(name).map(String::as_str);
         let digest = match text(TORN) {
-            None => text(DIGEST).and_then(|digest| digest.parse().ok()),
+            None => text(TREE).and_then(|digest| digest.parse().ok()),
             Some(_) => None,
         };
         let generation = text(GENERATION).and_then(|number| number.parse().ok());

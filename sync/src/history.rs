@@ -14,7 +14,7 @@ use contract::ObjectKey;
 use contract::record::Time;
 
 use crate::archive::{self, Torn};
-use crate::base::{DIGEST, GENERATION};
+use crate::base::{GENERATION, TREE};
 use crate::settings::Places;
 use crate::store::{Condition, Etag, Metadata, Place, PutError, Store, Upload};
 use crate::tree::Tree;
@@ -174,9 +174,10 @@ pub fn keep_tree(
     let mut metadata = Metadata::from([(GENERATION.to_owned(), generation.to_string())]);
     metadata.extend(
         tree.digest()
-            .map(|digest| (DIGEST.to_owned(), digest.to_string())),
+            .map(|digest| (TREE.to_owned(), digest.to_string())),
     );
-    let fill = |out: &mut Upload<'_>| archive::write(tree, root, Torn::Accept, out);
+    let fill =
+        |out: &mut Upload<'_>| archive::write(tree, root, Torn::Accept, None, out).map(|_| ());
     let put = store.put(&to, &Condition::Any, &metadata, fill);
     put.map_err(|error| match error {
         PutError::Store(error) => anyhow::Error::from(error),
@@ -195,6 +196,13 @@ pub fn list(places: &Places, store: &Store) -> anyhow::Result<Vec<ObjectKey>> {
     keys.retain(|key| Kept::parse(key).is_some());
     keys.reverse();
     Ok(keys)
+}
+
+/// What a person calls the state kept under `key`: its file name without `.tar.gz`.
+pub fn name(key: &ObjectKey) -> &str {
+    let key = key.as_str();
+    let name = key.rsplit('/').next().unwrap_or(key);
+    name.strip_suffix(".tar.gz").unwrap_or(name)
 }
 
 /// Removes what has had its time. What cannot be removed now is removed the next time.

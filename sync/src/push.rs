@@ -20,8 +20,8 @@ use anyhow::{Context, bail};
 use contract::Digest;
 use contract::record::Status;
 
-use crate::archive::{self, Torn, WriteError};
-use crate::base::{Base, DIGEST, FolderId, GENERATION, RUN, Remote, TORN};
+use crate::archive::{self, Index, Noted, Torn, WriteError};
+use crate::base::{Base, FolderId, GENERATION, RUN, Remote, TORN, TREE};
 use crate::history::{self, Reason};
 use crate::settings::Settings;
 use crate::store::{Condition, Error, Metadata, PutError, Store, Upload};
@@ -109,6 +109,8 @@ pub struct Pusher<'a> {
     base: Base,
     /// The tree as it was when it was looked at last, hashed.
     known: Tree,
+    /// What members the object has that was pushed or restored last.
+    members: Option<Noted>,
     halted: Option<Halt>,
     /// What was kept in the history since it was halted.
     kept: Option<Digest>,
@@ -125,6 +127,7 @@ impl<'a> Pusher<'a> {
             store,
             base,
             known,
+            members: Noted::load(settings),
             halted,
             kept,
             copied,
@@ -286,7 +289,10 @@ impl<'a> Pusher<'a> {
                 Err(PutError::Fill(WriteError::Changed(path))) => self.known.forget_file(&path),
                 Err(PutError::Fill(WriteError::Torn) | PutError::Store(Error::Conflict(_))) => {}
                 Err(PutError::Fill(error)) => return Err(error.into()),
-                Err(PutError::Store(error)) => return Err(error.into()),
+                Err(PutError::Store(error)) => {
+                    self.without_copies(&error);
+                    return Err(error.into());
+                }
             }
         }
         bail!("the state in the store keeps changing under us")
@@ -369,8 +375,9 @@ impl<'a> Pusher<'a> {
         let metadata = self.metadata(digest, torn);
         let condition = Condition::still(self.base.etag.as_ref());
         let started = Instant::now();
+        let mut index = Index::default();
         let fill = |out: &mut Upload<'_>| {
-            archive::write(&self.known, root.as_fd(), torn, out)?;
+            index = archive::write(&self.known, root.as_fd(), torn, self.previous(), out)?;
             let after = self.list(root).map_err(|_| WriteError::Torn)?;
             if torn == Torn::Refuse && !after.looks_like(&self.known) {
                 return Err(WriteError::Torn);
@@ -380,19 +387,36 @@ impl<'a> Pusher<'a> {
         let etag = self
             .store
             .put(&self.settings.places.state(), &condition, &metadata, fill)?;
-        self.base.etag = Some(etag);
+        self.base.etag = Some(etag.clone());
         self.base.digest = (torn == Torn::Refuse).then(|| digest.clone());
         if let Err(error) = self.base.save(self.settings) {
             // Not lost: the object carries our generation, by which it is known again.
             contract::warn!("what was pushed cannot be noted: {error}");
         }
-        let (count, short, took) = (self.known.entries.len(), digest.short(), started.elapsed());
-        contract::debug!("pushed {short}: {count} entries in {took:?}");
+        let (count, members, took) = (self.known.entries.len(), index.len(), started.elapsed());
+        let short = digest.short();
+        contract::debug!("pushed {short}: {count} entries, {members} members in {took:?}");
+        self.members = Noted { etag, index }.save(self.settings);
         Ok(if torn == Torn::Refuse {
             Pushed::New
         } else {
             Pushed::Torn
         })
+    }
+
+    /// The members of the object about to be replaced, if they are known.
+    fn previous(&self) -> Option<&Index> {
+        let noted = self.members.as_ref()?;
+        (Some(&noted.etag) == self.base.etag.as_ref()).then_some(&noted.index)
+    }
+
+    /// A store that will not do it, however often it is asked, may be one that takes nothing over from objects.
+    fn without_copies(&mut self, error: &Error) {
+        if matches!(error, Error::Other { .. }) && self.members.take().is_some() {
+            contract::warn!(
+                "the next push sends the whole state, nothing of it is copied in the store"
+            );
+        }
     }
 
     fn metadata(&self, digest: &Digest, torn: Torn) -> Metadata {
@@ -401,7 +425,7 @@ impl<'a> Pusher<'a> {
         let mut metadata = Metadata::from([
             (GENERATION.to_owned(), self.base.generation.to_string()),
             (RUN.to_owned(), run.to_string()),
-            (DIGEST.to_owned(), digest.to_string()),
+            (TREE.to_owned(), digest.to_string()),
         ]);
         if torn == Torn::Accept {
             metadata.insert(TORN.to_owned(), "1".to_owned());

@@ -2,22 +2,27 @@
 //!
 //! The state on disk wins if the object in the store is still what it is based on: it can only be newer. Otherwise
 //! the object wins, and what is on disk is kept in the history first. Only "does not exist" means a first run.
+//!
+//! An object that turns out corrupt may have been damaged on the way: it is refused only when it came twice with the
+//! same bytes, or when `THE0_FETCH_DEADLINE` is over.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use contract::Digest;
 use contract::record::{Outcome, Synced};
+use sha2::{Digest as _, Sha256};
 
+use crate::archive::{Index, Noted};
 use crate::base::{Base, Remote};
 use crate::extract::{self, Budget, Links, Rules};
-use crate::settings::Settings;
-use crate::store::{Address, Store};
+use crate::settings::{Places, Settings};
+use crate::store::{Etag, Store};
 use crate::swap::{self, Staging};
-use crate::tree::{self, Tree};
+use crate::tree::{self, Hash, Tree};
 use crate::{beneath, claim, code, history, retry};
 
 /// What is done.
@@ -42,29 +47,41 @@ pub enum Local {
     Own,
 }
 
-/// Decides, from the digest of what is on disk (`None`: nothing), what that is based on, and what is in the store.
-pub fn plan(local: Option<&Digest>, base: Option<&Base>, remote: Option<&Remote>) -> Plan {
-    let Some(remote) = remote else {
-        return if local.is_none() {
-            Plan::FirstRun
-        } else {
-            Plan::KeepLocal
-        };
-    };
-    // A generation is claimed once, so an object that has ours is a push of ours, noted or not; one with a lower
-    // generation is the late write of an instance that lost to us, and the first push keeps it in the history.
-    let ours = base.is_some_and(|base| {
+/// What is on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disk<'a> {
+    /// Nothing.
+    Empty,
+    /// A state, with its digest where it was needed: where the object is not [`ours`].
+    State(Option<&'a Digest>),
+}
+
+/// Whether the object is what the disk is based on, or older than what is on the disk.
+///
+/// A generation is claimed once, so an object that has ours is a push of ours, noted or not; one with a lower
+/// generation is the late write of an instance that lost to us, and the first push keeps it in the history.
+fn ours(base: Option<&Base>, remote: &Remote) -> bool {
+    base.is_some_and(|base| {
         let known = base.etag.as_ref() == Some(&remote.etag);
-        known
-            || remote
-                .generation
-                .is_some_and(|theirs| theirs <= base.generation)
-    });
-    match local {
-        _ if ours => Plan::KeepLocal,
-        Some(local) if Some(local) == remote.digest.as_ref() => Plan::Same,
-        Some(_) => Plan::Restore(Local::Own),
-        None => Plan::Restore(Local::Empty),
+        let below = |theirs| theirs <= base.generation;
+        known || remote.generation.is_some_and(below)
+    })
+}
+
+/// Decides, from what is on disk, what that is based on, and what is in the store.
+pub fn plan(disk: Disk<'_>, base: Option<&Base>, remote: Option<&Remote>) -> Plan {
+    match (remote, disk) {
+        (None, Disk::Empty) => Plan::FirstRun,
+        (None, Disk::State(_)) => Plan::KeepLocal,
+        (Some(remote), _) if ours(base, remote) => Plan::KeepLocal,
+        (Some(_), Disk::Empty) => Plan::Restore(Local::Empty),
+        (Some(remote), Disk::State(digest)) => {
+            if digest.is_some() && digest == remote.digest.as_ref() {
+                Plan::Same
+            } else {
+                Plan::Restore(Local::Own)
+            }
+        }
     }
 }
 
@@ -88,26 +105,15 @@ pub fn fetch(settings: &Settings, store: &Store) -> anyhow::Result<()> {
     let base = Base::load(settings).context("read what the state is based on")?;
     let generation = raise(settings, store, base.as_ref())?;
     forget_verdict(settings).context("remove what the last sync said")?;
-    let tree = tree::read(state).with_context(|| format!("read {}", state.display()))?;
-    let end = Instant::now() + settings.places.deadline;
-    loop {
-        match settle(settings, store, &tree, base.as_ref(), generation)? {
-            Settled::Done => return Ok(()),
-            // Someone may be in the middle of writing it by hand.
-            Settled::Corrupt(why, seen) => {
-                std::thread::sleep(Duration::from_secs(1));
-                let head = retry::until(settings.places.deadline, || {
-                    store.head(&settings.places.state())
-                })?;
-                let changed = head
-                    .map(Remote::from)
-                    .is_none_or(|now| now.etag != seen.etag);
-                if !changed || Instant::now() > end {
-                    bail!(corrupt(settings, store, &why));
-                }
-            }
-        }
-    }
+    let tree = tree::list(state).with_context(|| format!("read {}", state.display()))?;
+    let fetch = Fetch {
+        settings,
+        store,
+        base,
+        generation,
+        tree,
+    };
+    fetch.run()
 }
 
 /// That an earlier instance on this volume had to stop says nothing about this one.
@@ -136,40 +142,239 @@ fn raise(settings: &Settings, store: &Store, base: Option<&Base>) -> anyhow::Res
     generation.context("claim the bot")
 }
 
-enum Settled {
-    Done,
-    Corrupt(String, Remote),
+/// One bringing of the state.
+struct Fetch<'a> {
+    settings: &'a Settings,
+    store: &'a Store,
+    base: Option<Base>,
+    /// Our claim.
+    generation: u64,
+    /// What is on the disk, hashed if that was needed.
+    tree: Tree,
 }
 
-fn settle(
-    settings: &Settings,
-    store: &Store,
-    tree: &Tree,
-    base: Option<&Base>,
-    generation: u64,
-) -> anyhow::Result<Settled> {
-    let head = retry::until(settings.places.deadline, || {
-        store.head(&settings.places.state())
-    })?;
-    let remote = head.map(Remote::from);
-    let local = if tree.is_empty() { None } else { tree.digest() };
-    let decided = plan(local.as_ref(), base, remote.as_ref());
-    match (decided, remote) {
-        (Plan::Restore(there), Some(remote)) => {
-            let old = base.and_then(|base| base.digest.as_ref());
-            restore(settings, store, (tree, there), remote, old, generation)
-        }
-        (_, remote) => {
-            contract::info!("state: {}, generation {generation}", said(decided));
-            let (etag, digest) = remote.map_or((None, None), |r| (Some(r.etag), r.digest));
-            Base {
-                generation,
-                etag,
-                digest,
-                ..Base::default()
+enum Settled {
+    Done,
+    Corrupt(Damaged),
+}
+
+/// An object that was not what it should be.
+struct Damaged {
+    why: String,
+    /// Its version and the hash of the bytes that came.
+    came: (Etag, Hash),
+}
+
+enum Failure {
+    Corrupt(Damaged),
+    Other(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+/// What was unpacked aside: the object's version, its digest, and where that was verified, its members.
+struct Filled {
+    etag: Etag,
+    digest: Digest,
+    index: Option<Index>,
+}
+
+impl Fetch<'_> {
+    fn run(mut self) -> anyhow::Result<()> {
+        let places = &self.settings.places;
+        let end = Instant::now() + places.deadline;
+        let mut before: Option<Damaged> = None;
+        loop {
+            let damaged = match self.settle()? {
+                Settled::Done => return Ok(()),
+                Settled::Corrupt(damaged) => damaged,
+            };
+            let again = before.is_some_and(|before| before.came == damaged.came);
+            if again || Instant::now() > end {
+                bail!(corrupt(places, self.store, &damaged.why));
             }
-            .save(settings)?;
-            Ok(Settled::Done)
+            let (at, why) = (places.state(), &damaged.why);
+            contract::warn!("{at} came corrupt and is fetched once more: {why}");
+            before = Some(damaged);
+            // Someone may be in the middle of writing it by hand.
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
+
+    fn settle(&mut self) -> anyhow::Result<Settled> {
+        let places = &self.settings.places;
+        let head = retry::until(places.deadline, || self.store.head(&places.state()))?;
+        let remote = head.map(Remote::from);
+        let digest = self.digest(remote.as_ref())?;
+        let disk = if self.tree.is_empty() {
+            Disk::Empty
+        } else {
+            Disk::State(digest.as_ref())
+        };
+        let decided = plan(disk, self.base.as_ref(), remote.as_ref());
+        match (decided, remote) {
+            (Plan::Restore(there), Some(remote)) => self.restore(there, &remote),
+            (_, remote) => {
+                let (etag, digest) = remote.map_or((None, None), |r| (Some(r.etag), r.digest));
+                self.note(etag, digest).save(self.settings)?;
+                let generation = self.generation;
+                contract::info!("state: {}, generation {generation}", said(decided));
+                Ok(Settled::Done)
+            }
+        }
+    }
+
+    /// The digest of what is on disk, if it has to be compared with the object.
+    fn digest(&mut self, remote: Option<&Remote>) -> anyhow::Result<Option<Digest>> {
+        let base = self.base.as_ref();
+        if self.tree.is_empty() || remote.is_none_or(|remote| ours(base, remote)) {
+            return Ok(None);
+        }
+        let (state, bytes) = (&self.settings.launch.paths.state, self.tree.bytes);
+        if bytes > self.settings.places.largest_state {
+            bail!(
+                "{} has {bytes} bytes, over MAX_STATE_SIZE_MB, and is not what {} was made from, so it can neither be \
+                 replaced nor kept in the history: move it away, or raise the limit",
+                state.display(),
+                self.settings.places.state()
+            );
+        }
+        let root = beneath::root(state)?;
+        self.tree
+            .hash(root.as_fd())
+            .with_context(|| format!("read {}", state.display()))?;
+        Ok(self.tree.digest())
+    }
+
+    fn note(&self, etag: Option<Etag>, digest: Option<Digest>) -> Base {
+        Base {
+            generation: self.generation,
+            etag,
+            digest,
+            ..Base::default()
+        }
+    }
+
+    fn restore(&self, there: Local, remote: &Remote) -> anyhow::Result<Settled> {
+        let staging =
+            Staging::begin(&self.settings.launch.paths.state).context("make room for the state")?;
+        let filled = match self.fill(&staging, remote) {
+            Ok(filled) => filled,
+            Err(failure) => {
+                staging.discard()?;
+                return match failure {
+                    Failure::Corrupt(damaged) => Ok(Settled::Corrupt(damaged)),
+                    Failure::Other(error) => Err(error),
+                };
+            }
+        };
+        self.swap(&staging, there, filled)?;
+        Ok(Settled::Done)
+    }
+
+    fn swap(&self, staging: &Staging, there: Local, filled: Filled) -> anyhow::Result<()> {
+        let old = self.base.as_ref().and_then(|base| base.digest.as_ref());
+        let unchanged = old == Some(&filled.digest);
+        let mut base = self.note(Some(filled.etag.clone()), Some(filled.digest));
+        // The same content under another version: the store was moved or copied.
+        let decided = if unchanged {
+            staging.discard()?;
+            base.save(self.settings)?;
+            Plan::KeepLocal
+        } else {
+            if there == Local::Own {
+                self.keep_local()?;
+            }
+            staging
+                .commit(base, |mut base| base.save(self.settings))
+                .context("swap in the state")?;
+            Plan::Restore(there)
+        };
+        if let Some(index) = filled.index {
+            let etag = filled.etag;
+            Noted { etag, index }.save(self.settings);
+        }
+        let generation = self.generation;
+        contract::info!("state: {}, generation {generation}", said(decided));
+        Ok(())
+    }
+
+    fn keep_local(&self) -> anyhow::Result<()> {
+        let root = beneath::root(&self.settings.launch.paths.state)?;
+        let key = history::keep_tree(
+            &self.settings.places,
+            self.store,
+            &self.tree,
+            root.as_fd(),
+            self.generation,
+            history::Reason::Local,
+        )?;
+        contract::warn!("the state on disk is not what the store has; it is kept as {key}");
+        Ok(())
+    }
+
+    /// Unpacks the object aside and verifies it.
+    fn fill(&self, staging: &Staging, remote: &Remote) -> Result<Filled, Failure> {
+        let places = &self.settings.places;
+        let etag = code::download(places, self.store, &places.state(), &staging.archive())?;
+        let archive = File::open(staging.archive())?;
+        let damaged = |why| match hash(&archive) {
+            Ok(hash) => Failure::Corrupt(Damaged {
+                why,
+                came: (etag.clone(), hash),
+            }),
+            Err(error) => error.into(),
+        };
+        match extract::unpack(&mut archive.try_clone()?, &staging.tree(), rules(places)) {
+            Ok(()) => {}
+            Err(error) if error.reason().is_some() => return Err(damaged(error.to_string())),
+            Err(error) => return Err(error.into()),
+        }
+        let unread = io::Error::from(io::ErrorKind::InvalidData);
+        let digest = tree::read(&staging.tree())?.digest().ok_or(unread)?;
+        let expected = remote.digest.as_ref().filter(|_| etag == remote.etag);
+        if let Some(expected) = expected.filter(|expected| **expected != digest) {
+            let (got, expected) = (digest.short(), expected.short());
+            return Err(damaged(format!(
+                "its digest is {got} and should be {expected}"
+            )));
+        }
+        let verified = expected.is_some() && remote.generation.is_some();
+        let index = if verified { Index::of(&archive)? } else { None };
+        Ok(Filled {
+            etag,
+            digest,
+            index,
+        })
+    }
+}
+
+/// A state is put back as it was, whatever links it holds.
+fn rules(places: &Places) -> Rules {
+    let bytes = places.largest_state.max(Budget::default().bytes);
+    let budget = Budget {
+        bytes,
+        entries: u64::MAX,
+        ratio: u64::MAX,
+    };
+    Rules {
+        links: Links::All,
+        budget,
+    }
+}
+
+fn hash(mut file: &File) -> io::Result<Hash> {
+    io::Seek::rewind(&mut file)?;
+    let mut sum = Sha256::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(sum.finalize().into()),
+            got => sum.update(&buffer[..got]),
         }
     }
 }
@@ -183,130 +388,17 @@ fn said(plan: Plan) -> &'static str {
     }
 }
 
-fn restore(
-    settings: &Settings,
-    store: &Store,
-    (tree, there): (&Tree, Local),
-    remote: Remote,
-    old: Option<&Digest>,
-    generation: u64,
-) -> anyhow::Result<Settled> {
-    let staging =
-        Staging::begin(&settings.launch.paths.state).context("make room for the state")?;
-    let (etag, digest) = match fill(settings, store, &staging, &remote) {
-        Ok(filled) => filled,
-        Err(Failure::Corrupt(why)) => {
-            staging.discard()?;
-            return Ok(Settled::Corrupt(why, remote));
-        }
-        Err(Failure::Other(error)) => {
-            staging.discard()?;
-            return Err(error);
-        }
-    };
-    let mut base = Base {
-        generation,
-        etag: Some(etag),
-        digest: Some(digest),
-        ..Base::default()
-    };
-    // The same content under another version: the store was moved or copied.
-    if old.is_some() && base.digest.as_ref() == old {
-        staging.discard()?;
-        base.save(settings)?;
-        contract::info!("state: {}, generation {generation}", said(Plan::KeepLocal));
-        return Ok(Settled::Done);
-    }
-    if there == Local::Own {
-        let root = beneath::root(&settings.launch.paths.state)?;
-        let reason = history::Reason::Local;
-        let key = history::keep_tree(
-            &settings.places,
-            store,
-            tree,
-            root.as_fd(),
-            generation,
-            reason,
-        )?;
-        contract::warn!("the state on disk is not what the store has; it is kept as {key}");
-    }
-    staging
-        .commit(base, |mut base| base.save(settings))
-        .context("swap in the state")?;
-    contract::info!("state: restored from the store, generation {generation}");
-    Ok(Settled::Done)
-}
-
-enum Failure {
-    Corrupt(String),
-    Other(anyhow::Error),
-}
-
-impl<E: Into<anyhow::Error>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::Other(error.into())
-    }
-}
-
-/// Unpacks the object aside and verifies it; gives its version and the digest of what is in it.
-fn fill(
-    settings: &Settings,
-    store: &Store,
-    staging: &Staging,
-    remote: &Remote,
-) -> Result<(crate::store::Etag, Digest), Failure> {
-    let etag = code::download(
-        &settings.places,
-        store,
-        &settings.places.state(),
-        &staging.archive(),
-    )?;
-    let bytes = settings.places.largest_state.max(Budget::default().bytes);
-    let budget = Budget {
-        bytes,
-        entries: u64::MAX,
-        ratio: u64::MAX,
-    };
-    let rules = Rules {
-        links: Links::All,
-        budget,
-    };
-    match extract::unpack(&mut File::open(staging.archive())?, &staging.tree(), rules) {
-        Ok(()) => {}
-        Err(error) if error.reason().is_some() => return Err(Failure::Corrupt(error.to_string())),
-        Err(error) => return Err(error.into()),
-    }
-    let digest = tree::read(&staging.tree())?
-        .digest()
-        .ok_or(io::Error::from(io::ErrorKind::InvalidData))?;
-    match &remote.digest {
-        Some(expected) if *expected != digest && etag == remote.etag => {
-            let (got, expected) = (digest.short(), expected.short());
-            Err(Failure::Corrupt(format!(
-                "its digest is {got} and should be {expected}"
-            )))
-        }
-        _ => Ok((etag, digest)),
-    }
-}
-
 /// The refusal of a corrupt state, with what a person can do about it.
-fn corrupt(settings: &Settings, store: &Store, why: &str) -> String {
-    let at = settings.places.state();
-    let keys = history::list(&settings.places, store).unwrap_or_default();
-    let Address::Directory(root) = &settings.places.store;
-    let folder = root.join(&at.bucket);
-    let remedy = match keys.first() {
+fn corrupt(places: &Places, store: &Store, why: &str) -> String {
+    let (at, bot) = (places.state(), &places.bot);
+    let keys = history::list(places, store).unwrap_or_default();
+    let names: Vec<_> = keys.iter().take(10).map(history::name).collect();
+    let remedy = match names.first() {
         None => "there is no older state in the history".to_owned(),
         Some(newest) => format!(
-            "to go back to an older state, copy one over it, as in: cp {} {} (newest first: {})",
-            folder.join(newest.as_str()).display(),
-            folder.join(at.key.as_str()).display(),
-            keys.iter()
-                .take(10)
-                .map(contract::ObjectKey::as_str)
-                .collect::<Vec<_>>()
-                .join(", ")
+            "to go back to an older state: agent state restore {bot} {newest} (inside a container: sync state restore \
+             {newest}); there are, newest first: {}",
+            names.join(", ")
         ),
     };
     format!("{at} is corrupt and the bot is not started: {why}; {remedy}")
@@ -340,11 +432,12 @@ mod tests {
 
     #[test]
     fn only_nothing_anywhere_is_a_first_run() {
-        assert_eq!(plan(None, None, None), Plan::FirstRun);
-        assert_eq!(plan(None, Some(&base("a", 1)), None), Plan::FirstRun);
-        assert_eq!(plan(Some(&digest(1)), None, None), Plan::KeepLocal);
+        let (empty, some) = (Disk::Empty, Disk::State(None));
+        assert_eq!(plan(empty, None, None), Plan::FirstRun);
+        assert_eq!(plan(empty, Some(&base("a", 1)), None), Plan::FirstRun);
+        assert_eq!(plan(some, None, None), Plan::KeepLocal);
         assert_eq!(
-            plan(None, None, Some(&remote("a", None, 1))),
+            plan(empty, None, Some(&remote("a", None, 1))),
             Plan::Restore(Local::Empty)
         );
     }
@@ -352,7 +445,8 @@ mod tests {
     #[test]
     fn the_disk_wins_only_over_what_it_is_based_on() {
         let (own, based) = (digest(2), base("a", 3));
-        let decide = |local, remote| plan(local, Some(&based), Some(&remote));
+        let disk = |local: Option<_>| local.map_or(Disk::Empty, |_| Disk::State(local));
+        let decide = |local, remote| plan(disk(local), Some(&based), Some(&remote));
         assert_eq!(decide(Some(&own), remote("a", Some(3), 1)), Plan::KeepLocal);
         assert_eq!(decide(None, remote("a", Some(3), 1)), Plan::KeepLocal);
         // A push of ours that was not noted before a crash.
@@ -370,7 +464,7 @@ mod tests {
         );
         assert_eq!(decide(Some(&own), remote("b", None, 2)), Plan::Same);
         assert_eq!(
-            plan(Some(&own), None, Some(&remote("a", Some(3), 1))),
+            plan(disk(Some(&own)), None, Some(&remote("a", Some(3), 1))),
             Plan::Restore(Local::Own)
         );
     }

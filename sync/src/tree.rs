@@ -23,6 +23,8 @@ use crate::swap::{KEEP, LOST, NEW};
 const GRAIN: Duration = Duration::from_millis(100);
 /// How many entries left out are named.
 const NAMED: usize = 100;
+/// A file of more bytes is large: it is hashed, compared and sent by pieces of this size.
+pub const PIECE: u64 = 1 << 20;
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,9 +51,13 @@ pub struct Entry {
     pub mode: u32,
     /// Its size in bytes; 0 for a folder.
     pub size: u64,
-    stamp: (u64, i128, i128),
-    /// Its content; `None` for a folder, or as long as it was not read.
+    /// Inode, and when its content and when anything of it was changed last, in nanoseconds.
+    stamp: (u64, i64, i64),
+    /// Its content (of a large file: the hash of the pieces' hashes); `None` for a folder, or as long as it was not
+    /// read.
     pub hash: Option<Hash>,
+    /// The hash of each [`PIECE`] of a large file, where `hash` is known.
+    pub pieces: Box<[Hash]>,
     settled: Settled,
 }
 
@@ -92,14 +98,8 @@ impl Tree {
     pub fn digest(&self) -> Option<Digest> {
         let mut sum = Sha256::new();
         for entry in &self.entries {
-            sum.update([entry.kind as u8]);
-            sum.update(entry.mode.to_le_bytes());
-            sum.update((entry.path.len() as u64).to_le_bytes());
-            sum.update(&entry.path);
-            if entry.kind != Kind::Folder {
-                sum.update(entry.size.to_le_bytes());
-                sum.update(entry.hash?);
-            }
+            entry.describe(&mut sum);
+            entry.describe_content(&mut sum)?;
         }
         Some(Digest::from_bytes(sum.finalize().into()))
     }
@@ -140,8 +140,8 @@ impl Tree {
                 return true;
             }
             match hash_file(root, entry) {
-                Ok(hash) => {
-                    entry.hash = Some(hash);
+                Ok((hash, pieces)) => {
+                    (entry.hash, entry.pieces) = (Some(hash), pieces);
                     return true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -160,6 +160,30 @@ impl Tree {
 }
 
 impl Entry {
+    /// Whether it is a file that is handled by pieces.
+    pub fn is_large(&self) -> bool {
+        self.kind == Kind::File && self.size > PIECE
+    }
+
+    /// Adds to `sum` what the entry is, but for its content.
+    pub fn describe(&self, sum: &mut Sha256) {
+        sum.update([self.kind as u8]);
+        sum.update(self.mode.to_le_bytes());
+        sum.update((self.path.len() as u64).to_le_bytes());
+        sum.update(&self.path);
+        if self.kind != Kind::Folder {
+            sum.update(self.size.to_le_bytes());
+        }
+    }
+
+    /// Adds the hash of its content, if it has any; `None` if that is not known.
+    pub fn describe_content(&self, sum: &mut Sha256) -> Option<()> {
+        if self.kind != Kind::Folder {
+            sum.update(self.hash?);
+        }
+        Some(())
+    }
+
     fn same_metadata(&self, other: &Self) -> bool {
         self.path == other.path
             && self.kind == other.kind
@@ -189,26 +213,48 @@ pub fn open_file(root: BorrowedFd<'_>, path: &[u8]) -> io::Result<std::fs::File>
     }
 }
 
-/// The hash of exactly as many bytes as the scan saw.
-fn hash_file(root: BorrowedFd<'_>, entry: &Entry) -> io::Result<Hash> {
-    let mut file = open_file(root, &entry.path)?.take(entry.size);
-    let mut sum = Sha256::new();
-    let mut buffer = vec![0; 64 << 10];
-    let mut rest = entry.size;
-    loop {
-        let got = file.read(&mut buffer)?;
-        if got == 0 {
-            break;
-        }
-        rest -= got as u64;
-        sum.update(&buffer[..got]);
+/// The hash of exactly as many bytes as the scan saw, and of a large file those of its pieces.
+///
+/// What is missing counts as zeros, as the archive writes it; the scan after the push finds the change.
+fn hash_file(root: BorrowedFd<'_>, entry: &Entry) -> io::Result<(Hash, Box<[Hash]>)> {
+    let mut file = open_file(root, &entry.path)?;
+    let mut buffer = vec![0; BUFFER];
+    if !entry.is_large() {
+        return Ok((
+            hash_part(&mut file, entry.size, &mut buffer)?,
+            Box::default(),
+        ));
     }
-    // What is missing counts as zeros, as the archive writes it; the scan after the push finds the change.
-    buffer.fill(0);
+    let mut pieces = Vec::new();
+    let mut rest = entry.size;
     while rest > 0 {
-        let part = rest.min(buffer.len() as u64);
-        sum.update(&buffer[..usize::try_from(part).unwrap_or(0)]);
-        rest -= part;
+        let size = rest.min(PIECE);
+        pieces.push(hash_part(&mut file, size, &mut buffer)?);
+        rest -= size;
+    }
+    let all = Sha256::digest(pieces.as_flattened()).into();
+    Ok((all, pieces.into()))
+}
+
+/// Room for reading a file that is hashed.
+const BUFFER: usize = 64 << 10;
+
+/// The hash of the next `size` bytes.
+fn hash_part(file: &mut impl Read, size: u64, buffer: &mut [u8]) -> io::Result<Hash> {
+    let mut sum = Sha256::new();
+    let mut rest = size;
+    while rest > 0 {
+        let most = usize::try_from(rest).map_or(buffer.len(), |rest| rest.min(buffer.len()));
+        let part = &mut buffer[..most];
+        let got = match file.read(part)? {
+            0 => {
+                part.fill(0);
+                most
+            }
+            got => got,
+        };
+        sum.update(&part[..got]);
+        rest -= got as u64;
     }
     Ok(sum.finalize().into())
 }
@@ -343,26 +389,29 @@ impl Scan {
             size,
             stamp,
             hash,
+            pieces: Box::default(),
             settled,
         })
     }
 }
 
-fn settled(changed: i128, now: SystemTime) -> Settled {
-    let now = now
+fn settled(changed: i64, now: SystemTime) -> Settled {
+    let trusted = now.checked_sub(GRAIN).unwrap_or(now);
+    let trusted = trusted
         .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_nanos();
-    let now = i128::try_from(now).unwrap_or(i128::MAX);
-    if changed + i128::try_from(GRAIN.as_nanos()).unwrap_or(0) < now {
+        .unwrap_or_default();
+    if i128::from(changed) < i128::try_from(trusted.as_nanos()).unwrap_or(i128::MAX) {
         Settled::Yes
     } else {
         Settled::TooYoung
     }
 }
 
-fn nanoseconds(seconds: i64, nanoseconds: i64) -> i128 {
-    i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
+/// Times that do not fit (before 1678, after 2261) wrap: they are compared for equality only, and with now.
+fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
+    seconds
+        .wrapping_mul(1_000_000_000)
+        .wrapping_add(nanoseconds)
 }
 
 fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
@@ -401,6 +450,7 @@ pub fn inherit(old: &Tree, new: &mut Tree) {
         };
         if old.settled == Settled::Yes && old.same_metadata(entry) {
             entry.hash = old.hash;
+            entry.pieces = old.pieces.clone();
         }
     }
 }
