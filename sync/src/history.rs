@@ -40,19 +40,23 @@ pub enum Reason {
     Edited,
     /// It was pushed by an instance after another had claimed the bot.
     Late,
+    /// A person put another one in its place.
+    Replaced,
 }
 
 impl Reason {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Push,
         Self::Start,
         Self::Local,
         Self::Fenced,
         Self::Edited,
         Self::Late,
+        Self::Replaced,
     ];
 
-    fn name(self) -> &'static str {
+    /// What it is called in keys and by people.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Push => "push",
             Self::Start => "start",
@@ -60,6 +64,7 @@ impl Reason {
             Self::Fenced => "fenced",
             Self::Edited => "edited",
             Self::Late => "late",
+            Self::Replaced => "replaced",
         }
     }
 }
@@ -73,7 +78,8 @@ pub struct Kept {
 }
 
 impl Kept {
-    fn parse(key: &ObjectKey) -> Option<Self> {
+    /// What `key` tells, if it is one of the history.
+    pub fn parse(key: &ObjectKey) -> Option<Self> {
         let name = key.as_str().rsplit('/').next()?.strip_suffix(".tar.gz")?;
         let mut parts = name.splitn(3, '-');
         let at = expand(parts.next()?)?;
@@ -85,6 +91,16 @@ impl Kept {
             key: key.clone(),
             reason,
         })
+    }
+
+    /// When it was kept.
+    pub fn at(&self) -> SystemTime {
+        self.at
+    }
+
+    /// Why.
+    pub fn reason(&self) -> Reason {
+        self.reason
     }
 
     fn age(&self, now: SystemTime) -> u64 {
@@ -152,13 +168,13 @@ pub fn keep_object(
     etag: &Etag,
     generation: u64,
     reason: Reason,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<ObjectKey> {
     let to = places.ours(&key_name(Time::now(), generation, reason))?;
     store
         .copy(&places.state(), etag, &to)
         .context("keep the state in the history")?;
     tidy(places, store);
-    Ok(())
+    Ok(to.key)
 }
 
 /// Keeps the state on disk.

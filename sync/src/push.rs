@@ -359,7 +359,7 @@ impl<'a> Pusher<'a> {
             // The put will find out what has become of it.
             Err(error) if is_conflict(&error) => Ok(()),
             Err(error) => Err(error),
-            Ok(()) => {
+            Ok(_) => {
                 self.copied = Some(Instant::now());
                 Ok(())
             }

@@ -354,7 +354,7 @@ impl Fetch<'_> {
 }
 
 /// A state is put back as it was, whatever links it holds.
-fn rules(places: &Places) -> Rules {
+pub fn rules(places: &Places) -> Rules {
     let bytes = places.largest_state.max(Budget::default().bytes);
     let budget = Budget {
         bytes,
