@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use crate::failure::EXIT_CODES;
 use crate::logs::Tail;
 use crate::output::Format;
-use crate::{deploy, dev};
+use crate::{days, deploy, dev, state};
 
 /// Runs trading bots: starts them, restarts them, keeps their state and their logs, and answers for them
 #[derive(Debug, Parser)]
@@ -53,6 +53,9 @@ pub enum Command {
         /// Show when each line was written
         #[arg(short, long)]
         timestamps: bool,
+        /// That day's log as the store has it, in UTC; the last 512 KiB of it
+        #[arg(long, value_name = "YYYY-MM-DD", value_parser = days::day, conflicts_with = "follow")]
+        day: Option<String>,
     },
     /// Ask a bot a question
     Query {
@@ -87,6 +90,12 @@ pub enum Command {
         /// The bots
         #[arg(required = true)]
         bots: Vec<String>,
+    },
+    /// Look at a bot's states in the store, and replace the current one
+    State {
+        /// What to do
+        #[command(subcommand)]
+        command: state::State,
     },
     /// Confirm that bots that are missing were removed on purpose
     Confirm,
@@ -140,8 +149,11 @@ mod tests {
     fn the_help_is_the_one_promised() {
         let mut command = Cli::command().term_width(100);
         let mut text = command.render_help().to_string();
-        for name in ["dev", "logs", "query", "deploy"] {
-            let sub = command.find_subcommand_mut(name).unwrap();
+        for name in ["dev", "logs", "query", "deploy", "state get", "state diff"] {
+            let mut sub = &mut command;
+            for word in name.split(' ') {
+                sub = sub.find_subcommand_mut(word).unwrap();
+            }
             text += "\n--- ";
             text += name;
             text += "\n";

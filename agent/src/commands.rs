@@ -5,9 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use contract::BotId;
 use hyper::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
+use crate::days::{self, Day};
 use crate::failure::Failure;
 use crate::id::{self, Unclear};
 use crate::logs::{Before, Log, Stamps, Tail};
@@ -140,6 +142,8 @@ pub struct LogOptions {
     pub stamps: Stamps,
     /// Whether it goes on.
     pub follow: bool,
+    /// A day whose log is shown from the store instead.
+    pub day: Option<String>,
 }
 
 /// Prints a bot's log.
@@ -148,12 +152,15 @@ pub struct LogOptions {
 /// The bot is not known, or its log cannot be read.
 pub fn logs(data: &Path, bot: &str, options: &LogOptions) -> Result<()> {
     let id = find(data, bot)?;
+    if let Some(day) = &options.day {
+        return logs_of_day(data, &id, day, options);
+    }
     let folder = data.join("bots").join(id.as_str()).join("var/logs");
     let mut log = Log::new(&folder, options.stamps);
     let mut out = io::stdout().lock();
     let shown = log.tail(options.tail, &mut out).and_then(|before| {
         if before == Before::Earlier {
-            tell_of_earlier(data, &id);
+            tell("earlier lines are not here any more; `--day 2026-11-21` shows what the store has of a day");
         }
         if options.follow {
             log.follow(&mut out)
@@ -164,20 +171,30 @@ pub fn logs(data: &Path, bot: &str, options: &LogOptions) -> Result<()> {
     output::unbroken(shown).with_context(|| folder.display().to_string())
 }
 
+fn logs_of_day(data: &Path, id: &BotId, day: &str, options: &LogOptions) -> Result<()> {
+    let host = place::host_beside_agent(&std::path::absolute(data)?)?;
+    let store = place::open_store(&host)?;
+    let how = (options.tail, options.stamps);
+    match days::show(&store, id, day, how, &mut io::stdout().lock())? {
+        Day::Absent => tell(&format!("the store has no log of {id} on {day}")),
+        Day::End => tell("earlier lines of that day are in the store only"),
+        Day::Whole => {}
+    }
+    Ok(())
+}
+
 /// A log that begins in its middle must not look like a whole one.
-fn tell_of_earlier(data: &Path, id: &contract::BotId) {
-    let days = data.join("store/bot-logs/logs").join(id.as_str());
-    let days = days.display();
+fn tell(what: &str) {
     // A standard error that is gone changes nothing about the log.
-    let _ = writeln!(
-        io::stderr(),
-        "agent: earlier lines are not here any more; what was sent to the store is in {days}"
-    );
+    let _ = writeln!(io::stderr(), "agent: {what}");
 }
 
 /// The bot's id: told by the agent if one runs, for it knows more names, or else by the data folder. Where a bot
 /// that is there has its name from one that was, the one that is there is meant.
-fn find(data: &Path, word: &str) -> Result<contract::BotId> {
+///
+/// # Errors
+/// Nobody is called so, or several are.
+pub fn find(data: &Path, word: &str) -> Result<BotId> {
     let mut known = place::known(data)?;
     let mut live = Vec::new();
     if let Ok((_, answer)) = client::call(data, &Method::GET, "/bots", "", PATIENCE) {

@@ -24,6 +24,9 @@ pub enum Failure {
     /// The same, told by the agent.
     #[error("{0}")]
     NoBot(String),
+    /// A program of ours failed with this code and has said why.
+    #[error("see above")]
+    Told(u8),
     /// The session was aborted.
     #[error("aborted")]
     Aborted,
@@ -37,6 +40,8 @@ Exit codes:
   2    the command line is not understood
   3    no agent runs on the data folder
   4    no bot, or more than one, is called so
+  113  `agent state`: no such state, or the store does not do it
+  116  `agent state`: the archive is refused
   130  `agent dev` was aborted by a second Ctrl-C";
 
 /// The exit code for an error.
@@ -45,6 +50,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
         Some(Failure::NoAgent(_)) => 3,
         Some(Failure::Bot(_) | Failure::NoBot(_)) => 4,
         Some(Failure::Aborted) => 130,
+        Some(Failure::Told(code)) => *code,
         Some(Failure::Answer(_)) | None => 1,
     }
 }

@@ -15,6 +15,7 @@ mod cli;
 mod client;
 mod commands;
 mod control;
+mod days;
 mod deploy;
 mod dev;
 mod document;
@@ -34,6 +35,7 @@ mod report;
 mod request;
 mod show;
 mod signals;
+mod state;
 mod store;
 
 use std::process::ExitCode;
@@ -46,13 +48,18 @@ use commands::LogOptions;
 use logs::Stamps;
 
 fn main() -> ExitCode {
-    contract::journal::open("agent", std::env::var(contract::vars::LOG_LEVEL).ok().as_deref());
+    contract::journal::open(
+        "agent",
+        std::env::var(contract::vars::LOG_LEVEL).ok().as_deref(),
+    );
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             use std::io::Write;
-            // A standard error that is gone changes nothing about the exit code.
-            let _ = writeln!(std::io::stderr(), "agent: {error:#}");
+            if !matches!(error.downcast_ref(), Some(failure::Failure::Told(_))) {
+                // A standard error that is gone changes nothing about the exit code.
+                let _ = writeln!(std::io::stderr(), "agent: {error:#}");
+            }
             ExitCode::from(failure::exit_code(&error))
         }
     }
@@ -67,6 +74,7 @@ fn run(Cli { data, command }: Cli) -> Result<()> {
             follow,
             tail,
             timestamps,
+            day,
         } => {
             let stamps = if timestamps {
                 Stamps::Shown
@@ -80,6 +88,7 @@ fn run(Cli { data, command }: Cli) -> Result<()> {
                     tail,
                     stamps,
                     follow,
+                    day,
                 },
             )
         }
@@ -93,6 +102,7 @@ fn run(Cli { data, command }: Cli) -> Result<()> {
         Command::Start { bots } => commands::order(&data, "start", &bots),
         Command::Stop { bots } => commands::order(&data, "stop", &bots),
         Command::Restart { bots } => commands::order(&data, "restart", &bots),
+        Command::State { command } => state::run(&command, &data),
         Command::Confirm => commands::confirm(&data),
         Command::Deploy(options) => Ok(output::print(&deploy::deploy(&options, &data)?)?),
         Command::Undeploy { bot } => Ok(output::print(&deploy::undeploy(&bot, &data)?)?),
