@@ -5,12 +5,16 @@ use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
+use crate::state::order::{self, Order};
+
 const HELP: &str = "\
 Moves a bot's code, state and logs between its disk and the object store.
 
 Usage:
   sync fetch [--keys-from-stdin]   bring code and state to the disk, then end
   sync watch [--keys-from-stdin]   keep the store up to date with the disk until TERM
+  sync state COMMAND ..            look at the states in the store and replace the current one:
+                                   ls, get, put, restore, diff; see sync state --help
   sync unpack ARCHIVE DIR          unpack a zip, tar.gz or tar into DIR, confined to it
   sync --help | --version
 
@@ -19,7 +23,12 @@ The bot, its folders and the store are told by environment variables:
   CODE_FILE                         the code's key in the store; empty: the code is there
   CODE_PATH STATE_PATH LOGS_PATH    folders (/bot /state /var/the0/logs)
   THE0_VAR_PATH                     what the programs tell each other (/var/the0)
-  THE0_STORE                        the folder of the directory store (required)
+  THE0_STORE                        the folder of the directory store, or
+  MINIO_ENDPOINT MINIO_USE_SSL MINIO_REGION THE0_CA_FILE
+                                    host:port of an S3 store, true for TLS, its region
+                                    (us-east-1), a PEM file of authorities to trust besides
+  MINIO_ACCESS_KEY MINIO_SECRET_KEY MINIO_SESSION_TOKEN
+                                    its keys, unless they come from standard input
   MINIO_CODE_BUCKET MINIO_STATE_BUCKET MINIO_LOGS_BUCKET
                                     buckets (custom-bots bot-state bot-logs)
   MAX_STATE_SIZE_MB                 largest state (8192)
@@ -40,6 +49,8 @@ pub enum Command {
     Fetch(Keys),
     /// `sync watch`.
     Watch(Keys),
+    /// `sync state`.
+    State(Order, Keys),
     /// `sync unpack`.
     Unpack {
         /// The archive's file.
@@ -52,7 +63,7 @@ pub enum Command {
 /// Where the store's keys come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keys {
-    /// The store needs none.
+    /// The environment, if the store needs some.
     None,
     /// Lines of JSON on standard input.
     FromStdin,
@@ -70,6 +81,9 @@ impl Command {
                     return Ok(Self::Say(format!("sync {}\n", env!("CARGO_PKG_VERSION"))));
                 }
                 Long("keys-from-stdin") => keys = Keys::FromStdin,
+                Value(word) if words.is_empty() && word == "state" => {
+                    return order::parse(parser, keys);
+                }
                 Value(word) => words.push(word),
                 other => return Err(other.unexpected()),
             }

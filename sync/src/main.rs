@@ -3,6 +3,7 @@
 //! ```text
 //! sync fetch    code ◀─ store;  claim, state ◀─ store          before the bot starts, to its end
 //! sync watch    state, logs ─▶ store;  synced.json              beside the bot
+//! sync state    states in the store, looked at and replaced      for a person
 //! sync unpack   an archive ─▶ an empty folder, confined         for a person
 //! ```
 //!
@@ -27,6 +28,7 @@ mod restore;
 mod retry;
 mod settings;
 mod ship;
+mod state;
 mod store;
 mod swap;
 mod tree;
@@ -38,6 +40,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use contract::launch::{Variables, renamed};
 use contract::{exit, vars};
 use rustix::fs::{FlockOperation, flock};
 
@@ -45,7 +48,12 @@ use command::{Command, Keys};
 use hints::Hints;
 use keys::KeyRing;
 use settings::{Places, Settings};
-use store::Store;
+use state::Desk;
+use state::order::Order;
+use store::{Address, Store};
+
+/// How soon the one who starts us with `--keys-from-stdin` sends the first.
+const KEYS_WITHIN: Duration = Duration::from_secs(10);
 
 /// A failure and the code that tells it.
 struct Failure {
@@ -88,6 +96,7 @@ fn run(command: Command) -> Result<(), Failure> {
         }
         Command::Fetch(keys) => fetch(keys),
         Command::Watch(keys) => watch(keys),
+        Command::State(order, keys) => state(&order, keys),
         Command::Unpack { archive, folder } => {
             unpack::unpack(&archive, &folder).map_err(|error| Failure {
                 code: unpack::exit_code(&error),
@@ -97,32 +106,40 @@ fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
+fn variables() -> Variables {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect::<Variables>()
+}
+
 fn settings() -> Result<Settings, Failure> {
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Settings::parse(&variables.collect()).map_err(|error| Failure {
+    Settings::parse(&renamed(variables())).map_err(|error| Failure {
         code: error.exit_code(),
         error: error.into(),
     })
 }
 
-fn read_keys(keys: Keys) -> Result<Option<KeyRing>, Failure> {
-    match keys {
-        Keys::FromStdin => {
-            let ring = KeyRing::from_stdin().context("read keys");
-            ring.map(Some).map_err(Failure::of(exit::INTERNAL))
-        }
-        Keys::None => Ok(None),
+/// The keys of a store that needs some.
+fn read_keys(keys: Keys, store: &Address) -> anyhow::Result<KeyRing> {
+    if keys == Keys::None {
+        return Ok(KeyRing::from_environment(&variables()));
     }
+    let ring = KeyRing::from_stdin().context("read keys")?;
+    let needed = matches!(store, Address::S3(_));
+    anyhow::ensure!(
+        !needed || ring.wait(KEYS_WITHIN),
+        "no keys for the store came on standard input within {KEYS_WITHIN:?}"
+    );
+    Ok(ring)
 }
 
 fn fetch(keys: Keys) -> Result<(), Failure> {
     let settings = settings()?;
-    let _keys = read_keys(keys)?;
+    let keys = read_keys(keys, &settings.places.store).map_err(Failure::of(exit::INTERNAL))?;
     let _alone = alone(&settings).map_err(Failure::of(exit::STATE))?;
     code::finish(&settings).map_err(Failure::of(exit::CODE))?;
     restore::finish(&settings).map_err(Failure::of(exit::STATE))?;
-    let store = open(&settings.places).map_err(Failure::of(exit::CODE))?;
+    let store = open(&settings.places, &keys).map_err(Failure::of(exit::CODE))?;
     code::fetch(&settings, &store)
         .context("the code could not be fetched")
         .map_err(Failure::of(exit::CODE))?;
@@ -137,14 +154,36 @@ fn watch(keys: Keys) -> Result<(), Failure> {
     let hints = Hints::new()
         .context("take over signals")
         .map_err(&internal)?;
-    let _keys = read_keys(keys)?;
+    let keys = read_keys(keys, &settings.places.store).map_err(&internal)?;
     let _alone = alone(&settings).map_err(&internal)?;
-    let store = open(&settings.places).map_err(&internal)?;
+    let store = open(&settings.places, &keys).map_err(&internal)?;
     watch::watch(&settings, &store, hints).map_err(&internal)
 }
 
-fn open(places: &Places) -> anyhow::Result<Store> {
-    let store = retry::until(places.deadline, || Store::open(&places.store));
+fn state(order: &Order, keys: Keys) -> Result<(), Failure> {
+    let variables = renamed(variables());
+    let places = Places::parse(&variables).map_err(|error| Failure {
+        code: error.exit_code(),
+        error: error.into(),
+    })?;
+    let keys = read_keys(keys, &places.store).map_err(Failure::of(exit::INTERNAL))?;
+    let store = open(&places, &keys).map_err(Failure::of(exit::STATE))?;
+    let local = variables
+        .get(vars::STATE_PATH)
+        .map_or("/state", String::as_str);
+    let desk = Desk {
+        places: &places,
+        store: &store,
+        local: local.into(),
+    };
+    desk.obey(order).map_err(|error| Failure {
+        code: state::exit_code(&error),
+        error,
+    })
+}
+
+fn open(places: &Places, keys: &KeyRing) -> anyhow::Result<Store> {
+    let store = retry::until(places.deadline, || Store::open(&places.store, keys.clone()));
     Ok(store?)
 }
 

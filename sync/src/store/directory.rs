@@ -262,7 +262,9 @@ impl Directory {
             failed: None,
         });
         let filled = fill(&mut upload).map_err(PutError::Fill);
-        let Upload::Directory(DirectoryUpload { out, failed, .. }) = upload;
+        let Upload::Directory(DirectoryUpload { out, failed, .. }) = upload else {
+            unreachable!("an upload stays one of its store")
+        };
         let filled = failed.map_or(filled, |error| Err(PutError::Store(error)));
         let put = filled.and_then(|()| {
             let flushed = out.into_inner().map_err(io::IntoInnerError::into_error);
