@@ -14,8 +14,6 @@ use nix::sys::signal::Signal;
 use tests::volume::{LONG, Volume, World, content};
 use tests::{Process, SOON, bin, read, run, skip, text, wait_for};
 
-#[path = "hostile.rs"]
-mod hostile;
 #[path = "kills.rs"]
 mod kills;
 

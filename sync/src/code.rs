@@ -49,6 +49,7 @@ pub fn fetch(settings: &Settings, store: &Store) -> anyhow::Result<()> {
         contract::info!("the code of {key} is there already");
         return check_entry(settings, code);
     }
+    extract::check_size(settings.places.budget, head.size).with_context(|| at.to_string())?;
     unpack(settings, store, &at).with_context(|| at.to_string())
 }
 

@@ -4,7 +4,7 @@
 //! Ensured, whatever the archive says:
 //! * nothing is written, linked or changed outside the folder ([`ground`] asks the kernel for that);
 //! * each path is written once, as one kind ([`model`]), so the archive means the same to every reader;
-//! * time, space and number of entries are bounded ([`Budget`]);
+//! * time, space, memory and number of entries are bounded ([`Budget`]), folders that only paths name included;
 //! * what was cut short, does not match its checksum, or goes on after its end is refused.
 //!
 //! The tar and zip crates only parse. The format is recognised by content; names of objects say nothing.
@@ -18,9 +18,12 @@ mod budget;
 mod ground;
 mod model;
 mod name;
+mod pax;
 mod refusal;
 mod tarball;
 mod zipball;
+mod zipdata;
+mod zipend;
 
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -32,6 +35,11 @@ pub use refusal::{Error, Reason};
 use ground::Ground;
 use model::Model;
 use name::Name;
+
+use crate::swap;
+
+/// Folders below each other in code. What removes and lists trees holds a descriptor for each.
+const DEEPEST: usize = 200;
 
 /// Which links an archive may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +64,7 @@ pub fn unpack(file: &mut File, into: &Path, rules: Rules) -> Result<(), Error> {
     let mut start = [0; 512];
     let got = read_start(file, &mut start)?;
     let size = file.metadata()?.len();
+    check_size(rules.budget, size)?;
     let mut target = Target::new(into, rules, size)?;
     match &start[..got] {
         [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..] => zipball::unpack(file, &mut target)?,
@@ -67,6 +76,14 @@ pub fn unpack(file: &mut File, into: &Path, rules: Rules) -> Result<(), Error> {
         _ => return Err(Reason::Format.of_archive()),
     }
     target.finish()
+}
+
+/// Whether an archive of so many bytes can be within the budget at all; asked before it is fetched.
+pub fn check_size(budget: Budget, size: u64) -> Result<(), Error> {
+    if size > budget.largest_archive() {
+        return Err(Reason::Large(size, budget.bytes >> 20).of_archive());
+    }
+    Ok(())
 }
 
 fn read_start(file: &mut File, start: &mut [u8; 512]) -> std::io::Result<usize> {
@@ -99,8 +116,22 @@ impl Target {
         })
     }
 
+    /// Counts an entry, with the folders that its path is the first to name, and refuses names that code cannot have.
+    fn admit(&mut self, name: &Name) -> Result<(), Error> {
+        if self.rules.links == Links::Inside {
+            check_place(name).map_err(|why| why.of(name))?;
+        }
+        let counted = self.spent.entry(name.path().len());
+        counted.map_err(|why| why.of(name))?;
+        for folder in self.model.unnamed(name) {
+            let counted = self.spent.entry(folder.len());
+            counted.map_err(|why| why.of(name))?;
+        }
+        Ok(())
+    }
+
     fn folder(&mut self, name: &Name, mode: u32) -> Result<(), Error> {
-        self.spent.entry().map_err(|why| why.of(name))?;
+        self.admit(name)?;
         self.model.folder(name)?;
         self.ground
             .folder(name, mode)
@@ -115,7 +146,7 @@ impl Target {
         size: u64,
         content: &mut impl Read,
     ) -> Result<(), Error> {
-        self.spent.entry().map_err(|why| why.of(name))?;
+        self.admit(name)?;
         self.spent.fits(size).map_err(|why| why.of(name))?;
         self.model.file(name)?;
         let mut file = self
@@ -142,7 +173,7 @@ impl Target {
                 Ok(0) => break,
                 Ok(got) => got,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(Reason::Corrupt(error.to_string()).of(name)),
+                Err(error) => return Err(Reason::of_read(&error).of(name)),
             };
             rest = rest
                 .checked_sub(got as u64)
@@ -159,7 +190,9 @@ impl Target {
     }
 
     fn link(&mut self, name: &Name, target: &[u8]) -> Result<(), Error> {
-        self.spent.entry().map_err(|why| why.of(name))?;
+        self.admit(name)?;
+        let counted = self.spent.name(target.len());
+        counted.map_err(|why| why.of(name))?;
         if target.is_empty() || target.contains(&0) || target.len() > 4095 {
             return Err(Reason::LinkTarget.of(name));
         }
@@ -170,7 +203,7 @@ impl Target {
     }
 
     fn hard_link(&mut self, name: &Name, to: &Name) -> Result<(), Error> {
-        self.spent.entry().map_err(|why| why.of(name))?;
+        self.admit(name)?;
         self.model.hard_link(name, to)?;
         self.ground
             .hard_link(name, to)
@@ -184,6 +217,19 @@ impl Target {
         }
         Ok(self.ground.finish()?)
     }
+}
+
+/// Whether code may have something at this place.
+fn check_place(name: &Name) -> Result<(), Reason> {
+    let mut parts = name.path().split(|b| *b == b'/');
+    // A volume has a folder of that name, which a swap leaves alone.
+    if parts.next() == Some(swap::LOST.as_bytes()) {
+        return Err(Reason::Reserved);
+    }
+    if parts.count() > DEEPEST {
+        return Err(Reason::Name("it is nested too deep"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

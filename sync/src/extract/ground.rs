@@ -10,7 +10,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, OFlags, fchmod, linkat, mkdirat, symlinkat};
-use rustix::io::Errno;
 
 use super::name::Name;
 use crate::beneath;
@@ -95,20 +94,16 @@ impl Ground {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             other => return other,
         }
-        let mut at: Option<OwnedFd> = None;
-        for part in path.split(|b| *b == b'/') {
-            let from = at.as_ref().map_or(self.root.as_fd(), AsFd::as_fd);
-            match mkdirat(from, part, Mode::from_raw_mode(0o700)) {
-                Ok(()) => fchmod(
-                    beneath::open_folder(from, part)?,
-                    Mode::from_raw_mode(0o755),
-                )?,
-                Err(Errno::EXIST) => {}
-                Err(error) => return Err(error.into()),
-            }
-            at = Some(beneath::open_folder(from, part)?);
-        }
-        at.ok_or_else(|| io::ErrorKind::NotFound.into())
+        let (above, part) = beneath::split(path);
+        let above = match above {
+            [] => None,
+            above => Some(self.make(above)?),
+        };
+        let from = above.as_ref().map_or(self.root.as_fd(), AsFd::as_fd);
+        mkdirat(from, part, Mode::from_raw_mode(0o700))?;
+        let made = beneath::open_folder(from, part)?;
+        fchmod(&made, Mode::from_raw_mode(0o755))?;
+        Ok(made)
     }
 
     /// Sets the folders' permissions, inner ones first.

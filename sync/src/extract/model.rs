@@ -9,6 +9,9 @@ use crate::beneath::split;
 /// Links followed in one path at most, as the kernel does (path_resolution(7)).
 const HOPS: u32 = 40;
 
+/// Steps that all links of an archive may take together to be followed: a second's work.
+const STEPS: u32 = 4_000_000;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Node {
     /// A folder; `Implied` as long as only something in it was named.
@@ -82,6 +85,13 @@ impl Model {
         }
     }
 
+    /// The folders above `name` that nothing has named so far.
+    pub(super) fn unnamed<'a>(&self, name: &'a Name) -> impl Iterator<Item = &'a [u8]> {
+        let above = |path: &&'a [u8]| Some(split(path).0);
+        std::iter::successors(Some(split(name.path()).0), above)
+            .take_while(|folder| !folder.is_empty() && !self.0.contains_key(*folder))
+    }
+
     fn parents(&mut self, name: &Name) -> Result<(), Error> {
         let (mut folder, _) = split(name.path());
         while !folder.is_empty() {
@@ -97,43 +107,65 @@ impl Model {
 
     /// Whether every link, followed through all others, stays inside.
     pub(super) fn check_links(&self) -> Result<(), Error> {
+        let mut walk = Walk {
+            model: self,
+            hops: 0,
+            steps: 0,
+        };
         for (path, node) in &self.0 {
             if let Node::Link { target, raw } = node {
+                walk.hops = 0;
                 let (folder, _) = split(path);
-                self.resolve(folder.to_vec(), target, &mut 0)
+                walk.follow(folder.to_vec(), target)
                     .map_err(|why| why.of_bytes(raw))?;
             }
         }
         Ok(())
     }
+}
 
-    fn resolve(&self, mut at: Vec<u8>, target: &[u8], hops: &mut u32) -> Result<Vec<u8>, Reason> {
-        *hops += 1;
-        if *hops > HOPS {
+/// Following links by what the archive says.
+struct Walk<'a> {
+    model: &'a Model,
+    /// Links followed on this way.
+    hops: u32,
+    /// Components looked at on all ways.
+    steps: u32,
+}
+
+impl Walk<'_> {
+    fn follow(&mut self, mut at: Vec<u8>, target: &[u8]) -> Result<Vec<u8>, Reason> {
+        self.hops += 1;
+        if self.hops > HOPS {
             return Err(Reason::LinkCircle);
         }
         if target.first() == Some(&b'/') {
             return Err(Reason::LinkLeaves);
         }
         for part in target.split(|b| *b == b'/') {
+            self.steps += 1;
             match part {
+                _ if self.steps > STEPS => return Err(Reason::LinkMaze),
                 b"" | b"." => {}
                 b".." if at.is_empty() => return Err(Reason::LinkLeaves),
-                b".." => at = split(&at).0.to_vec(),
-                _ => at = self.step(at, part, hops)?,
+                b".." => at.truncate(split(&at).0.len()),
+                _ => at = self.step(at, part)?,
             }
         }
         Ok(at)
     }
 
-    fn step(&self, mut at: Vec<u8>, part: &[u8], hops: &mut u32) -> Result<Vec<u8>, Reason> {
-        let folder = at.clone();
-        if !at.is_empty() {
+    fn step(&mut self, mut at: Vec<u8>, part: &[u8]) -> Result<Vec<u8>, Reason> {
+        let folder = at.len();
+        if folder > 0 {
             at.push(b'/');
         }
         at.extend_from_slice(part);
-        match self.0.get(&at) {
-            Some(Node::Link { target, .. }) => self.resolve(folder, target, hops),
+        match self.model.0.get(&at) {
+            Some(Node::Link { target, .. }) => {
+                at.truncate(folder);
+                self.follow(at, target)
+            }
             _ => Ok(at),
         }
     }

@@ -15,7 +15,8 @@ pub(super) struct Name {
 pub(super) enum Style {
     /// A backslash is a character like others.
     Tar,
-    /// A backslash is a folder's separator to some readers, so a name that has one has two meanings.
+    /// A backslash is a folder's separator to some readers, and what is not UTF-8 is read by various tables, so a name
+    /// with either has more than one meaning.
     Zip,
 }
 
@@ -74,6 +75,9 @@ fn check(raw: &[u8], style: Style) -> Result<Vec<u8>, Reason> {
 }
 
 fn check_zip(raw: &[u8]) -> Result<(), Reason> {
+    if std::str::from_utf8(raw).is_err() {
+        return Err(Reason::Name("it is not UTF-8"));
+    }
     if raw.contains(&b'\\') {
         return Err(Reason::Name("it has a backslash in it"));
     }

@@ -49,6 +49,9 @@ pub enum Reason {
     /// Links that lead to each other.
     #[error("the link leads in a circle")]
     LinkCircle,
+    /// Links that take longer to follow than anyone's would.
+    #[error("the archive's links lead through each other too often")]
+    LinkMaze,
     /// A link to nothing that can be a path.
     #[error("the link's target is not a path")]
     LinkTarget,
@@ -103,6 +106,14 @@ pub enum Reason {
     /// Too many entries.
     #[error("there are more than {0} entries (THE0_MAX_UNPACKED_ENTRIES)")]
     Entries(u64),
+    /// Names that are too much to remember.
+    #[error(
+        "the names in it are longer than {0} KiB together, which is what THE0_MAX_UNPACKED_ENTRIES allows"
+    )]
+    Names(u64),
+    /// The archive itself is larger than what it may unpack to.
+    #[error("it has {0} bytes, more than what unpacks to {1} MiB can have (THE0_MAX_UNPACKED_MB)")]
+    Large(u64, u64),
     /// Too much data.
     #[error("it unpacks to more than {0} MiB (THE0_MAX_UNPACKED_MB)")]
     Size(u64),
@@ -112,6 +123,17 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Why reading it failed: what a reader of ours said, an early end, or damage.
+    pub(super) fn of_read(error: &io::Error) -> Self {
+        let ours = error.get_ref().and_then(|inner| inner.downcast_ref());
+        match ours {
+            Some(reason) => Self::clone(reason),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => Self::Truncated,
+            None if error.to_string().contains("unexpected EOF") => Self::Truncated,
+            None => Self::Corrupt(error.to_string()),
+        }
+    }
+
     /// As the reason to refuse the entry `name`.
     pub(super) fn of(self, name: &Name) -> Error {
         self.of_bytes(name.raw())

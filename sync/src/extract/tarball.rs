@@ -1,11 +1,16 @@
 //! Reading a tar: what each entry says, extension headers included, with nothing left to a parser's leniency.
+//!
+//! The tar crate reads the fields of a header. What comes after what is decided here, as its own reading names the wrong
+//! entry where a header is bad, and takes the end of the input for the end of the archive.
 
 use std::io::Read;
 
-use tar::{Archive, EntryType, Header, PaxExtensions};
+use tar::{EntryType, Header};
 
 use super::Target;
+use super::budget::Stream;
 use super::name::{Name, Style};
+use super::pax;
 use super::refusal::{Error, Reason};
 
 /// Extension headers hold names and times; more than this is a bomb for readers that take them whole.
@@ -30,16 +35,16 @@ pub(super) fn is_header(bytes: &[u8]) -> bool {
     header.cksum().is_ok_and(|said| said == sum)
 }
 
-/// Remembers whether the input has ended, which the parser takes for the end of the archive.
-struct Watched<R> {
+/// Counts what is read, whatever it turns out to be.
+struct Counted<R> {
     inner: R,
-    ended: bool,
+    so_far: Stream,
 }
 
-impl<R: Read> Read for Watched<R> {
+impl<R: Read> Read for Counted<R> {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         let got = self.inner.read(into)?;
-        self.ended |= got == 0 && !into.is_empty();
+        self.so_far.bytes(got).map_err(std::io::Error::other)?;
         Ok(got)
     }
 }
@@ -50,70 +55,98 @@ struct Said {
     name: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
     size: Option<u64>,
-    sparse: Option<()>,
+    /// A record that makes some readers see another file than the header describes.
+    disguise: Option<&'static str>,
+    /// Which kinds of extension headers there were.
+    kinds: Vec<u8>,
 }
 
 pub(super) fn unpack(input: impl Read, target: &mut Target) -> Result<(), Error> {
-    let mut archive = Archive::new(Watched {
+    let mut input = Counted {
         inner: input,
-        ended: false,
-    });
+        so_far: target.spent.stream(),
+    };
     let mut said = Said::default();
-    let mut last = Vec::new();
-    let entries = archive
-        .entries()
-        .map_err(|error| corrupt(&error, &last))?
-        .raw(true);
-    for entry in entries {
-        let mut entry = entry.map_err(|error| corrupt(&error, &last))?;
-        let kind = entry.header().entry_type();
-        last = entry.header().path_bytes().into_owned();
+    while let Some(header) = next(&mut input)? {
+        let kind = header.entry_type();
+        let mut name = header.path_bytes().into_owned();
+        if !is_extension(kind) {
+            name = said.name.clone().unwrap_or(name);
+        }
+        let size = check_header(&header).map_err(|why| why.of_bytes(&name))?;
+        let mut content = input.by_ref().take(size);
         if is_extension(kind) {
-            read_extension(kind, &mut entry, &mut said, &last)?;
+            read_extension(kind, &mut content, &mut said, &name)?;
         } else {
             let said = std::mem::take(&mut said);
-            last = said.name.clone().unwrap_or(last);
-            place(&mut entry, &said, &last, target)?;
+            place(&header, size, &mut content, &said, &name, target)?;
         }
+        skip_padding(&mut input, size).map_err(|why| why.of_bytes(&name))?;
     }
-    if said.name.is_some() || said.link.is_some() || said.size.is_some() {
+    if !said.kinds.is_empty() {
         return Err(Reason::Truncated.of_archive());
     }
-    drain(archive.into_inner(), target)
+    drain(input)
 }
 
-fn corrupt(error: &std::io::Error, last: &[u8]) -> Error {
-    let text = error.to_string();
-    let cut = error.kind() == std::io::ErrorKind::UnexpectedEof || text.contains("unexpected EOF");
-    let why = if cut {
-        Reason::Truncated
-    } else {
-        Reason::Corrupt(text)
-    };
-    if last.is_empty() {
-        why.of_archive()
-    } else {
-        why.of_bytes(last)
+/// The next header; none where a block of zeros ends the archive.
+fn next(input: &mut impl Read) -> Result<Option<Header>, Error> {
+    let mut header = Header::new_old();
+    input
+        .read_exact(header.as_mut_bytes())
+        .map_err(|error| Reason::of_read(&error).of_archive())?;
+    let is_end = header.as_bytes().iter().all(|b| *b == 0);
+    Ok(if is_end { None } else { Some(header) })
+}
+
+/// What follows the content up to the next block.
+fn skip_padding(input: &mut impl Read, size: u64) -> Result<(), Reason> {
+    let mut padding = [0; BLOCK];
+    let length = usize::try_from(size.wrapping_neg() % BLOCK as u64).unwrap_or(0);
+    input
+        .read_exact(&mut padding[..length])
+        .map_err(|error| Reason::of_read(&error))
+}
+
+/// The size in this header, if every reader finds the same name and size in it.
+fn check_header(header: &Header) -> Result<u64, Reason> {
+    if !is_header(header.as_bytes()) {
+        return Err(Reason::Corrupt("the checksum of its header".into()));
     }
+    let size = &header.as_old().size;
+    let octal = || {
+        let size = size.trim_ascii_start();
+        let digits = size.iter().position(|b| !b"01234567".contains(b));
+        let (digits, end) = size.split_at(digits.unwrap_or(size.len()));
+        !digits.is_empty() && end.iter().all(|b| b" \0".contains(b))
+    };
+    // Binary from the first bit on where eleven digits are too few; more than eight bytes of it no file has.
+    if !size.starts_with(&[0x80, 0, 0, 0]) && !octal() {
+        return Err(Reason::Corrupt("its size is not a number".into()));
+    }
+    // Only some readers take a prefix where the header does not say that it is of the kind that has one.
+    if header.as_ustar().is_none() && header.as_bytes()[345..500].iter().any(|b| *b != 0) {
+        let why = "its format has no prefix, and there is one".to_owned();
+        return Err(Reason::Disagreement(why));
+    }
+    header
+        .entry_size()
+        .map_err(|error| Reason::Corrupt(error.to_string()))
 }
 
 /// After the end there may only be zeros, and the checksum of a gzip is beyond them.
-fn drain(mut input: Watched<impl Read>, target: &mut Target) -> Result<(), Error> {
-    if input.ended {
-        return Err(Reason::Truncated.of_archive());
-    }
+fn drain(mut input: impl Read) -> Result<(), Error> {
     let mut buffer = vec![0; 64 << 10];
     loop {
         let got = input
             .read(&mut buffer)
-            .map_err(|error| corrupt(&error, b""))?;
+            .map_err(|error| Reason::of_read(&error).of_archive())?;
         if got == 0 {
             return Ok(());
         }
         if buffer[..got].iter().any(|b| *b != 0) {
             return Err(Reason::Trailing.of_archive());
         }
-        target.spent.bytes(got as u64).map_err(Reason::of_archive)?;
     }
 }
 
@@ -126,74 +159,114 @@ fn is_extension(kind: EntryType) -> bool {
 
 fn read_extension(
     kind: EntryType,
-    entry: &mut (impl Read + Sized),
+    input: &mut std::io::Take<impl Read>,
     said: &mut Said,
     name: &[u8],
 ) -> Result<(), Error> {
     let mut content = Vec::new();
-    let read = entry.take(LONGEST_EXTENSION + 1).read_to_end(&mut content);
-    read.map_err(|error| corrupt(&error, name))?;
-    if content.len() as u64 > LONGEST_EXTENSION {
-        return Err(Reason::Corrupt("an extension header is too long".into()).of_bytes(name));
-    }
-    let once = |slot: &mut Option<Vec<u8>>, value: Vec<u8>| match slot.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(Reason::Disagreement("two extension headers".into()).of_bytes(name)),
+    let size = input.limit();
+    let result = if size > LONGEST_EXTENSION {
+        Err(Reason::Corrupt("an extension header is too long".into()))
+    } else {
+        match input.read_to_end(&mut content) {
+            Err(error) => Err(Reason::of_read(&error)),
+            Ok(got) if (got as u64) < size => Err(Reason::Truncated),
+            Ok(_) => said.hear(kind, content),
+        }
     };
-    if kind.is_gnu_longname() || kind.is_gnu_longlink() {
+    result.map_err(|why| why.of_bytes(name))
+}
+
+impl Said {
+    fn hear(&mut self, kind: EntryType, mut content: Vec<u8>) -> Result<(), Reason> {
+        if kind.is_pax_global_extensions() {
+            return hear_of_all(&content);
+        }
+        if self.kinds.contains(&kind.as_byte()) {
+            return Err(two_of("extension headers"));
+        }
+        self.kinds.push(kind.as_byte());
+        if kind.is_pax_local_extensions() {
+            return self.hear_records(&content);
+        }
         while content.last() == Some(&0) {
             content.pop();
         }
         let slot = if kind.is_gnu_longname() {
-            &mut said.name
+            &mut self.name
         } else {
-            &mut said.link
+            &mut self.link
         };
-        return once(slot, content);
+        once(slot, content)
     }
-    for extension in PaxExtensions::new(&content) {
-        let extension = extension.map_err(|error| corrupt(&error, name))?;
-        let key = extension.key_bytes();
-        let value = extension.value_bytes().to_vec();
-        let global = kind.is_pax_global_extensions();
-        match key {
-            b"path" | b"linkpath" | b"size" if global => {
-                let why = "a global header names a file".to_owned();
-                return Err(Reason::Disagreement(why).of_bytes(name));
+
+    fn hear_records(&mut self, content: &[u8]) -> Result<(), Reason> {
+        for record in pax::records(content) {
+            let record = record.map_err(Reason::Corrupt)?;
+            match record.key {
+                b"path" => once(&mut self.name, record.value.to_vec())?,
+                b"linkpath" => once(&mut self.link, record.value.to_vec())?,
+                b"size" => {
+                    let size = pax::number(record.value);
+                    let size = size.ok_or_else(|| Reason::Corrupt("its size".into()))?;
+                    once(&mut self.size, size)?;
+                }
+                key => self.disguise = self.disguise.or(disguise(key)),
             }
-            b"path" => once(&mut said.name, value)?,
-            b"linkpath" => once(&mut said.link, value)?,
-            b"size" => {
-                let size = std::str::from_utf8(&value)
-                    .ok()
-                    .and_then(|text| text.parse().ok());
-                let size = size.ok_or_else(|| Reason::Corrupt("its size".into()).of_bytes(name))?;
-                said.size = Some(size);
-            }
-            _ if key.starts_with(b"GNU.sparse") => said.sparse = Some(()),
-            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// A global header says things of all entries after it, which readers that know it do not agree about.
+fn hear_of_all(content: &[u8]) -> Result<(), Reason> {
+    for record in pax::records(content) {
+        let key = record.map_err(Reason::Corrupt)?.key;
+        if matches!(key, b"path" | b"linkpath" | b"size") || disguise(key).is_some() {
+            let why = "a global header describes a file".to_owned();
+            return Err(Reason::Disagreement(why));
         }
     }
     Ok(())
 }
 
-fn place<R: Read>(
-    entry: &mut tar::Entry<'_, R>,
+fn disguise(key: &[u8]) -> Option<&'static str> {
+    match key {
+        _ if key.starts_with(b"GNU.sparse") => Some("sparse"),
+        b"SCHILY.realsize" | b"SUN.holesdata" => Some("sparse"),
+        b"SCHILY.filetype" => Some("SCHILY.filetype"),
+        _ => None,
+    }
+}
+
+fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), Reason> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(two_of("names, links or sizes")),
+    }
+}
+
+fn two_of(what: &str) -> Reason {
+    Reason::Disagreement(format!("two {what} for one entry"))
+}
+
+fn place(
+    header: &Header,
+    size: u64,
+    content: &mut impl Read,
     said: &Said,
     raw: &[u8],
     target: &mut Target,
 ) -> Result<(), Error> {
-    let header = entry.header().clone();
     let name = Name::parse(raw, Style::Tar)?;
-    let number = |n: std::io::Result<u64>| n.map_err(|error| corrupt(&error, raw));
-    let size = number(header.entry_size())?;
     if said.size.is_some_and(|said| said != size) {
         return Err(Reason::Disagreement("its size".into()).of(&name));
     }
-    if said.sparse.is_some() {
-        return Err(Reason::UnknownKind("sparse".into()).of(&name));
+    if let Some(what) = said.disguise {
+        return Err(Reason::UnknownKind(what.to_owned()).of(&name));
     }
-    let mode = header.mode().map_err(|error| corrupt(&error, raw))?;
+    let mode = header.mode();
+    let mode = mode.map_err(|error| Reason::Corrupt(error.to_string()).of(&name))?;
     let kind = header.entry_type();
     let is_folder = kind.is_dir() || (kind.is_file() && raw.ends_with(b"/"));
     if (is_folder || kind.is_symlink() || kind.is_hard_link()) && size > 0 {
@@ -206,7 +279,7 @@ fn place<R: Read>(
     };
     match kind {
         _ if is_folder => target.folder(&name, mode),
-        EntryType::Regular | EntryType::Continuous => target.file(&name, mode, size, entry),
+        EntryType::Regular | EntryType::Continuous => target.file(&name, mode, size, content),
         EntryType::Symlink => target.link(&name, &link().unwrap_or_default()),
         EntryType::Link => {
             let to = Name::parse(&link().unwrap_or_default(), Style::Tar)

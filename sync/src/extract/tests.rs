@@ -195,7 +195,7 @@ proptest! {
         let root = crate::beneath::root(dir.path()).unwrap();
         let mut bytes = Vec::new();
         let fd = std::os::fd::AsFd::as_fd(&root);
-        crate::archive::write(&before, fd, crate::archive::Torn::Refuse, &mut bytes).unwrap();
+        crate::archive::write(&before, fd, crate::archive::Torn::Refuse, None, &mut bytes).unwrap();
         let (out, result) = unpack_bytes(&bytes, rules());
         result.unwrap();
         prop_assert_eq!(crate::tree::read(out.path()).unwrap().digest(), before.digest());
@@ -211,7 +211,7 @@ proptest! {
         let root = crate::beneath::root(dir.path()).unwrap();
         let mut bytes = Vec::new();
         let fd = std::os::fd::AsFd::as_fd(&root);
-        crate::archive::write(&before, fd, crate::archive::Torn::Refuse, &mut bytes).unwrap();
+        crate::archive::write(&before, fd, crate::archive::Torn::Refuse, None, &mut bytes).unwrap();
         let at = at.index(bytes.len());
         let (_out, result) = unpack_bytes(&bytes[..at], rules());
         prop_assert!(result.is_err());

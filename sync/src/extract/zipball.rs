@@ -9,13 +9,13 @@ use zip::result::ZipError;
 use super::Target;
 use super::name::{Name, Style};
 use super::refusal::{Error, Reason};
+use super::zipdata::Described;
+use super::zipend;
 
 const TYPE: u32 = 0o170_000;
 const FOLDER: u32 = 0o040_000;
 const FILE: u32 = 0o100_000;
 const LINK: u32 = 0o120_000;
-/// Size of the end record without its comment (APPNOTE 4.3.16).
-const END: u64 = 22;
 
 type Zip<'a> = ZipArchive<BufReader<&'a mut File>>;
 
@@ -29,6 +29,8 @@ struct Entry {
 
 pub(super) fn unpack(file: &mut File, target: &mut Target) -> Result<(), Error> {
     let size = file.metadata()?.len();
+    zipend::check(file, size, target.rules.budget)?;
+    let whole = file.try_clone()?;
     let mut zip = ZipArchive::new(BufReader::new(file)).map_err(|e| of_archive(e).of_archive())?;
     if zip.has_duplicate_names() {
         return Err(Reason::Twice.of_bytes(&duplicate(zip)?));
@@ -48,28 +50,11 @@ pub(super) fn unpack(file: &mut File, target: &mut Target) -> Result<(), Error> 
         entries.push(entry);
     }
     for (index, entry) in entries.iter().enumerate() {
-        place(&mut zip, index, entry, target)?;
+        let data = place(&mut zip, index, entry, target)?;
+        data.check(&whole).map_err(|why| why.of(&entry.name))?;
     }
     zip.validate_header_consistency()
-        .map_err(|e| of_archive(e).of_archive())?;
-    check_end(zip, size)
-}
-
-/// The file ends where the archive does.
-fn check_end(zip: Zip<'_>, size: u64) -> Result<(), Error> {
-    let comment = zip.comment().len() as u64;
-    let mut file = zip.into_inner();
-    let at = size
-        .checked_sub(END + comment)
-        .ok_or_else(|| Reason::Truncated.of_archive())?;
-    let mut signature = [0; 4];
-    file.seek(SeekFrom::Start(at))?;
-    file.read_exact(&mut signature)?;
-    if signature == *b"PK\x05\x06" {
-        Ok(())
-    } else {
-        Err(Reason::Trailing.of_archive())
-    }
+        .map_err(|e| of_archive(e).of_archive())
 }
 
 /// The name that is twice in the central directory; the parser keeps only the last of them.
@@ -126,22 +111,36 @@ fn describe(zip: &Zip<'_>, index: usize) -> Result<Entry, Error> {
     })
 }
 
-fn place(zip: &mut Zip<'_>, index: usize, entry: &Entry, target: &mut Target) -> Result<(), Error> {
+fn place(
+    zip: &mut Zip<'_>,
+    index: usize,
+    entry: &Entry,
+    target: &mut Target,
+) -> Result<Described, Error> {
     let name = &entry.name;
     let options = ZipReadOptions::new().enforce_header_consistency(true);
     let mut data = zip
         .by_index_with_options(index, options)
         .map_err(|e| of_archive(e).of(name))?;
+    let start = data.data_start().unwrap_or(0);
+    let described = Described {
+        header: data.header_start(),
+        end: start.saturating_add(data.compressed_size()),
+        crc: data.crc32(),
+        packed: data.compressed_size(),
+        size: data.size(),
+    };
     match entry.kind {
-        FOLDER => target.folder(name, entry.mode.unwrap_or(0o755)),
+        FOLDER => target.folder(name, entry.mode.unwrap_or(0o755))?,
         LINK => {
             let mut to = Vec::new();
             let read = data.by_ref().take(4097).read_to_end(&mut to);
-            read.map_err(|error| Reason::Corrupt(error.to_string()).of(name))?;
-            target.link(name, &to)
+            read.map_err(|error| Reason::of_read(&error).of(name))?;
+            target.link(name, &to)?;
         }
-        _ => target.file(name, entry.mode.unwrap_or(0o644), entry.size, &mut data),
+        _ => target.file(name, entry.mode.unwrap_or(0o644), entry.size, &mut data)?,
     }
+    Ok(described)
 }
 
 fn of_archive(error: ZipError) -> Reason {
