@@ -62,16 +62,23 @@ fn ballast(mebibytes: usize) -> Content {
     (0..2 * mebibytes).map(&mut file).collect()
 }
 
-/// What the bot has written so far, and what a restore may give.
-struct Written {
+/// What the bot has written so far, and what of it a reader has seen.
+#[derive(Default)]
+pub struct Written {
     all: Mutex<BTreeSet<Print>>,
     seen: Mutex<BTreeSet<Print>>,
-    over: AtomicBool,
+    /// Whether the reader is to end.
+    pub over: AtomicBool,
 }
 
 impl Written {
+    /// The bot is about to write this.
+    pub fn add(&self, state: &Content) {
+        self.all.lock().unwrap().insert(print(state));
+    }
+
     /// Looks at the object all along: it is always a state of the bot's, and never half of one.
-    fn poll(&self, volume: &Volume) {
+    pub fn poll(&self, volume: &Volume) {
         while !self.over.load(Ordering::Relaxed) {
             if let Some(content) = volume.archive() {
                 let found = print(&content);
@@ -89,14 +96,10 @@ impl Written {
 /// a reader polls the object. What is restored is what was there at the start of the round before or one of the last
 /// two states written; and the last one, if that was acknowledged.
 pub fn pushes(world: &World, mebibytes: usize, seconds: u64) {
-    let written = Written {
-        all: Mutex::default(),
-        seen: Mutex::default(),
-        over: AtomicBool::new(false),
-    };
+    let written = Written::default();
     let first = world.volume("first");
     let start = ballast(mebibytes);
-    written.all.lock().unwrap().insert(print(&start));
+    written.add(&start);
     first.session(|volume| {
         for (name, bytes) in &start {
             volume.put(name, bytes);
@@ -137,7 +140,7 @@ fn one_round(world: &World, written: &Written, round: u64, allowed: &[Content]) 
     );
 
     let new = next(&found, round);
-    written.all.lock().unwrap().insert(print(&new));
+    written.add(&new);
     let mut watch = volume.watch();
     volume.put(COUNTER, &new[COUNTER]);
     if chance(2) == 0 || found.len() > 2 {

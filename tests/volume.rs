@@ -33,8 +33,8 @@ pub enum Shelf {
 /// A store, and the volumes of one bot's instances on it.
 #[derive(Debug)]
 pub struct World {
-    /// Everything of this test, gone with it.
-    pub dir: tempfile::TempDir,
+    /// Everything of this test, gone with it and its volumes.
+    pub dir: Arc<tempfile::TempDir>,
     bot: String,
     shelf: Shelf,
     env: Vec<(String, String)>,
@@ -45,6 +45,7 @@ pub struct World {
 pub struct Volume {
     /// The folder of `code`, `state` and `var`.
     pub root: PathBuf,
+    _dir: Arc<tempfile::TempDir>,
     bot: String,
     shelf: Shelf,
     env: Vec<(String, String)>,
@@ -62,7 +63,7 @@ impl World {
     /// # Panics
     /// When there is no room for it.
     pub fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = Arc::new(tempfile::tempdir().expect("a folder"));
         let store = dir.path().join("store");
         fs::create_dir(&store).expect("a folder");
         let env = vec![("THE0_STORE".into(), store.to_string_lossy().into_owned())];
@@ -85,7 +86,7 @@ impl World {
     /// When there is no room for it.
     pub fn through(store: &Store, address: &str, bot: &str) -> Self {
         Self {
-            dir: tempfile::tempdir().expect("a folder"),
+            dir: Arc::new(tempfile::tempdir().expect("a folder")),
             bot: bot.into(),
             shelf: Shelf::Buckets(Arc::clone(store.client())),
             env: store.environment_at(address),
@@ -102,6 +103,7 @@ impl World {
         fs::write(root.join("code/main.py"), "print()").expect("a file");
         Volume {
             root,
+            _dir: Arc::clone(&self.dir),
             bot: self.bot.clone(),
             shelf: self.shelf.clone(),
             env: self.env.clone(),

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -75,6 +75,7 @@ struct Shared {
     upstream: String,
     script: Mutex<Script>,
     seen: Mutex<Vec<Request>>,
+    met: AtomicUsize,
     over: AtomicBool,
 }
 
@@ -96,6 +97,7 @@ impl Proxy {
             upstream: upstream.to_owned(),
             script: Mutex::new(Box::new(|_| None)),
             seen: Mutex::default(),
+            met: AtomicUsize::new(0),
             over: AtomicBool::new(false),
         });
         let serving = Arc::clone(&shared);
@@ -118,6 +120,7 @@ impl Proxy {
 
     /// From now on `script` says of each request what is done to it.
     pub fn script(&self, script: impl FnMut(&Request) -> Option<Fault> + Send + 'static) {
+        self.shared.met.store(0, Ordering::Relaxed);
         *hold(&self.shared.script) = Box::new(script);
     }
 
@@ -134,6 +137,11 @@ impl Proxy {
     /// From now on everything passes.
     pub fn heal(&self) {
         self.script(|_| None);
+    }
+
+    /// How many requests have met a fault of the script of now.
+    pub fn met(&self) -> usize {
+        self.shared.met.load(Ordering::Relaxed)
     }
 
     /// What has passed since the start, or since it was last forgotten.
@@ -263,6 +271,8 @@ impl Shared {
     fn pass(&self, mut message: Message, client: &TcpStream) -> Option<()> {
         let request = describe(&message);
         let fault = (hold(&self.script))(&request);
+        self.met
+            .fetch_add(usize::from(fault.is_some()), Ordering::Relaxed);
         let place = {
             let mut seen = hold(&self.seen);
             seen.push(request.clone());
