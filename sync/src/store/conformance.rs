@@ -402,20 +402,6 @@ fn a_list_is_whole_and_sorted(bench: &Bench) {
     assert_eq!(bench.store.list("bot-state", "nobody/").unwrap(), []);
 }
 
-/// What a server has beside what was asked of it.
-fn no_upload_is_left(bench: &Bench) {
-    let Some(server) = bench.server else { return };
-    let at = bench.at("left");
-    let failed = bench.store.put(&at, &Condition::Any, &noted("1"), |out| {
-        out.write_all(&bytes(12 * MIB)).unwrap();
-        Err("torn")
-    });
-    assert!(failed.is_err());
-    let late = Condition::IfMatch(Etag("0123456789abcdef0123456789abcdef".into()));
-    assert!(is_conflict(bench.put(&at, &late, &bytes(12 * MIB))));
-    assert_eq!(server.unfinished_uploads(), 0);
-}
-
 fn a_foreign_object_has_nothing_noted(bench: &Bench) {
     let Some(server) = bench.server else { return };
     let at = bench.at("foreign");
@@ -495,7 +481,6 @@ behaviours!(
     what_is_not_there_is_not_found_and_may_be_deleted,
     conditions_are_honoured,
     a_list_is_whole_and_sorted,
-    no_upload_is_left,
     a_foreign_object_has_nothing_noted,
     a_bucket_that_is_missing_is_an_outage,
 );

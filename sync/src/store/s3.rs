@@ -13,8 +13,10 @@
 
 mod body;
 mod client;
+mod object;
 mod refusal;
 mod resolve;
+mod sending;
 mod tls;
 mod upload;
 mod wire;
@@ -27,8 +29,6 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use contract::ObjectKey;
-use hyper::HeaderMap;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rusty_s3::Method;
 
 use super::address::Endpoint;
@@ -37,22 +37,14 @@ use super::{
 };
 use crate::keys::KeyRing;
 use client::{Call, Client, Target};
+use object::{check, conditional, encode, head_of, not_a_store};
 use refusal::{Refusal, Trouble};
-use upload::{LARGEST_COPY, conditional};
+use upload::LARGEST_COPY;
 use wire::Times;
 
 pub use body::S3Body;
 pub use upload::S3Upload;
 
-/// The most that a store keeps beside an object, names included.
-const LARGEST_METADATA: usize = 2 << 10;
-/// What stands for itself in a path.
-const PATH: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'~')
-    .remove(b'/');
 /// The etag of nothing that exists.
 const NOBODYS: &str = "00000000000000000000000000000000";
 
@@ -328,66 +320,6 @@ impl S3 {
     }
 }
 
-/// What is known of an object, from an answer's headers; `None` if a store would not answer so.
-fn head_of(headers: &HeaderMap) -> Option<Head> {
-    let size = headers.get("content-length")?.to_str().ok()?.parse().ok()?;
-    let metadata = headers.iter().filter_map(|(name, value)| {
-        let name = name.as_str().strip_prefix("x-amz-meta-")?;
-        Some((name.to_owned(), value.to_str().ok()?.to_owned()))
-    });
-    Some(Head {
-        etag: etag_of(headers)?,
-        size,
-        metadata: metadata.collect(),
-    })
-}
-
-fn etag_of(headers: &HeaderMap) -> Option<Etag> {
-    let etag = headers.get("etag")?.to_str().ok()?.trim_matches('"');
-    (!etag.is_empty()).then(|| Etag(etag.to_owned()))
-}
-
-/// The object as a header names it.
-fn encode(at: &Place) -> String {
-    let path = format!("/{}/{}", at.bucket, at.key);
-    utf8_percent_encode(&path, PATH).to_string()
-}
-
-/// A store keeps little beside an object, and headers carry not every text.
-fn check(at: &Place, metadata: &Metadata) -> Result<(), Error> {
-    let refuse = |why: String| Error::Other {
-        what: at.to_string(),
-        why,
-    };
-    let size: usize = metadata
-        .iter()
-        .map(|(name, value)| name.len() + value.len())
-        .sum();
-    if size > LARGEST_METADATA {
-        let why =
-            format!("{size} bytes are to be noted beside it, and a store keeps {LARGEST_METADATA}");
-        return Err(refuse(why));
-    }
-    let plain = |name: &str| {
-        name.bytes()
-            .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
-    };
-    let kept = |value: &str| {
-        value
-            .split(' ')
-            .all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_graphic()))
-    };
-    match metadata
-        .iter()
-        .find(|(name, value)| !plain(name) || !(value.is_empty() || kept(value)))
-    {
-        None => Ok(()),
-        Some((name, _)) => Err(refuse(format!(
-            "what is to be noted beside it as {name:?} is no header of HTTP"
-        ))),
-    }
-}
-
 fn is_too_large(refusal: &Refusal) -> bool {
     matches!(
         refusal.code.as_str(),
@@ -414,13 +346,6 @@ fn from_fill(at: &Place, cause: io::Error) -> Error {
             cause,
         },
     }
-}
-
-fn not_a_store(what: &str) -> Refusal {
-    let why = format!(
-        "without {what}, not as an object store does: check MINIO_ENDPOINT and what is in between"
-    );
-    Refusal::strange(200, &why)
 }
 
 fn strange(at: &Place) -> Error {

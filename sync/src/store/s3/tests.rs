@@ -1,5 +1,7 @@
 //! The client against a server that plays a script, and over TLS.
 
+mod faults;
+
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -12,14 +12,14 @@ use std::io::{self, Write};
 use std::ops::Range;
 
 use data_encoding::BASE64;
-use hyper::HeaderMap;
 use hyper::body::Bytes;
 use md5::{Digest, Md5};
 use rusty_s3::Method;
 
 use super::client::{Call, Client, Target};
+use super::object::{conditional, described, encode, etag_of, header, not_a_store};
 use super::refusal::Trouble;
-use super::{encode, etag_of, not_a_store, xml};
+use super::xml;
 use crate::store::{Condition, Error, Etag, Metadata, Place, Then};
 
 /// The least size of a part that is not the last.
@@ -281,35 +281,8 @@ impl Write for S3Upload<'_> {
     }
 }
 
-/// Metadata and type of a new object.
-pub(super) fn described<'a>(call: Call<'a>, at: &Place, metadata: &Metadata) -> Call<'a> {
-    let (_, ending) = at.key.as_str().rsplit_once('.').unwrap_or_default();
-    let kind = match ending {
-        "log" => "text/plain",
-        "gz" => "application/gzip",
-        _ => "application/octet-stream",
-    };
-    let call = call.header("content-type", kind);
-    let with = |call: Call<'a>, (name, value): (&String, &String)| {
-        call.header(&format!("x-amz-meta-{name}"), value)
-    };
-    metadata.iter().fold(call, with)
-}
-
-pub(super) fn conditional<'a>(call: Call<'a>, condition: &Condition) -> Call<'a> {
-    match condition {
-        Condition::Any => call,
-        Condition::IfAbsent => call.header("if-none-match", "*"),
-        Condition::IfMatch(etag) => call.header("if-match", format!("\"{}\"", etag.0)),
-    }
-}
-
 fn strange(what: &str) -> Trouble {
     not_a_store(what).into()
-}
-
-fn header(headers: &HeaderMap, name: &str) -> Option<String> {
-    Some(headers.get(name)?.to_str().ok()?.to_owned())
 }
 
 /// By which the store knows that what came is what was sent.
