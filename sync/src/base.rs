@@ -18,6 +18,8 @@ pub const GENERATION: &str = "generation";
 pub const RUN: &str = "run";
 /// Metadata: the digest of the tree in it. (What early versions noted under `digest` was made in another way.)
 pub const TREE: &str = "tree";
+/// Metadata: when it was written, for a person.
+pub const WRITTEN: &str = "written";
 /// Metadata: the tree changed while it was packed, so the digest is that of a moment before.
 pub const TORN: &str = "torn";
 

@@ -167,7 +167,8 @@ fn state(order: &Order, keys: Keys) -> Result<(), Failure> {
         error: error.into(),
     })?;
     let keys = read_keys(keys, &places.store).map_err(Failure::of(exit::INTERNAL))?;
-    let store = open(&places, &keys).map_err(Failure::of(exit::STATE))?;
+    let store = open(&places, &keys).with_context(|| format!("bot {}", places.bot));
+    let store = store.map_err(Failure::of(exit::STATE))?;
     let local = variables
         .get(vars::STATE_PATH)
         .map_or("/state", String::as_str);

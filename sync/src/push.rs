@@ -18,10 +18,10 @@ use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, bail};
 use contract::Digest;
-use contract::record::Status;
+use contract::record::{Status, Time};
 
 use crate::archive::{self, Index, Noted, Torn, WriteError};
-use crate::base::{Base, FolderId, GENERATION, RUN, Remote, TORN, TREE};
+use crate::base::{Base, FolderId, GENERATION, RUN, Remote, TORN, TREE, WRITTEN};
 use crate::history::{self, Reason};
 use crate::settings::Settings;
 use crate::store::{Condition, Error, Metadata, PutError, Store, Upload};
@@ -426,6 +426,7 @@ impl<'a> Pusher<'a> {
             (GENERATION.to_owned(), self.base.generation.to_string()),
             (RUN.to_owned(), run.to_string()),
             (TREE.to_owned(), digest.to_string()),
+            (WRITTEN.to_owned(), Time::now().to_string()),
         ]);
         if torn == Torn::Accept {
             metadata.insert(TORN.to_owned(), "1".to_owned());

@@ -20,7 +20,7 @@ use contract::record::Time;
 use contract::{Digest, ObjectKey, exit};
 
 use crate::archive::{self, Torn};
-use crate::base::{Remote, TREE};
+use crate::base::{RUN, Remote, TREE, WRITTEN};
 use crate::history::{self, Kept, Reason};
 use crate::settings::Places;
 use crate::store::{Condition, Error, Etag, Head, Metadata, Place, PutError, Store, Upload};
@@ -90,14 +90,15 @@ impl Desk<'_> {
         let Some(head) = self.head(at)? else {
             return Ok(None);
         };
-        let run = head.metadata.get(crate::base::RUN);
-        let run = run.and_then(|run| run.parse().ok());
+        let run = head.metadata.get(RUN).and_then(|run| run.parse().ok());
+        let written = head.metadata.get(WRITTEN);
+        let written = written.and_then(|time| Time::try_from(time.clone()).ok());
         let size = head.size;
         let remote = Remote::from(head);
         Ok(Some(Row {
             name: kept.map_or("current".into(), |_| history::name(&at.key).into()),
             key: at.key.to_string(),
-            time: kept.map(|kept| Time::from(kept.at())),
+            time: kept.map_or(written, |kept| Some(Time::from(kept.at()))),
             size,
             generation: remote.generation,
             run,
@@ -157,25 +158,47 @@ impl Desk<'_> {
         to: &Path,
         check: Check,
     ) -> anyhow::Result<Option<Digest>> {
-        let none = || Error::NotFound(at.clone());
-        let head = self.head(at)?.ok_or_else(none)?;
-        // What is unpacked must be what it says of itself, so it must be one version.
-        let etag = code::download(self.places, self.store, at, to)?;
         if check == Check::AsItIs {
+            code::download(self.places, self.store, at, to)?;
             return Ok(None);
         }
-        let content = room.unpack(to, self.places).with_context(|| {
-            format!("{at} cannot be restored; `state get --unchecked` gives it as it is")
+        let content = self.verified(at, room, to).map_err(|error| {
+            if error.is::<Error>() {
+                error
+            } else {
+                error.context("`state get --unchecked` gives it as it is")
+            }
         })?;
-        let digest = content.digest()?;
-        let said = Remote::from(head);
-        if said.etag == etag && said.digest.as_ref().is_some_and(|said| *said != digest) {
-            bail!(
-                "{at}: its digest is {} and should be another: get it once more",
-                digest.short()
-            );
-        }
-        Ok(Some(digest))
+        Ok(Some(content.digest()?))
+    }
+
+    /// Brings the object into the file `to`, and gives what is in it. What comes damaged is fetched once more: it may
+    /// have been damaged on its way.
+    fn verified(&self, at: &Place, room: &Room, to: &Path) -> anyhow::Result<Content> {
+        let come = || -> anyhow::Result<Content> {
+            let head = self.head(at)?.ok_or_else(|| Error::NotFound(at.clone()))?;
+            let etag = code::download(self.places, self.store, at, to)?;
+            let content = room
+                .unpack(to, self.places)
+                .with_context(|| at.to_string())?;
+            let said = Remote::from(head);
+            let digest = content.digest()?;
+            let differs = said.digest.is_some_and(|said| said != digest);
+            if differs && said.etag == etag {
+                bail!(
+                    "{at}: its digest is {} and should be another",
+                    digest.short()
+                );
+            }
+            Ok(content)
+        };
+        come().or_else(|error| {
+            if error.is::<Error>() {
+                return Err(error);
+            }
+            contract::warn!("{error:#}; it is fetched once more");
+            come()
+        })
     }
 
     fn put(&self, from: &Path) -> anyhow::Result<()> {
@@ -196,14 +219,8 @@ impl Desk<'_> {
             bail!("{word} is the state that counts already");
         }
         let room = Room::make()?;
-        let content = self.content(&at, &room)?;
+        let content = self.verified(&at, &room, &room.archive())?;
         self.replace(&content, history::name(&at.key))
-    }
-
-    fn content(&self, at: &Place, room: &Room) -> anyhow::Result<Content> {
-        code::download(self.places, self.store, at, &room.archive())?;
-        room.unpack(&room.archive(), self.places)
-            .with_context(|| at.to_string())
     }
 
     /// Makes `content` the current state.
@@ -243,7 +260,10 @@ impl Desk<'_> {
     ) -> anyhow::Result<Option<ObjectKey>> {
         let kept = present.map(|present| self.keep(present)).transpose()?;
         let etag: Option<&Etag> = present.map(|present| &present.etag);
-        let metadata = Metadata::from([(TREE.to_owned(), digest.to_string())]);
+        let metadata = Metadata::from([
+            (TREE.to_owned(), digest.to_string()),
+            (WRITTEN.to_owned(), Time::now().to_string()),
+        ]);
         let fill = |out: &mut Upload<'_>| {
             archive::write(&content.tree, content.root(), Torn::Refuse, None, out).map(|_| ())
         };
@@ -306,7 +326,7 @@ impl Desk<'_> {
         }
         let at = self.find(word)?;
         let room = Room::make()?;
-        let content = self.content(&at, &room)?;
+        let content = self.verified(&at, &room, &room.archive())?;
         let is_current = at == self.places.state();
         let name = if is_current {
             "current"

@@ -17,7 +17,7 @@ pub struct Row {
     pub name: String,
     /// Its key.
     pub key: String,
-    /// When it was kept; of the current one it is not known.
+    /// When it was kept; of the current one, when it was written, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time: Option<Time>,
     /// Bytes of the archive.
@@ -37,12 +37,21 @@ pub struct Row {
 
 /// The rows as a table.
 pub fn table(rows: &[Row]) -> String {
-    let heads = ["NAME", "SIZE", "GENERATION", "RUN", "DIGEST", "REASON"];
+    let heads = [
+        "NAME",
+        "TIME",
+        "SIZE",
+        "GENERATION",
+        "RUN",
+        "DIGEST",
+        "REASON",
+    ];
     let number = |number: Option<u64>| number.map_or("-".to_owned(), |n| n.to_string());
     let cells = |row: &Row| {
         let digest = row.digest.as_ref().map_or("-", Digest::short);
         [
             row.name.clone(),
+            row.time.map_or("-".to_owned(), |time| time.to_string()),
             row.size.to_string(),
             number(row.generation),
             number(row.run),
@@ -50,11 +59,11 @@ pub fn table(rows: &[Row]) -> String {
             row.reason.clone(),
         ]
     };
-    let all: Vec<[String; 6]> = std::iter::once(heads.map(str::to_owned))
+    let all: Vec<[String; 7]> = std::iter::once(heads.map(str::to_owned))
         .chain(rows.iter().map(cells))
         .collect();
     let width = |column: usize| all.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: [usize; 6] = std::array::from_fn(width);
+    let widths: [usize; 7] = std::array::from_fn(width);
     let mut text = String::new();
     for row in all {
         let mut line = String::new();
