@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, StatxFlags, statx};
 use serde::{Deserialize, Serialize};
 
 use crate::beneath;
+use crate::claim::Fence;
 use crate::settings::Settings;
 use crate::store::{Etag, Head};
 
@@ -34,6 +35,9 @@ pub struct Base {
     /// The digest of what is in it; `None`: not known, or it was torn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
+    /// How writers are kept apart in this store.
+    #[serde(default)]
+    pub fence: Fence,
     /// Which folder this is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder: Option<FolderId>,

@@ -1,14 +1,78 @@
 //! One writer a bot: a start claims the bot by raising the generation in a small object beside the state.
 //!
 //! The claim is compared and set, so of two starts at once one has the higher generation and the other is fenced
-//! as soon as it looks or pushes.
+//! as soon as it looks or pushes. In a store that passes conditions over, [`generations`] does what can be done.
 
-use std::io::Read;
+pub mod generations;
 
+use std::io::{self, Read};
+
+use anyhow::Context;
 use contract::record::Time;
 use serde::{Deserialize, Serialize};
 
-use crate::store::{Condition, Error, Etag, Metadata, Place, Store};
+use crate::base::GENERATION;
+use crate::retry;
+use crate::settings::Places;
+use crate::store::{Condition, Error, Etag, Metadata, Place, Probe, Store};
+
+/// How writers are kept apart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fence {
+    /// By the conditions of writes.
+    #[default]
+    Conditional,
+    /// By objects of their own, as the store passes conditions over.
+    Generations,
+}
+
+impl Fence {
+    /// Asks the store which it has to be, and says what is lost if it is not the better one.
+    pub fn of(places: &Places, store: &Store) -> anyhow::Result<Self> {
+        let scratch = places.ours("probe")?;
+        for probe in [Probe::Put, Probe::Complete] {
+            let asked = || store.honours_conditions(&scratch, probe);
+            let honoured = retry::until(places.deadline, asked);
+            if !honoured.context("find out whether the store keeps to conditions of writes")? {
+                contract::warn!(
+                    "the store writes also where a condition of the write (If-Match) does not hold: a second instance \
+                     is noticed before each push and not in it, so that for moments it may be seen in {}; each push \
+                     sends the whole state; of a log that two instances write, lines can be lost",
+                    places.state()
+                );
+                return Ok(Self::Generations);
+            }
+        }
+        Ok(Self::Conditional)
+    }
+
+    /// The highest generation that has claimed the bot; 0 if none has.
+    pub fn claimed(self, places: &Places, store: &Store) -> anyhow::Result<u64> {
+        let claim = look(store, &places.ours("claim")?)?;
+        let claimed = claim.map_or(0, |(claim, _)| claim.generation);
+        Ok(match self {
+            Self::Conditional => claimed,
+            Self::Generations => claimed.max(generations::highest(places, store)?),
+        })
+    }
+
+    /// Claims the bot with a generation above every other's and above `least`.
+    pub fn raise(self, places: &Places, store: &Store, least: u64) -> anyhow::Result<u64> {
+        let place = places.ours("claim")?;
+        let raised = retry::until(places.deadline, || match self {
+            Self::Conditional => raise(store, &place, least),
+            Self::Generations => {
+                let claim = look(store, &place)?;
+                let least = claim.map_or(0, |(claim, _)| claim.generation).max(least);
+                let generation = generations::raise(places, store, least)?;
+                put(store, &place, &Condition::Any, generation)?;
+                Ok(generation)
+            }
+        });
+        raised.context("claim the bot")
+    }
+}
 
 /// What the claim's object holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,7 +86,7 @@ pub struct Claim {
 }
 
 /// The claim as it stands; `None` if the bot was never claimed.
-pub fn look(store: &Store, at: &Place) -> Result<Option<(Claim, Etag)>, Error> {
+fn look(store: &Store, at: &Place) -> Result<Option<(Claim, Etag)>, Error> {
     let object = match store.get(at) {
         Ok(object) => object,
         Err(Error::NotFound(_)) => return Ok(None),
@@ -34,15 +98,29 @@ pub fn look(store: &Store, at: &Place) -> Result<Option<(Claim, Etag)>, Error> {
         what: at.to_string(),
         cause,
     })?;
-    let claim = serde_json::from_slice(&text).map_err(|_| Error::Other {
-        what: at.to_string(),
-        why: "it is not a claim; remove it if no instance of the bot runs".to_owned(),
-    })?;
+    let claim = agreed(at, &text, object.head.metadata.get(GENERATION))?;
     Ok(Some((claim, object.head.etag)))
 }
 
+/// The claim in `text`, if it says the same as what is noted beside it: who is fenced depends on it.
+fn agreed(at: &Place, text: &[u8], noted: Option<&String>) -> Result<Claim, Error> {
+    let claim: Option<Claim> = serde_json::from_slice(text).ok();
+    match (claim, noted) {
+        (Some(claim), None) => Ok(claim),
+        (Some(claim), Some(noted)) if *noted == claim.generation.to_string() => Ok(claim),
+        (_, Some(_)) => Err(Error::Unavailable {
+            what: at.to_string(),
+            cause: io::Error::other("it came damaged, its content and its metadata disagree"),
+        }),
+        (None, None) => Err(Error::Other {
+            what: at.to_string(),
+            why: "it is not a claim; remove it if no instance of the bot runs".to_owned(),
+        }),
+    }
+}
+
 /// Claims the bot with a generation above the claim's and above `least`.
-pub fn raise(store: &Store, at: &Place, least: u64) -> Result<u64, Error> {
+fn raise(store: &Store, at: &Place, least: u64) -> Result<u64, Error> {
     let mut lost = None;
     for _ in 0..20 {
         let seen = look(store, at)?;
@@ -51,23 +129,30 @@ pub fn raise(store: &Store, at: &Place, least: u64) -> Result<u64, Error> {
             .map_or(0, |(claim, _)| claim.generation)
             .max(least)
             + 1;
-        let claim = Claim {
-            generation,
-            instance: instance(),
-            at: Time::now(),
-        };
-        let bytes = serde_json::to_vec(&claim).map_err(|error| Error::Other {
-            what: at.to_string(),
-            why: error.to_string(),
-        })?;
         let condition = Condition::still(seen.as_ref().map(|(_, etag)| etag));
-        match store.put_bytes(at, &condition, &Metadata::new(), &bytes) {
-            Ok(_) => return Ok(generation),
+        match put(store, at, &condition, generation) {
+            Ok(()) => return Ok(generation),
             Err(error @ Error::Conflict(_)) => lost = Some(error),
             Err(error) => return Err(error),
         }
     }
     Err(lost.unwrap_or_else(|| Error::Conflict(at.clone())))
+}
+
+fn put(store: &Store, at: &Place, condition: &Condition, generation: u64) -> Result<(), Error> {
+    let claim = Claim {
+        generation,
+        instance: instance(),
+        at: Time::now(),
+    };
+    let bytes = serde_json::to_vec(&claim).map_err(|error| Error::Other {
+        what: at.to_string(),
+        why: error.to_string(),
+    })?;
+    let metadata = Metadata::from([(GENERATION.to_owned(), generation.to_string())]);
+    store
+        .put_bytes(at, condition, &metadata, &bytes)
+        .map(|_| ())
 }
 
 fn instance() -> String {
@@ -100,5 +185,24 @@ mod tests {
         all.sort_unstable();
         assert_eq!(all, [1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(raise(&open(), &place, 20).unwrap(), 21);
+    }
+
+    #[test]
+    fn a_claim_that_came_damaged_is_asked_for_again_and_fences_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place::new("s", "b/.the0/claim".parse().unwrap());
+        let store = Store::Directory(crate::store::Directory::open(dir.path()).unwrap());
+        raise(&store, &place, 6).unwrap();
+        let (claim, _) = look(&store, &place).unwrap().unwrap();
+        let text = serde_json::to_string(&claim).unwrap();
+        let noted = "7".to_owned();
+        for damaged in [text.replace('7', "9"), text.replace('{', "x")] {
+            let error = agreed(&place, damaged.as_bytes(), Some(&noted)).unwrap_err();
+            assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+        }
+        // One that a person wrote has nothing noted beside it.
+        assert_eq!(agreed(&place, text.as_bytes(), None).unwrap(), claim);
+        let other = agreed(&place, b"what?", None).unwrap_err();
+        assert!(matches!(other, Error::Other { .. }), "{other}");
     }
 }

@@ -22,11 +22,12 @@ use contract::record::{Status, Time};
 
 use crate::archive::{self, Index, Noted, Torn, WriteError};
 use crate::base::{Base, FolderId, GENERATION, RUN, Remote, TORN, TREE, WRITTEN};
+use crate::beneath;
+use crate::claim::{Fence, generations};
 use crate::history::{self, Reason};
 use crate::settings::Settings;
 use crate::store::{Condition, Error, Metadata, PutError, Store, Upload};
 use crate::tree::{self, Scan, Tree};
-use crate::{beneath, claim};
 
 /// How often a push is begun again because the state changed under it.
 const TRIES: u32 = 4;
@@ -159,8 +160,7 @@ impl<'a> Pusher<'a> {
         if self.halted.is_some() {
             return Ok(self.halted);
         }
-        let claimed = claim::look(self.store, &self.settings.places.ours("claim")?)?;
-        let claimed = claimed.map_or(0, |(claim, _)| claim.generation);
+        let claimed = self.base.fence.claimed(&self.settings.places, self.store)?;
         if claimed > self.base.generation {
             contract::error!(
                 "generation {claimed} has claimed the bot, ours is {}",
@@ -168,10 +168,7 @@ impl<'a> Pusher<'a> {
             );
             return Ok(self.halt(Halt::Fenced));
         }
-        let remote = self
-            .store
-            .head(&self.settings.places.state())?
-            .map(Remote::from);
+        let remote = self.remote()?;
         match (classify(&self.base, remote.as_ref()), remote) {
             (Whose::Newer, _) => return Ok(self.halt(Halt::Fenced)),
             (Whose::Edited, _) => {
@@ -187,6 +184,19 @@ impl<'a> Pusher<'a> {
             (Whose::Seen | Whose::Late | Whose::Ours, _) => {}
         }
         Ok(None)
+    }
+
+    /// What the store says of the state's object. The bot stops for what is not ours, so that is asked for twice: an
+    /// answer can be damaged on its way.
+    fn remote(&self) -> anyhow::Result<Option<Remote>> {
+        let place = self.settings.places.state();
+        let ask = || -> Result<_, Error> { Ok(self.store.head(&place)?.map(Remote::from)) };
+        let remote = ask()?;
+        let whose = classify(&self.base, remote.as_ref());
+        if matches!(whose, Whose::Newer | Whose::Edited) && ask()? != remote {
+            bail!("{place} is being changed, or what the store says of it comes damaged");
+        }
+        Ok(remote)
     }
 
     fn rebase(&mut self, remote: Option<Remote>) -> anyhow::Result<()> {
@@ -384,9 +394,13 @@ impl<'a> Pusher<'a> {
             }
             Ok(())
         };
-        let etag = self
-            .store
-            .put(&self.settings.places.state(), &condition, &metadata, fill)?;
+        let (places, store) = (&self.settings.places, self.store);
+        let etag = match self.base.fence {
+            Fence::Conditional => store.put(&places.state(), &condition, &metadata, fill)?,
+            Fence::Generations => {
+                generations::put(places, store, self.base.generation, &metadata, fill)?
+            }
+        };
         self.base.etag = Some(etag.clone());
         self.base.digest = (torn == Torn::Refuse).then(|| digest.clone());
         if let Err(error) = self.base.save(self.settings) {
@@ -406,6 +420,10 @@ impl<'a> Pusher<'a> {
 
     /// The members of the object about to be replaced, if they are known.
     fn previous(&self) -> Option<&Index> {
+        // An object that is not the one being replaced cannot be copied from.
+        if self.base.fence == Fence::Generations {
+            return None;
+        }
         let noted = self.members.as_ref()?;
         (Some(&noted.etag) == self.base.etag.as_ref()).then_some(&noted.index)
     }

@@ -18,12 +18,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::archive::{Index, Noted};
 use crate::base::{Base, Remote};
+use crate::claim::{Fence, generations};
 use crate::extract::{self, Budget, Links, Rules};
 use crate::settings::{Places, Settings};
 use crate::store::{Etag, Store};
 use crate::swap::{self, Staging};
 use crate::tree::{self, Hash, Tree};
-use crate::{beneath, claim, code, history, retry};
+use crate::{beneath, code, history, retry};
 
 /// What is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,13 +104,15 @@ pub fn fetch(settings: &Settings, store: &Store) -> anyhow::Result<()> {
         .and_then(|staging| staging.discard())
         .with_context(|| format!("write in {}", state.display()))?;
     let base = Base::load(settings).context("read what the state is based on")?;
-    let generation = raise(settings, store, base.as_ref())?;
+    let fence = Fence::of(&settings.places, store)?;
+    let generation = raise(settings, store, fence, base.as_ref())?;
     forget_verdict(settings).context("remove what the last sync said")?;
     let tree = tree::list(state).with_context(|| format!("read {}", state.display()))?;
     let fetch = Fetch {
         settings,
         store,
         base,
+        fence,
         generation,
         tree,
     };
@@ -126,20 +129,24 @@ fn forget_verdict(settings: &Settings) -> io::Result<()> {
     }
 }
 
-fn raise(settings: &Settings, store: &Store, base: Option<&Base>) -> anyhow::Result<u64> {
-    let place = settings.places.ours("claim")?;
-    let head = retry::until(settings.places.deadline, || {
-        store.head(&settings.places.state())
-    })?;
+fn raise(
+    settings: &Settings,
+    store: &Store,
+    fence: Fence,
+    base: Option<&Base>,
+) -> anyhow::Result<u64> {
+    let places = &settings.places;
+    let head = retry::until(places.deadline, || store.head(&places.state()))?;
     let pushed = head
         .map(Remote::from)
         .and_then(|remote| remote.generation)
         .unwrap_or(0);
     let least = pushed.max(base.map_or(0, |base| base.generation));
-    let generation = retry::until(settings.places.deadline, || {
-        claim::raise(store, &place, least)
-    });
-    generation.context("claim the bot")
+    let generation = fence.raise(places, store, least)?;
+    if fence == Fence::Generations {
+        retry::until(places.deadline, || generations::recover(places, store))?;
+    }
+    Ok(generation)
 }
 
 /// One bringing of the state.
@@ -147,6 +154,7 @@ struct Fetch<'a> {
     settings: &'a Settings,
     store: &'a Store,
     base: Option<Base>,
+    fence: Fence,
     /// Our claim.
     generation: u64,
     /// What is on the disk, hashed if that was needed.
@@ -255,6 +263,7 @@ impl Fetch<'_> {
             generation: self.generation,
             etag,
             digest,
+            fence: self.fence,
             ..Base::default()
         }
     }

@@ -222,10 +222,6 @@ impl Write for Upload<'_> {
 
 /// The two ways in which an object is switched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "asked at the start of a fetch, soon")
-)]
 pub enum Probe {
     /// One request for a small object.
     Put,
@@ -345,10 +341,6 @@ impl Store {
 
     /// Whether the store refuses a write whose condition does not hold: some pass conditions over. `scratch` is an
     /// object of nobody's, which there is none of before and after.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "asked at the start of a fetch, soon")
-    )]
     pub fn honours_conditions(&self, scratch: &Place, probe: Probe) -> Result<bool, Error> {
         match self {
             Self::Directory(_) => Ok(true),
