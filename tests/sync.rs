@@ -248,7 +248,11 @@ fn a_corrupt_state_is_refused_with_the_way_back() {
         assert!(said.contains(&format!("{command} {key}")), "{said}");
     }
     assert_eq!(fs::read_dir(other.state()).unwrap().count(), 0);
-    fs::copy(volume.folder().join("bot-state").join(older), volume.object()).unwrap();
+    fs::copy(
+        volume.folder().join("bot-state").join(older),
+        volume.object(),
+    )
+    .unwrap();
     other.fetched();
     assert_eq!(read(&other.state().join("a")), "1");
 }
@@ -323,6 +327,30 @@ fn a_state_over_its_limit_is_not_pushed_and_the_last_good_one_stays() {
     assert_eq!(volume.archive().unwrap(), content(&[("a", "1")]));
     fs::remove_file(volume.state().join("large")).unwrap();
     volume.wait_outcome(Outcome::Ok);
+}
+
+#[test]
+fn a_file_of_a_tebibyte_of_nothing_is_over_the_limit_and_never_read() {
+    let world = World::new();
+    let volume = world.volume("one");
+    volume.session(|volume| volume.put("a", "1"));
+    let sparse = fs::File::create(volume.state().join("sparse")).unwrap();
+    sparse.set_len(1 << 40).unwrap();
+    volume.fetched();
+    let _watch = volume.watch();
+    volume.wait_outcome(Outcome::TooLarge);
+    assert_eq!(volume.archive().unwrap(), content(&[("a", "1")]));
+
+    // Where it is not what the store's was made from, it is neither replaced nor read to be kept.
+    let other = world.volume("two");
+    fs::create_dir_all(other.state()).unwrap();
+    let sparse = fs::File::create(other.state().join("sparse")).unwrap();
+    sparse.set_len(1 << 40).unwrap();
+    let output = other.fetch();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(i32::from(exit::STATE)), "{said}");
+    assert!(said.contains("MAX_STATE_SIZE_MB"), "{said}");
+    assert!(other.state().join("sparse").exists());
 }
 
 #[test]
