@@ -110,7 +110,7 @@ pub(super) fn header(headers: &HeaderMap, name: &str) -> Option<String> {
 /// That an answer is missing something no store leaves out.
 pub(super) fn not_a_store(what: &str) -> Refusal {
     let why = format!(
-        "without {what}, not as an object store does: check MINIO_ENDPOINT and what is in between"
+        "without {what}, not as an object store does: check MINIO_ENDPOINT, MINIO_USE_SSL and what is in between"
     );
     Refusal::strange(200, &why)
 }

@@ -152,7 +152,7 @@ impl Refusal {
                 "check MINIO_ACCESS_KEY and MINIO_SECRET_KEY, and what the store's policy lets them do".to_owned(),
             ),
             _ => self.foreign.as_ref().map(|kind| {
-                format!("with {kind}, not as an object store does: check MINIO_ENDPOINT and what is in between")
+                format!("with {kind}, not as an object store does: check MINIO_ENDPOINT, MINIO_USE_SSL and what is in between")
             }),
         }
     }

@@ -66,14 +66,7 @@ impl Stage {
     }
 
     fn store_with(&self, keys: &KeyRing) -> S3 {
-        let times = Times {
-            first_byte: Duration::from_millis(300),
-            work: Duration::from_millis(300),
-            stall: Duration::from_millis(300),
-            pause: Duration::from_millis(1),
-            ..Times::default()
-        };
-        S3::with_times(&endpoint(&self.address), keys.clone(), times).unwrap()
+        S3::with_times(&endpoint(&self.address), keys.clone(), quick()).unwrap()
     }
 
     /// The requests' first lines without their query, and how they began.
@@ -128,6 +121,16 @@ fn endpoint(address: &str) -> Endpoint {
     match Address::parse(&variables).unwrap() {
         Address::S3(endpoint) => endpoint,
         Address::Directory(_) => unreachable!(),
+    }
+}
+
+fn quick() -> Times {
+    Times {
+        first_byte: Duration::from_millis(300),
+        work: Duration::from_millis(300),
+        stall: Duration::from_millis(300),
+        pause: Duration::from_millis(1),
+        ..Times::default()
     }
 }
 
@@ -196,6 +199,19 @@ fn a_store_that_does_not_answer_is_given_up_and_a_conditional_write_sent_once() 
     let stage = Stage::new(vec![Play::Hang; 9]);
     outage(stage.store().get(&at()));
     assert_eq!(stage.requests().len(), 4);
+}
+
+#[test]
+fn a_store_that_takes_nothing_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let store = S3::with_times(&endpoint(&address), ring("first-key"), quick()).unwrap();
+    let fill = |out: &mut Upload<'_>| out.write_all(&vec![0; 4 << 20]);
+    match store.put(&at(), &Condition::IfAbsent, &Metadata::new(), fill) {
+        Err(PutError::Store(error)) => outage(Err::<(), _>(error)),
+        other => panic!("{other:?}"),
+    };
+    drop(listener);
 }
 
 #[test]
