@@ -54,6 +54,8 @@ pub fn run(options: &Options, data: &Path) -> Result<()> {
         .canonicalize()
         .with_context(|| format!("the folder of bots {shown}"))?;
     fs::read_dir(&root).with_context(|| format!("the folder of bots {shown}"))?;
+    // The store's keys may be in our environment, and bots run as the same user.
+    nix::sys::prctl::set_dumpable(false).context("close our memory to others")?;
     let supervisor = find_programs(options.bin.as_deref())?;
     let data = place::make(data)?;
     let _owned = place::own(&data)?;

@@ -321,7 +321,8 @@ impl Desk<'_> {
     /// What is in the state that `word` means, and what that is called.
     fn read(&self, word: &str) -> anyhow::Result<(crate::tree::Tree, String)> {
         if word == "local" {
-            let content = Content::read(&self.local, self.places)?;
+            let content = Content::read(&self.local, self.places);
+            let content = content.context("the bot's folder on this machine (STATE_PATH)")?;
             return Ok((content.tree, "local".into()));
         }
         let at = self.find(word)?;
