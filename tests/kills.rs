@@ -194,6 +194,8 @@ pub fn restores(world: &World, seconds: u64) {
     let end = Instant::now() + rounds_for(seconds);
     let (mut n, mut old, mut new) = (0, 0, 0);
     let mut before = Content::new();
+    // How long a restore takes here.
+    let mut span = 60;
     while Instant::now() < end || n < 3 {
         n += 1;
         one.session(|one| {
@@ -203,7 +205,7 @@ pub fn restores(world: &World, seconds: u64) {
         });
         for _ in 0..4 {
             let fetch = Process::start(two.command("fetch").stderr(std::process::Stdio::null()));
-            std::thread::sleep(Duration::from_millis(chance(60)));
+            std::thread::sleep(Duration::from_millis(chance(span)));
             kill(fetch);
             // Without a store only what was decided is finished.
             absent.fetch();
@@ -213,7 +215,10 @@ pub fn restores(world: &World, seconds: u64) {
                 found => panic!("half a restore: {found:?}"),
             }
         }
+        let started = Instant::now();
         two.fetched();
+        let took = u64::try_from(started.elapsed().as_millis()).unwrap();
+        span = span.midpoint(took) + 2;
         assert_eq!(two.on_disk(), files(n));
         before = files(n);
     }

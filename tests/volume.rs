@@ -119,12 +119,12 @@ impl Volume {
         self
     }
 
-    /// The same instance where no store can be reached.
+    /// The same instance where the store cannot be used: it is not there, or refuses the keys.
     #[must_use]
     pub fn without_store(self) -> Self {
         match &self.shelf {
             Shelf::Folder(_) => self.with("THE0_STORE", "/nowhere/at/all"),
-            Shelf::Buckets(_) => self.with("MINIO_ENDPOINT", "127.0.0.1:1"),
+            Shelf::Buckets(_) => self.with("MINIO_SECRET_KEY", "another"),
         }
     }
 

@@ -135,7 +135,7 @@ fn where_conditions_are_ignored_it_is_said_and_the_loser_still_does_not_win() {
     let said = text(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert!(
-        said.contains("WARN") && said.contains("condition"),
+        said.contains(" warn: ") && said.contains("If-Match"),
         "{said}"
     );
     let watch = first.watch();
@@ -150,4 +150,40 @@ fn where_conditions_are_ignored_it_is_said_and_the_loser_still_does_not_win() {
     let third = world.volume("three");
     third.fetched();
     assert_eq!(third.on_disk(), state("last"));
+}
+
+#[test]
+fn where_conditions_are_ignored_a_late_write_is_not_restored() {
+    let Some(store) = Minio::shared() else { return };
+    let ignoring = Proxy::start(store.address());
+    ignoring.script(|_| Some(Fault::StripConditions));
+    let slow = Proxy::start(ignoring.address());
+    let first = World::through(store, slow.address(), "ignored-late").volume("one");
+    let world = World::through(store, ignoring.address(), "ignored-late");
+    first.fetched();
+    let _watch = first.watch();
+    first.put("a", "early");
+    first.end_run(1);
+    first.wait_pushed(&state("early"));
+    slow.forget();
+    let switch = "ignored-late/state.tar.gz";
+    slow.fail("PUT", switch, 1, Fault::Delay(Duration::from_secs(3)));
+    first.put("a", "late");
+    first.end_run(2);
+    wait_for("the switch", LONG, || {
+        (slow.count("PUT", switch) > 0).then_some(())
+    });
+
+    let second = world.volume("two");
+    second.session(|volume| volume.put("a", "second"));
+    assert_eq!(second.archive(), Some(state("second")));
+    wait_for("the late write", LONG, || {
+        (second.archive() == Some(state("late"))).then_some(())
+    });
+    let third = world.volume("three");
+    third.session(|_| ());
+    assert_eq!(third.on_disk(), state("second"));
+    assert_eq!(third.archive(), Some(state("second")));
+    first.wait_outcome(Outcome::Fenced);
+    assert!(kept(&first).contains(&state("late")));
 }

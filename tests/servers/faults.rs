@@ -260,7 +260,9 @@ impl Shared {
     fn serve(&self, client: &TcpStream) {
         let mut from = BufReader::new(client);
         while let Some(message) = read_request(&mut from) {
-            if self.over.load(Ordering::Relaxed) || self.pass(message, client).is_none() {
+            let is_last = message.header("connection") == Some("close");
+            let is_over = is_last || self.over.load(Ordering::Relaxed);
+            if self.pass(message, client).is_none() || is_over {
                 break;
             }
         }

@@ -39,7 +39,7 @@ mkdir -p "$bin"
 for name in "${missing[@]}"; do
   echo "setup: building $name (minutes, once)"
   package=${pins[$name]%@*}
-  if GOBIN=$new/bin GOFLAGS= go install -trimpath -ldflags='-s -w' "${pins[$name]}" >"$new/log" 2>&1; then
+  if GOBIN=$new/bin GOFLAGS= go install -ldflags='-s -w' "${pins[$name]}" >"$new/log" 2>&1; then
     mv "$new/bin/${package##*/}" "$bin/$name" && echo "${pins[$name]}" >"$bin/$name.version"
   else
     tail -n 5 "$new/log" >&2
