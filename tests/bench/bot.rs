@@ -17,20 +17,32 @@ pub fn measure(folder: &Path) {
     come_back(folder);
 }
 
-struct Run {
+/// A supervised bot with folders of its own.
+pub struct Run {
     root: tempfile::TempDir,
     supervisor: std::process::Child,
 }
 
 impl Run {
     fn start(folder: &Path, config: &str, prepare: impl FnOnce(&Path)) -> Self {
+        Self::on(folder, config, &[], prepare)
+    }
+
+    /// The same, with the store that `environment` names instead of a folder, if it does.
+    pub fn on(
+        folder: &Path,
+        config: &str,
+        environment: &[(String, String)],
+        prepare: impl FnOnce(&Path),
+    ) -> Self {
         let root = tempfile::tempdir().expect("a folder");
         for part in ["code", "state", "var", "store"] {
             fs::create_dir(root.path().join(part)).expect("a folder");
         }
         prepare(&root.path().join("code"));
         let path = |part: &str| root.path().join(part);
-        let supervisor = Command::new(folder.join("supervisor"))
+        let mut command = Command::new(folder.join("supervisor"));
+        command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("BOT_ID", "bench")
@@ -45,13 +57,20 @@ impl Run {
             .env("CODE_PATH", path("code"))
             .env("STATE_PATH", path("state"))
             .env("THE0_VAR_PATH", path("var"))
-            .env("THE0_STORE", path("store"))
+            .envs(environment.iter().cloned())
             .env("THE0_QUERY_LISTEN", "127.0.0.1:0")
             .env("LOG_LEVEL", "error")
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("start supervisor");
+            .stdin(Stdio::null());
+        if environment.is_empty() {
+            command.env("THE0_STORE", path("store"));
+        }
+        let supervisor = command.spawn().expect("start supervisor");
         Self { root, supervisor }
+    }
+
+    /// The supervisor's process id.
+    pub fn pid(&self) -> u32 {
+        self.supervisor.id()
     }
 }
 
@@ -70,7 +89,8 @@ impl Drop for Run {
     }
 }
 
-fn script(path: &Path, text: &str) {
+/// Writes a program.
+pub fn script(path: &Path, text: &str) {
     use std::os::unix::fs::PermissionsExt;
     fs::write(path, text).expect("write a script");
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("make it executable");

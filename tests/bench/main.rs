@@ -1,14 +1,21 @@
 //! `make bench`: what is claimed about speed and memory, measured side by side in one run.
 //!
-//! The argument is the folder of the static binaries. The program is also the child it measures with: see
+//! The first argument is the folder of the static binaries; those after it name the parts to measure (none: all). The program is also the child it measures with: see
 //! [`roles`]. Figures are medians; machines are noisy, so compare rows of one run and not runs.
 
+mod archives;
 mod bot;
+mod day;
 mod init;
+mod mirrors;
 mod process;
 mod roles;
+mod store;
 
 use std::path::PathBuf;
+
+/// Measures with the binaries in a folder, and prints.
+type Measure = fn(&std::path::Path);
 
 fn main() {
     if roles::play() {
@@ -19,6 +26,19 @@ fn main() {
         std::process::exit(2);
     };
     let folder = folder.canonicalize().unwrap_or(folder);
-    init::compare(&folder);
-    bot::measure(&folder);
+    let parts: Vec<_> = std::env::args().skip(2).collect();
+    let measure: [(&str, Measure); 7] = [
+        ("init", init::compare),
+        ("bot", bot::measure),
+        ("archives", archives::compare),
+        ("durable", store::durable),
+        ("push", store::pushes),
+        ("mirrors", mirrors::compare),
+        ("day", day::measure),
+    ];
+    for (part, measure) in measure {
+        if parts.is_empty() || parts.iter().any(|wanted| wanted == part) {
+            measure(&folder);
+        }
+    }
 }

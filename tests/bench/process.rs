@@ -90,3 +90,20 @@ pub fn percentile(values: &mut [u64], percent: usize) -> u64 {
         .copied()
         .unwrap_or(0)
 }
+
+/// CPU time of `pid` so far in milliseconds, all its threads, with a resolution of ten.
+pub fn cpu_millis(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields: Vec<_> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or("")
+        .split_whitespace()
+        .collect();
+    let ticks = fields
+        .iter()
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<u64>().ok());
+    ticks.sum::<u64>() * 10
+}

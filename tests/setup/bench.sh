@@ -10,3 +10,6 @@ for peer in tini dumb-init catatonit; do
   fi
   echo "bench: $peer is not installed and is left out" >&2
 done
+
+# MinIO's own client, for `mc mirror --watch`.
+"$(dirname "$0")/servers.sh" mc
