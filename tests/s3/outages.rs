@@ -224,7 +224,7 @@ fn a_bot_whose_state_was_edited_goes_on_from_the_edited_one() {
             .filter(|count| count.starts_with(b"edited\nx"))
             .map(drop)
     });
-    assert_eq!(volume.kept("edited").len(), 1);
+    assert!(!volume.kept("edited").is_empty());
     supervisor.signal(Signal::SIGTERM);
     supervisor.code(LONG);
 }
