@@ -60,7 +60,8 @@ impl Run {
             .envs(environment.iter().cloned())
             .env("THE0_QUERY_LISTEN", "127.0.0.1:0")
             .env("LOG_LEVEL", "error")
-            .stdin(Stdio::null());
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
         if environment.is_empty() {
             command.env("THE0_STORE", path("store"));
         }

@@ -107,6 +107,7 @@ time.sleep(1000)
 fn loud(folder: &Path, environment: &[(String, String)], proxy: &Proxy) {
     let run = Run::on(folder, "{}", environment, |code| {
         crate::bot::script(&code.join("bot"), BOT);
+        crate::bot::script(&code.join("questions"), "#!/bin/sh\nexec sleep 1000\n");
     });
     sleep(Duration::from_secs(2));
     proxy.forget();

@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_value_may_have_any_bytes_in_it() {
-        let content = b"12 path=a/b\n11 x=1\n5 =\n\n";
+        let content = b"12 path=a/b\n12 x=1\n5 =\n\n";
         let all: Vec<_> = records(content).collect::<Result<_, _>>().unwrap();
         assert_eq!(all.len(), 2);
         assert_eq!((all[0].key, all[0].value), (&b"path"[..], &b"a/b"[..]));
