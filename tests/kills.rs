@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use contract::logs;
-use contract::record::Outcome;
 use nix::sys::signal::Signal;
 use sha2::{Digest, Sha256};
 use tests::volume::{Content, LONG, Volume, World, chance, rounds_for};
@@ -153,12 +152,7 @@ fn one_round(world: &World, written: &Written, round: u64, allowed: &[Content]) 
     }
     let acknowledged = chance(3) == 0;
     if acknowledged {
-        volume.end_run(round);
-        wait_for("the push", LONG, || {
-            volume
-                .synced()
-                .filter(|synced| synced.run == round && synced.outcome == Outcome::Ok)
-        });
+        volume.acknowledged(round);
     } else {
         let longest = if found.len() > 2 { 800 } else { 80 };
         std::thread::sleep(Duration::from_millis(chance(longest)));

@@ -324,6 +324,18 @@ impl Volume {
             .expect("the end of a run");
     }
 
+    /// Ends a run, and waits until `sync` says that all of it is in the store.
+    ///
+    /// # Panics
+    /// When it does not say so in time.
+    pub fn acknowledged(&self, run: u64) -> Synced {
+        self.end_run(run);
+        wait_for("the run's last push", LONG, || {
+            let said = self.synced();
+            said.filter(|synced| synced.run == run && synced.outcome == Outcome::Ok)
+        })
+    }
+
     /// Fetches, lets `act` change the state, pushes, ends.
     ///
     /// # Panics
