@@ -339,13 +339,8 @@ impl Place {
             .stdout(out.try_clone().unwrap())
             .stderr(out);
         let process = Process::start(&mut command);
-        self.says(&screen, "in another terminal");
+        says(&screen, "in another terminal");
         (process, screen)
-    }
-
-    fn says(&self, screen: &Path, what: &str) {
-        let found = || read(screen).contains(what).then_some(());
-        wait_for(&format!("{what:?} on {}", screen.display()), LONG, found);
     }
 
     fn row(&self, name: &str) -> Option<Value> {
@@ -403,7 +398,7 @@ fn a_running_bot_goes_on_from_the_state_that_is_put_and_its_own_is_kept() {
         let said = place.ok(&["state", "put", "moved", from]);
         assert!(said.contains("running instance"), "{said}");
         place.counts_to("moved", 1_000_000);
-        place.says(&screen, "began at 1000000");
+        says(&screen, "began at 1000000");
         let own = wait_for("its own state in the history", LONG, || {
             let rows = place.states("moved");
             rows.into_iter().find(|row| row["reason"] == "edited")
@@ -417,7 +412,7 @@ fn a_running_bot_goes_on_from_the_state_that_is_put_and_its_own_is_kept() {
         // Without an agent it works as well, and the next start goes on from what was restored.
         place.ok(&["state", "restore", "moved", name]);
         let (process, screen) = place.dev();
-        place.says(&screen, "began at ");
+        says(&screen, "began at ");
         place.counts_to("moved", 1);
         let began = read(&screen);
         let began = began
@@ -445,7 +440,7 @@ fn an_object_store_gets_its_buckets_and_everything_of_a_bot_and_the_bot_sees_non
     let place = Place::new(store);
     place.counter("stored");
     let (process, screen) = place.dev();
-    place.says(&screen, "made bucket own-state");
+    says(&screen, "made bucket own-state");
     place.counts_to("stored", 3);
     let folder = place.folder_of("stored");
     let id = folder.file_name().unwrap().to_str().unwrap().to_owned();
@@ -460,7 +455,7 @@ fn an_object_store_gets_its_buckets_and_everything_of_a_bot_and_the_bot_sees_non
         .find(|(name, _)| name == "MINIO_SECRET_KEY")
         .unwrap()
         .1;
-    place.says(&screen, "sees [");
+    says(&screen, "sees [");
     let log = place.ok(&["logs", "stored", "-n", "all"]);
     assert!(
         !log.contains("MINIO") && !log.contains("THE0_STORE"),
@@ -529,14 +524,19 @@ fn what_cannot_be_saved_is_told_at_the_end_and_saved_by_the_next_session() {
     minio.stop();
     let folder = place.folder_of("cutoff");
     assert_eq!(end(process), 1, "{}", read(&screen));
-    place.says(&screen, "not all that these had is in the store: cutoff");
+    says(&screen, "not all that these had is in the store: cutoff");
     let last = read(&folder.join("state/.the0-state/count.json"));
     // A store that is away at the start keeps nobody from starting.
     let (process, screen) = place.dev();
-    place.says(&screen, "bots start when the store answers");
+    says(&screen, "bots start when the store answers");
     minio.start_again();
     place.counts_to("cutoff", last.trim().parse::<u64>().unwrap() + 1);
     assert_eq!(end(process), 0, "{}", read(&screen));
     let states = place.states("cutoff");
     assert_eq!(states[0]["name"], "current");
+}
+
+fn says(screen: &Path, what: &str) {
+    let found = || read(screen).contains(what).then_some(());
+    wait_for(&format!("{what:?} on {}", screen.display()), LONG, found);
 }

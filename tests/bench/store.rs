@@ -238,7 +238,7 @@ fn peak(pid: u32) -> u64 {
 
 fn append(path: &Path) {
     let file = fs::OpenOptions::new().append(true).open(path);
-    let more = [b'y'; 20 << 10];
+    let more = vec![b'y'; 20 << 10];
     let written = file.and_then(|mut file| std::io::Write::write_all(&mut file, &more));
     written.expect("a file of the state");
 }
