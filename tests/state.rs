@@ -120,6 +120,26 @@ fn names(folder: &Path) -> BTreeSet<String> {
 }
 
 #[test]
+fn a_state_that_rotted_is_replaced_by_what_it_says_it_is() {
+    for bot in Bot::everywhere("rotted").into_iter().take(1) {
+        let one = bot.folder("one", &[("a", &"long ".repeat(1000))]);
+        bot.ok(&["put", &one]);
+        let object = bot.path("store/bot-state/rotted/state.tar.gz");
+        let time = fs::metadata(&object).unwrap().modified().unwrap();
+        let mut bytes = fs::read(&object).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0xff;
+        fs::write(&object, bytes).unwrap();
+        let file = File::options().write(true).open(&object).unwrap();
+        file.set_modified(time).unwrap();
+        let said = bot.ok(&["put", &one]);
+        assert!(said.contains("is kept as"), "{said}");
+        assert!(bot.ok(&["put", &one]).contains("is that already"));
+        bot.ok(&["get", bot.path("got.tar.gz").to_str().unwrap()]);
+    }
+}
+
+#[test]
 fn a_state_is_put_listed_got_compared_and_put_back() {
     for bot in Bot::everywhere("handled") {
         assert_eq!(bot.ok(&["ls"]), "there is no state yet\n");

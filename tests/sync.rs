@@ -258,6 +258,25 @@ fn a_corrupt_state_is_refused_with_the_way_back() {
 }
 
 #[test]
+fn a_state_that_was_written_under_a_higher_limit_is_not_called_corrupt() {
+    let volume = World::new().volume("one");
+    let mut header = tar::Header::new_gnu();
+    header.set_path("a").unwrap();
+    header.set_size(2 << 30);
+    header.set_mode(0o644);
+    header.set_cksum();
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(header.as_bytes()).unwrap();
+    fs::create_dir_all(volume.object().parent().unwrap()).unwrap();
+    fs::write(volume.object(), packed.finish().unwrap()).unwrap();
+    let output = volume.with("MAX_STATE_SIZE_MB", "5").fetch();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(i32::from(exit::STATE)), "{said}");
+    assert!(said.contains("raise MAX_STATE_SIZE_MB"), "{said}");
+    assert!(!said.contains("corrupt"), "{said}");
+}
+
+#[test]
 fn a_folder_where_the_state_or_the_claim_should_be_is_no_first_run() {
     for object in ["state.tar.gz", ".the0/claim"] {
         let world = World::new();

@@ -1,9 +1,9 @@
 //! Older states, kept beside the state: `<bot>/.the0/history/<time>-g<generation>-<reason>.tar.gz`.
 //!
-//! Kept are the last 5, then one an hour for 24 hours, one a day for 7 days, and for 7 days (at most 50 of them) what
-//! each start found and what lost against another writer. A push keeps what it replaces, but only the first of a start
-//! and then one each [`SPACING`]: keeping copies the object, and pushes each second would push everything worth
-//! keeping out of the last 5.
+//! Kept are the last 5, then one an hour for 24 hours, one a day for 7 days, and for 7 days (at most 50 of each) what
+//! starts found, and what lost against another writer or a person. A push keeps what it replaces, but only the first
+//! of a start and then one each [`SPACING`]: keeping copies the object, and pushes each second would push everything
+//! worth keeping out of the last 5.
 
 use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
@@ -145,8 +145,12 @@ pub fn prune(now: SystemTime, mut kept: Vec<Kept>) -> Vec<ObjectKey> {
     take(&mut kept.iter().take(5));
     take(&mut newest_of_each(&kept, HOUR, 24 * HOUR, now).into_iter());
     take(&mut newest_of_each(&kept, DAY, 7 * DAY, now).into_iter());
-    let special = |k: &&Kept| k.reason != Reason::Push && k.age(now) < 7 * DAY;
-    take(&mut kept.iter().filter(special).take(50));
+    // A bot that starts each minute does not push out what lost.
+    let of_a_start = |k: &&Kept| k.reason == Reason::Start && k.age(now) < 7 * DAY;
+    let lost =
+        |k: &&Kept| !matches!(k.reason, Reason::Push | Reason::Start) && k.age(now) < 7 * DAY;
+    take(&mut kept.iter().filter(of_a_start).take(50));
+    take(&mut kept.iter().filter(lost).take(50));
     kept.into_iter()
         .map(|k| k.key)
         .filter(|key| !keep.contains(key))
@@ -281,6 +285,18 @@ mod tests {
         let gone = prune(now, with_start.clone());
         let starts = with_start.iter().filter(|k| k.reason == Reason::Start);
         assert_eq!(starts.filter(|k| !gone.contains(&k.key)).count(), 1);
+    }
+
+    #[test]
+    fn many_starts_push_no_state_out_that_lost() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(20_000 * DAY + DAY / 2);
+        let starts = (0..3_000).map(|n| kept(n * 60, Reason::Start, now));
+        let lost = [Reason::Replaced, Reason::Fenced].map(|reason| kept(DAY + 90, reason, now));
+        let all: Vec<_> = starts.chain(lost.clone()).collect();
+        let gone = prune(now, all.clone());
+        assert!(lost.iter().all(|k| !gone.contains(&k.key)));
+        let left = all.len() - gone.len();
+        assert!(left <= 2 + 50 + 25 + 8, "{left}");
     }
 
     #[test]

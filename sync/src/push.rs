@@ -398,7 +398,8 @@ impl<'a> Pusher<'a> {
         let etag = match self.base.fence {
             Fence::Conditional => store.put(&places.state(), &condition, &metadata, fill)?,
             Fence::Generations => {
-                generations::put(places, store, self.base.generation, &metadata, fill)?
+                let (ours, seen) = (self.base.generation, self.base.etag.as_ref());
+                generations::put(places, store, ours, seen, &metadata, fill)?
             }
         };
         self.base.etag = Some(etag.clone());

@@ -11,17 +11,17 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
-use contract::Digest;
-use contract::record::{Outcome, Synced};
+use anyhow::{Context, anyhow, bail};
+use contract::record::{Outcome, Synced, Time};
+use contract::{Digest, ObjectKey};
 use sha2::{Digest as _, Sha256};
 
 use crate::archive::{Index, Noted};
 use crate::base::{Base, Remote};
 use crate::claim::{Fence, generations};
-use crate::extract::{self, Budget, Links, Rules};
+use crate::extract::{self, Budget, Links, Reason, Rules};
 use crate::settings::{Places, Settings};
-use crate::store::{Etag, Store};
+use crate::store::{Etag, Place, Store};
 use crate::swap::{self, Staging};
 use crate::tree::{self, Hash, Tree};
 use crate::{beneath, code, history, retry};
@@ -106,6 +106,7 @@ pub fn fetch(settings: &Settings, store: &Store) -> anyhow::Result<()> {
     let base = Base::load(settings).context("read what the state is based on")?;
     let fence = Fence::of(&settings.places, store)?;
     let generation = raise(settings, store, fence, base.as_ref())?;
+    abandon_uploads(&settings.places, store);
     forget_verdict(settings).context("remove what the last sync said")?;
     let tree = tree::list(state).with_context(|| format!("read {}", state.display()))?;
     let fetch = Fetch {
@@ -147,6 +148,21 @@ fn raise(
         retry::until(places.deadline, || generations::recover(places, store))?;
     }
     Ok(generation)
+}
+
+/// Ends what an instance before was writing when it was killed. An instance that still runs has lost to our claim, and a
+/// person who puts a state is told of a conflict and begins again.
+fn abandon_uploads(places: &Places, store: &Store) {
+    let today = Time::now().to_string();
+    let log = ObjectKey::log(&places.bot, &today[..10]);
+    let log = log.map(|key| Place::new(&places.logs_bucket, key));
+    for at in log.into_iter().chain([places.state()]) {
+        match store.abandon_uploads(&at) {
+            Ok(0) => {}
+            Ok(some) => contract::info!("{at}: {some} unfinished uploads of before are ended"),
+            Err(error) => contract::debug!("unfinished uploads of before stay: {error}"),
+        }
+    }
 }
 
 /// One bringing of the state.
@@ -340,6 +356,12 @@ impl Fetch<'_> {
         };
         match extract::unpack(&mut archive.try_clone()?, &staging.tree(), rules(places)) {
             Ok(()) => {}
+            Err(error) if matches!(error.reason(), Some(Reason::Size(_))) => {
+                let (at, most) = (places.state(), rules(places).budget.bytes >> 20);
+                return Err(Failure::Other(anyhow!(
+                    "{at} unpacks to more than {most} MiB and the bot is not started: raise MAX_STATE_SIZE_MB"
+                )));
+            }
             Err(error) if error.reason().is_some() => return Err(damaged(error.to_string())),
             Err(error) => return Err(error.into()),
         }

@@ -232,10 +232,8 @@ impl Desk<'_> {
         let digest = content.digest()?;
         for _ in 0..TRIES {
             let present = self.head(&self.places.state())?.map(Remote::from);
-            if present
-                .as_ref()
-                .is_some_and(|p| p.digest.as_ref() == Some(&digest))
-            {
+            let said = present.as_ref().and_then(|p| p.digest.as_ref());
+            if said == Some(&digest) && self.is_sound(&self.places.state())? {
                 let short = digest.short();
                 show::print(&format!(
                     "the current state is that already, digest {short}\n"
@@ -249,6 +247,19 @@ impl Desk<'_> {
             }
         }
         bail!("the state in the store changes all the time: stop the bot first")
+    }
+
+    /// Whether what is in the object is what it says of itself.
+    fn is_sound(&self, at: &Place) -> anyhow::Result<bool> {
+        let room = Room::make()?;
+        match self.verified(at, &room, &room.archive()) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is::<Error>() => Err(error),
+            Err(error) => {
+                contract::warn!("{error:#}; it is replaced");
+                Ok(false)
+            }
+        }
     }
 
     /// Keeps what is there and puts `content` in its place, if it is still there.

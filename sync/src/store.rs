@@ -339,6 +339,16 @@ impl Store {
         }
     }
 
+    /// Ends the uploads of this object that were begun and not finished, as by a writer that was killed: a store keeps
+    /// their parts, unseen and paid for. A writer that is still at it is told of a conflict. Gives how many there were.
+    pub fn abandon_uploads(&self, at: &Place) -> Result<usize, Error> {
+        match self {
+            // What writers left there is removed when the store is opened.
+            Self::Directory(_) => Ok(0),
+            Self::S3(store) => store.abandon_uploads(at),
+        }
+    }
+
     /// Whether the store refuses a write whose condition does not hold: some pass conditions over. `scratch` is an
     /// object of nobody's, which there is none of before and after.
     pub fn honours_conditions(&self, scratch: &Place, probe: Probe) -> Result<bool, Error> {

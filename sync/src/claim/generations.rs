@@ -53,17 +53,36 @@ pub fn raise(places: &Places, store: &Store, least: u64) -> Result<u64, Error> {
     Err(Error::Conflict(ours(places, "claims/x")?))
 }
 
-/// Writes the state as `generation`, into the object of its own and from there into the state's place.
+/// Writes the state as `generation`, into the object of its own and from there into the state's place, unless someone
+/// has put another than `seen` there by hand.
 pub fn put<E>(
     places: &Places,
     store: &Store,
     generation: u64,
+    seen: Option<&Etag>,
     metadata: &Metadata,
     fill: impl FnOnce(&mut Upload<'_>) -> Result<(), E>,
 ) -> Result<Etag, PutError<E>> {
     let own = ours(places, &format!("states/{generation:020}.tar.gz")).map_err(PutError::Store)?;
     let etag = store.put(&own, &Condition::Any, metadata, fill)?;
+    check(places, store, generation, seen).map_err(PutError::Store)?;
     publish(places, store, generation, &own, &etag).map_err(PutError::Store)
+}
+
+/// That nobody else's is overwritten, as far as looking before can tell.
+fn check(
+    places: &Places,
+    store: &Store,
+    generation: u64,
+    seen: Option<&Etag>,
+) -> Result<(), Error> {
+    let at = places.state();
+    let there = store.head(&at)?;
+    let edited = there.is_some_and(|head| said(&head).is_none() && Some(&head.etag) != seen);
+    if edited || highest(places, store)? > generation {
+        return Err(Error::Conflict(at));
+    }
+    Ok(())
 }
 
 fn publish(
@@ -74,9 +93,6 @@ fn publish(
     etag: &Etag,
 ) -> Result<Etag, Error> {
     let at = places.state();
-    if highest(places, store)? > generation {
-        return Err(Error::Conflict(at));
-    }
     store.copy(own, etag, &at)?;
     let there = store
         .head(&at)?
@@ -182,13 +198,40 @@ mod tests {
     }
 
     fn push(places: &Places, store: &Store, generation: u64, text: &str) -> Result<Etag, Error> {
+        push_over(places, store, None, generation, text)
+    }
+
+    fn push_over(
+        places: &Places,
+        store: &Store,
+        seen: Option<&Etag>,
+        generation: u64,
+        text: &str,
+    ) -> Result<Etag, Error> {
         let fill = |out: &mut Upload<'_>| out.write_all(text.as_bytes());
-        put(places, store, generation, &metadata(generation, text), fill).map_err(|error| {
-            match error {
-                PutError::Store(error) => error,
-                PutError::Fill(error) => panic!("{error}"),
-            }
+        let metadata = metadata(generation, text);
+        put(places, store, generation, seen, &metadata, fill).map_err(|error| match error {
+            PutError::Store(error) => error,
+            PutError::Fill(error) => panic!("{error}"),
         })
+    }
+
+    #[test]
+    fn what_a_person_put_there_while_a_push_was_on_its_way_stays() {
+        let (_dir, places, store) = bot();
+        push(&places, &store, 1, "1").unwrap();
+        let edit = store.put_bytes(
+            &places.state(),
+            &Condition::Any,
+            &Metadata::new(),
+            b"edited",
+        );
+        let edit = edit.unwrap();
+        let late = push(&places, &store, 1, "late").unwrap_err();
+        assert!(matches!(late, Error::Conflict(_)), "{late}");
+        assert_eq!(content(&places, &store), "edited");
+        push_over(&places, &store, Some(&edit), 1, "went on from it").unwrap();
+        assert_eq!(content(&places, &store), "went on from it");
     }
 
     fn content(places: &Places, store: &Store) -> String {

@@ -3,6 +3,7 @@
 //! Each test has a folder of keys of its own, so that the ones of one server can run side by side.
 
 use std::io::{Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -386,6 +387,49 @@ fn conditions_are_honoured(bench: &Bench) {
     }
 }
 
+/// Leaves an upload in parts as a writer does that is killed.
+fn cut_off(bench: &Bench, at: &Place) {
+    let put = || {
+        let fill = |out: &mut Upload<'_>| -> Result<(), ()> {
+            out.write_all(&bytes(2 * PART)).unwrap();
+            out.write_all(b"more").unwrap();
+            resume_unwind(Box::new(()))
+        };
+        bench.store.put(at, &Condition::Any, &noted("1"), fill)
+    };
+    assert!(catch_unwind(AssertUnwindSafe(put)).is_err());
+}
+
+fn uploads_that_were_cut_off_are_ended(bench: &Bench) {
+    let (at, other) = (bench.at("cut"), bench.at("cut.other"));
+    cut_off(bench, &at);
+    cut_off(bench, &at);
+    cut_off(bench, &other);
+    let expected = |some| if bench.server.is_some() { some } else { 0 };
+    assert_eq!(bench.store.abandon_uploads(&at).unwrap(), expected(2));
+    assert_eq!(bench.store.abandon_uploads(&at).unwrap(), 0);
+    assert_eq!(bench.store.abandon_uploads(&other).unwrap(), expected(1));
+    assert_eq!(bench.store.head(&at).unwrap(), None);
+    let fill = |out: &mut Upload<'_>| {
+        out.write_all(&bytes(2 * PART))?;
+        out.write_all(b"more")?;
+        bench
+            .store
+            .abandon_uploads(&at)
+            .map_err(std::io::Error::other)?;
+        out.write_all(b"still")
+    };
+    let put = bench
+        .store
+        .put(&at, &Condition::IfAbsent, &noted("1"), fill);
+    if bench.server.is_some() {
+        assert!(
+            matches!(put, Err(PutError::Store(Error::Conflict(_)))),
+            "{put:?}"
+        );
+    }
+}
+
 fn a_list_is_whole_and_sorted(bench: &Bench) {
     for n in 0..1_005 {
         bench
@@ -480,6 +524,7 @@ behaviours!(
     a_copy_is_of_the_version_that_is_named,
     what_is_not_there_is_not_found_and_may_be_deleted,
     conditions_are_honoured,
+    uploads_that_were_cut_off_are_ended,
     a_list_is_whole_and_sorted,
     a_foreign_object_has_nothing_noted,
     a_bucket_that_is_missing_is_an_outage,

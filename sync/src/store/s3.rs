@@ -47,6 +47,8 @@ pub use upload::S3Upload;
 
 /// The etag of nothing that exists.
 const NOBODYS: &str = "00000000000000000000000000000000";
+/// How many uploads a store lists at a time.
+const UPLOADS_LISTED: usize = 1_000;
 
 /// A store behind an S3 interface.
 #[derive(Debug)]
@@ -297,6 +299,47 @@ impl S3 {
         }
     }
 
+    /// A store lists 1,000 at a time, and some list only those of exactly the prefix.
+    pub(super) fn abandon_uploads(&self, at: &Place) -> Result<usize, Error> {
+        let mut ended = 0;
+        loop {
+            let (before, ids) = (ended, self.uploads(at)?);
+            for id in &ids {
+                let call = Call::object(Method::Delete, at).query("uploadId", id);
+                match self.client.call(&call) {
+                    Ok(_) => ended += 1,
+                    Err(trouble) if trouble.is_gone() => {}
+                    Err(trouble) => return Err(call.target.error(trouble)),
+                }
+            }
+            if ids.len() < UPLOADS_LISTED || ended == before {
+                return Ok(ended);
+            }
+        }
+    }
+
+    /// The first uploads of exactly this object.
+    fn uploads(&self, at: &Place) -> Result<Vec<String>, Error> {
+        let call = Call::new(Method::Get, Target::Bucket(&at.bucket))
+            .query("uploads", "")
+            .query("prefix", at.key.as_str())
+            .once();
+        let reply = self
+            .client
+            .call(&call)
+            .map_err(|trouble| call.target.error(trouble))?;
+        let texts = |name| xml::texts_in(&reply.text, "Upload", name);
+        let (keys, ids) = (texts("Key"), texts("UploadId"));
+        if keys.len() != ids.len() {
+            return Err(call.target.error(not_a_store("a list").into()));
+        }
+        let own = keys
+            .iter()
+            .zip(ids)
+            .filter(|(key, _)| *key == at.key.as_str());
+        Ok(own.map(|(_, id)| id).collect())
+    }
+
     /// Tries a write whose condition cannot hold, and sees what becomes of it.
     pub(super) fn honours_conditions(&self, scratch: &Place, probe: Probe) -> Result<bool, Error> {
         let metadata = Metadata::new();
@@ -310,6 +353,10 @@ impl S3 {
             Ok(_) => self.delete(scratch).map(|()| false),
             // That it cannot do this at all.
             Err(Trouble::Refused(refusal)) if refusal.status == 501 => Ok(false),
+            // Which says nothing of conditions.
+            Err(trouble @ Trouble::Refused(_)) if trouble.is_gone() => {
+                Err(Target::Object(scratch).error(trouble))
+            }
             Err(trouble) => match upload.error(trouble) {
                 Error::Conflict(_) => Ok(true),
                 error => Err(error),

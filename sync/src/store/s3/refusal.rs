@@ -172,6 +172,11 @@ fn is_busy(code: &str) -> bool {
 }
 
 impl Trouble {
+    /// That an upload in parts is not there any more: someone else has ended it.
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.code == "NoSuchUpload")
+    }
+
     /// Whether the same request may succeed when sent again right away, without harm.
     pub(super) fn is_passing(&self, repeat: Repeat) -> bool {
         match self {

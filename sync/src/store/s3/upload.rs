@@ -141,8 +141,11 @@ impl<'a> S3Upload<'a> {
     }
 
     /// What a trouble with this object means. A write is never told that there is nothing: if something is missing,
-    /// it is the version that was named.
+    /// it is the version that was named, or the upload, which a start has ended.
     pub(super) fn error(&self, trouble: Trouble) -> Error {
+        if trouble.is_gone() {
+            return Error::Conflict(self.at.clone());
+        }
         match Target::Object(self.at).error(trouble) {
             Error::NotFound(at) => Error::Conflict(at),
             error => error,
@@ -219,7 +222,7 @@ impl<'a> S3Upload<'a> {
         let call = Call::object(Method::Delete, self.at).query("uploadId", id);
         match self.client.call(&call) {
             Ok(_) => {}
-            Err(Trouble::Refused(refusal)) if refusal.code == "NoSuchUpload" => {}
+            Err(trouble) if trouble.is_gone() => {}
             Err(trouble) => {
                 let cause = trouble.cause();
                 contract::warn!(
