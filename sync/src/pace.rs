@@ -105,7 +105,7 @@ impl Pace {
             changed: None,
             rest_until: At::ZERO,
             pass_at: At::ZERO,
-            look_at: LOOK,
+            look_at: At::ZERO,
             retry: Retry::default(),
             log_at: None,
             log_look_at: None,
@@ -184,6 +184,11 @@ impl Pace {
         self.log_retry.at.or(due)
     }
 
+    /// Whether the store is to be looked at with whatever else is done now.
+    pub fn is_look_due(&self, now: At) -> bool {
+        now >= self.look_at
+    }
+
     /// A look was had.
     pub fn looked(&mut self, now: At) {
         self.look_at = now + LOOK;
@@ -191,7 +196,6 @@ impl Pace {
 
     /// A pass ended at `now` that began at `began`.
     pub fn passed(&mut self, began: At, now: At, went: Went) {
-        self.look_at = now + LOOK;
         if went == Went::Failed {
             self.retry = self.retry.after(now);
             return;
@@ -233,6 +237,7 @@ mod tests {
     fn started() -> Pace {
         let mut pace = Pace::new(Hints::Come);
         assert_eq!(pace.next(), (At::ZERO, Work::Pass));
+        pace.looked(ms(1));
         pace.passed(At::ZERO, ms(1), Went::Same);
         pace
     }
@@ -391,6 +396,8 @@ mod tests {
         pace.log_seen(ms(1000), 10);
         pace.state_changed(ms(1000));
         pace.passed(ms(2000), ms(32_000), Went::Pushed);
+        assert_eq!(pace.next().1, Work::Look);
+        pace.looked(ms(32_000));
         assert!(pace.next_pass() >= ms(632_000));
         assert_eq!(pace.next_log(), Some(ms(1000) + MINUTE));
         pace.log_seen(ms(33_000), LOG_BYTES);
@@ -434,10 +441,24 @@ mod tests {
     }
 
     #[test]
+    fn pushes_do_not_put_off_the_look_at_whose_the_state_is() {
+        let mut pace = started();
+        let mut now = ms(1000);
+        while !pace.is_look_due(now) {
+            assert!(now <= ms(1) + LOOK);
+            pace.state_changed(now);
+            pace.passed(now, now + ms(10), Went::Pushed);
+            now += ms(1000);
+        }
+        assert!(now >= ms(1) + LOOK && pace.next().1 == Work::Look);
+    }
+
+    #[test]
     fn looking_for_nothing_costs_a_twentieth_up_to_a_limit() {
         for (took, rest) in [(100, 2000), (10_000, 5000)] {
             let mut pace = started();
             pace.passed(ms(1000), ms(1000 + took), Went::Same);
+            pace.looked(ms(1000 + took));
             pace.state_changed(ms(1000 + took));
             assert_eq!(pace.next(), (ms(1000 + took + rest), Work::Pass));
         }

@@ -46,6 +46,15 @@ pub enum Care {
     All,
 }
 
+/// What of the store is looked at before a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sight {
+    /// The claim. That the state's object is another one is found out by the condition of the push.
+    Claim,
+    /// The claim, and whose the state's object is.
+    Whole,
+}
+
 /// Why nothing is pushed any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Halt {
@@ -157,16 +166,8 @@ impl<'a> Pusher<'a> {
 
     /// Looks whether the bot, and the state in the store, are still ours.
     pub fn look(&mut self) -> anyhow::Result<Option<Halt>> {
-        if self.halted.is_some() {
-            return Ok(self.halted);
-        }
-        let claimed = self.base.fence.claimed(&self.settings.places, self.store)?;
-        if claimed > self.base.generation {
-            contract::error!(
-                "generation {claimed} has claimed the bot, ours is {}",
-                self.base.generation
-            );
-            return Ok(self.halt(Halt::Fenced));
+        if let Some(halt) = self.look_at_claim()? {
+            return Ok(Some(halt));
         }
         let remote = self.remote()?;
         match (classify(&self.base, remote.as_ref()), remote) {
@@ -184,6 +185,21 @@ impl<'a> Pusher<'a> {
             (Whose::Seen | Whose::Late | Whose::Ours, _) => {}
         }
         Ok(None)
+    }
+
+    fn look_at_claim(&mut self) -> anyhow::Result<Option<Halt>> {
+        if self.halted.is_some() {
+            return Ok(self.halted);
+        }
+        let claimed = self.base.fence.claimed(&self.settings.places, self.store)?;
+        if claimed <= self.base.generation {
+            return Ok(None);
+        }
+        contract::error!(
+            "generation {claimed} has claimed the bot, ours is {}",
+            self.base.generation
+        );
+        Ok(self.halt(Halt::Fenced))
     }
 
     /// What the store says of the state's object. The bot stops for what is not ours, so that is asked for twice: an
@@ -269,9 +285,15 @@ impl<'a> Pusher<'a> {
     }
 
     /// Makes the store have what is on disk.
-    pub fn pass(&mut self, care: Care) -> anyhow::Result<Pushed> {
+    pub fn pass(&mut self, care: Care, sight: Sight) -> anyhow::Result<Pushed> {
         for attempt in 1..=TRIES + 2 {
-            if let Some(halt) = self.look()? {
+            let conditional = self.base.fence == Fence::Conditional;
+            let halted = if attempt == 1 && sight == Sight::Claim && conditional {
+                self.look_at_claim()?
+            } else {
+                self.look()?
+            };
+            if let Some(halt) = halted {
                 self.try_to_keep_own(halt, care);
                 return Ok(Pushed::Halted(halt));
             }

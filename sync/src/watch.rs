@@ -21,7 +21,7 @@ use contract::record::{Outcome, RunRecord, Synced, Time};
 use crate::base::Base;
 use crate::hints::{Hints, Wake};
 use crate::pace::{At, Pace, Went, Work};
-use crate::push::{Care, Halt, Pushed, Pusher};
+use crate::push::{Care, Halt, Pushed, Pusher, Sight};
 use crate::settings::Settings;
 use crate::ship::Shipper;
 use crate::store::Store;
@@ -189,8 +189,17 @@ impl Watch<'_> {
 
     fn push(&mut self, care: Care) {
         let began = self.now();
-        let state = self.pusher.pass(care);
+        // A state that is pushed each second is looked at no more often than one that rests.
+        let sight = if care == Care::All || self.pace.is_look_due(began) {
+            Sight::Whole
+        } else {
+            Sight::Claim
+        };
+        let state = self.pusher.pass(care, sight);
         let now = self.now();
+        if sight == Sight::Whole {
+            self.pace.looked(now);
+        }
         let went = match state {
             Err(_) => Went::Failed,
             Ok(Pushed::New | Pushed::Torn) => Went::Pushed,
