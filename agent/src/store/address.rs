@@ -50,6 +50,8 @@ pub struct Endpoint {
     /// The credentials.
     pub keys: Keys,
     variables: Variables,
+    /// The variable by which the agent's client goes to it through a proxy.
+    proxy: Option<&'static str>,
 }
 
 /// The environment names a store that cannot be used.
@@ -103,7 +105,14 @@ impl fmt::Display for Address {
                     "the object store at {}, buckets {}",
                     endpoint.url,
                     endpoint.buckets.join(", ")
-                )
+                )?;
+                endpoint.proxy.map_or(Ok(()), |proxy| {
+                    write!(
+                        f,
+                        "; {proxy} is set, so the agent goes to it through that proxy (bots' sync does not): name its \
+                         host in NO_PROXY to go directly"
+                    )
+                })
             }
         }
     }
@@ -127,14 +136,36 @@ impl Endpoint {
         }
         let bucket = |(name, default)| given.get(name).unwrap_or(default).to_owned();
         Ok(Self {
-            url,
             region: given.get("MINIO_REGION").unwrap_or("us-east-1").to_owned(),
             ca,
             buckets: BUCKETS.map(bucket),
             keys: given.keys()?,
             variables,
+            proxy: proxy(&url, given),
+            url,
         })
     }
+}
+
+/// The variable that sends requests to `url` through a proxy, as the HTTP client of the agent reads them.
+fn proxy(url: &str, given: Given<'_>) -> Option<&'static str> {
+    let names = match url.split_once("://") {
+        Some(("https", _)) => ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"],
+        _ => ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"],
+    };
+    let (_, place) = url.split_once("://")?;
+    let host = place.rsplit_once(':').map_or(place, |(host, _)| host);
+    let host = host.trim_matches(['[', ']']);
+    let exempt = given
+        .get("no_proxy")
+        .or(given.get("NO_PROXY"))
+        .unwrap_or("");
+    let named = exempt.split(',').map(str::trim).any(|entry| {
+        let domain = entry.trim_start_matches('.');
+        entry == "*" || host == domain || host.ends_with(&format!(".{domain}"))
+    });
+    let set = names.into_iter().find(|name| given.get(name).is_some());
+    set.filter(|_| !named)
 }
 
 fn url(endpoint: &str, tls: Option<bool>) -> Result<String, BadAddress> {
@@ -243,6 +274,30 @@ mod tests {
         assert_eq!(at(&[("MINIO_ENDPOINT", "https://h:1/")]), "https://h:1");
         let tls = [("MINIO_ENDPOINT", "h:1"), ("MINIO_USE_SSL", "true")];
         assert_eq!(at(&tls), "https://h:1");
+    }
+
+    #[test]
+    fn a_proxy_that_would_carry_the_requests_is_told() {
+        let proxied = |more: &[(&str, &str)]| {
+            let given = [
+                ("MINIO_ENDPOINT", "s3.lan:9000"),
+                ("HTTP_PROXY", "http://p:1"),
+            ];
+            parse(&[&given, more].concat()).unwrap().to_string()
+        };
+        assert!(proxied(&[]).contains("HTTP_PROXY"));
+        assert!(proxied(&[("NO_PROXY", "localhost,other.lan")]).contains("HTTP_PROXY"));
+        for exempt in ["s3.lan", "a, .lan", "lan", "*"] {
+            assert!(
+                !proxied(&[("NO_PROXY", exempt)]).contains("PROXY"),
+                "{exempt}"
+            );
+        }
+        let tls = endpoint(&[
+            ("MINIO_ENDPOINT", "https://h:1"),
+            ("HTTP_PROXY", "http://p:1"),
+        ]);
+        assert_eq!(tls.proxy, None);
     }
 
     #[test]

@@ -361,7 +361,7 @@ impl Failure {
             "InvalidAccessKeyId" | "SignatureDoesNotMatch" => {
                 ": check MINIO_ACCESS_KEY and MINIO_SECRET_KEY"
             }
-            "AccessDenied" => ": these keys may not do it",
+            "AccessDenied" => ": MINIO_ACCESS_KEY and MINIO_SECRET_KEY are wrong, or may not do it",
             _ => "",
         };
         format!("the store says {code}, {message}{remedy}")

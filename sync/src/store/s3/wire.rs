@@ -241,7 +241,7 @@ impl Wire {
 
     async fn connect(&self) -> io::Result<Line> {
         let addresses = resolve::addresses(&self.endpoint.host, self.endpoint.port).await?;
-        let stream = dial(&addresses).await?;
+        let stream = dial(&addresses, self.times.connect).await?;
         stream.set_nodelay(true)?;
         // Sent bytes that nobody acknowledges are a stall too, and only the kernel sees them.
         let stall = u32::try_from(self.times.stall.as_millis()).unwrap_or(u32::MAX);
@@ -300,12 +300,18 @@ fn is_stale(silence: &Silence, repeat: Repeat) -> bool {
     silence.heard == Heard::No || (repeat == Repeat::Freely && !waited)
 }
 
-async fn dial(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+/// The first that takes a connection. One that does not answer leaves time for the others: often a name has an IPv6
+/// address too that leads nowhere.
+async fn dial(addresses: &[SocketAddr], most: Duration) -> io::Result<TcpStream> {
+    let end = Instant::now() + most;
     let mut last = io::Error::other("its name has no address");
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+    for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
+        let share =
+            end.saturating_duration_since(Instant::now()) / u32::try_from(left).unwrap_or(u32::MAX);
+        match timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = timed_out("it does not take a connection", share),
         }
     }
     Err(last)
@@ -347,4 +353,31 @@ fn broken(error: &hyper::Error) -> io::Error {
         format!("it does not speak HTTP as it should: {error}")
     };
     io::Error::new(io::ErrorKind::ConnectionAborted, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
+
+    use super::*;
+
+    #[test]
+    fn an_address_that_does_not_answer_leaves_time_for_the_next() {
+        // Its queue is full, so the kernel passes over who comes next.
+        let full = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&full, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        listen(&full, 0).unwrap();
+        let full = TcpListener::from(full);
+        let dead = full.local_addr().unwrap();
+        let _taken = std::net::TcpStream::connect(dead).unwrap();
+        let open = TcpListener::bind("127.0.0.1:0").unwrap();
+        let open = open.local_addr().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().build().unwrap();
+        let most = Duration::from_secs(1);
+        let found = runtime.block_on(async { timeout(most, dial(&[dead, open], most)).await });
+        assert_eq!(found.unwrap().unwrap().peer_addr().unwrap(), open);
+    }
 }
