@@ -10,11 +10,12 @@ use contract::ObjectKey;
 use serde::{Deserialize, Serialize};
 
 use crate::extract::{self, Links, Rules};
+use crate::restore;
 use crate::retry;
 use crate::settings::{Places, Settings};
 use crate::store::{Error, Etag, Place, Store};
 use crate::swap::{self, Staging};
-use crate::tree::{self, Kind};
+use crate::tree::{self, Hash, Kind};
 
 /// What was unpacked last, so that it need not be again.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,20 +54,60 @@ pub fn fetch(settings: &Settings, store: &Store) -> anyhow::Result<()> {
     unpack(settings, store, &at).with_context(|| at.to_string())
 }
 
+/// What is refused is fetched once more before that is final: it may have been damaged on its way.
 fn unpack(settings: &Settings, store: &Store, at: &Place) -> anyhow::Result<()> {
+    match try_to_unpack(settings, store, at) {
+        Err(Failure::Refused(why, first)) => {
+            contract::warn!("{at} is refused: {why:#}; fetching it again");
+            match try_to_unpack(settings, store, at) {
+                Err(Failure::Refused(why, second)) if first != second => {
+                    Err(why.context("it comes as other bytes each time"))
+                }
+                Err(Failure::Refused(error, _) | Failure::Other(error)) => Err(error),
+                Ok(()) => Ok(()),
+            }
+        }
+        Err(Failure::Other(error)) => Err(error),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Why code was not unpacked.
+enum Failure {
+    /// The archive is not one we take; with the hash of the bytes that came.
+    Refused(anyhow::Error, Hash),
+    /// Something else.
+    Other(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+fn try_to_unpack(settings: &Settings, store: &Store, at: &Place) -> Result<(), Failure> {
     let staging = Staging::begin(&settings.launch.paths.code).context("make room for the code")?;
-    match fill(settings, store, at, &staging) {
+    let error = match fill(settings, store, at, &staging) {
         Ok(marker) => {
             contract::info!("code of {at}: {} files", marker.files.len());
-            staging
+            return Ok(staging
                 .commit(marker, |marker| note(settings, &marker))
-                .context("swap in the code")
+                .context("swap in the code")?);
         }
-        Err(error) => {
-            staging.discard().context("remove what was unpacked")?;
-            Err(error)
-        }
-    }
+        Err(error) => error,
+    };
+    let refusal = error.downcast_ref::<extract::Error>();
+    let came = if refusal.is_some_and(|error| error.reason().is_some()) {
+        Some(restore::hash(&File::open(staging.archive())?)?)
+    } else {
+        None
+    };
+    staging.discard().context("remove what was unpacked")?;
+    Err(match came {
+        Some(came) => Failure::Refused(error, came),
+        None => Failure::Other(error),
+    })
 }
 
 fn fill(

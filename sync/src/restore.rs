@@ -398,7 +398,7 @@ pub fn rules(places: &Places) -> Rules {
     }
 }
 
-fn hash(mut file: &File) -> io::Result<Hash> {
+pub fn hash(mut file: &File) -> io::Result<Hash> {
     io::Seek::rewind(&mut file)?;
     let mut sum = Sha256::new();
     let mut buffer = vec![0; 64 << 10];

@@ -168,6 +168,35 @@ fn a_restore_gets_through_what_passes() {
 }
 
 #[test]
+fn code_that_was_damaged_on_its_way_is_fetched_again_and_what_is_broken_there_is_refused() {
+    let Some(store) = Minio::shared() else { return };
+    let proxy = Proxy::start(store.address());
+    let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut tar = tar::Builder::new(gzip);
+    let mut header = tar::Header::new_gnu();
+    header.set_size(100_000);
+    header.set_mode(0o644);
+    let program = noise(100_000);
+    tar.append_data(&mut header, "main.py", program.as_slice())
+        .unwrap();
+    let good = tar.into_inner().unwrap().finish().unwrap();
+    let bad = &good[..good.len() - 9];
+    for (key, bytes) in [("u/good/1", good.as_slice()), ("u/bad/1", bad)] {
+        store.client().put("custom-bots", key, bytes);
+    }
+    let world = World::through(store, proxy.address(), "code-faults");
+    let fetch = |key: &str| world.volume(&key.replace('/', "-")).with("CODE_FILE", key);
+    proxy.fail("GET", "u/good/1", 1, Fault::FlipAnswer(50_000));
+    let volume = fetch("u/good/1");
+    let output = volume.fetch();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(fs::read(volume.root.join("code/main.py")).unwrap(), program);
+    assert!(proxy.met() > 0 && text(&output.stderr).contains("fetching it again"));
+    let output = fetch("u/bad/1").fetch();
+    assert_eq!(output.status.code(), Some(i32::from(contract::exit::CODE)));
+}
+
+#[test]
 fn a_restore_from_what_stays_broken_is_refused_with_nothing_on_the_disk() {
     let Some(store) = Minio::shared() else { return };
     let proxy = Proxy::start(store.address());
