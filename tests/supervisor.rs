@@ -408,6 +408,19 @@ def until(fd, mark, seen=b''):
         try: seen += os.read(fd, 4096)
         except OSError: sys.exit('closed before %r in %r' % (mark, seen))
     return seen
+def sleeps():
+    group = os.tcgetpgrp(fd)
+    for pid in filter(str.isdigit, os.listdir('/proc')):
+        try:
+            with open('/proc/%s/cmdline' % pid, 'rb') as file:
+                if file.read() == b'sleep\0001000\0' and os.getpgid(int(pid)) == group: return True
+        except OSError: pass
+    return False
+def in_front(yes):
+    end = time.time() + 30
+    while sleeps() != yes:
+        if time.time() > end: sys.exit('sleep in front: not %r' % yes)
+        time.sleep(0.02)
 pid, fd = pty.fork()
 if pid == 0:
     os.environ.update(PS1='', ENV='', HISTFILE='')
@@ -417,25 +430,26 @@ say("stty -echo; PS1='$ '; echo up''up")
 until(fd, b'upup')
 say(sys.argv[1] + " run -- sh -c 'echo in''side; sleep 1000; echo after''wards'")
 until(fd, b'inside')
-time.sleep(0.3)
+in_front(True)
 os.write(fd, b'\x1a')
 until(fd, b'Stopped')
 say('echo ba''ck; fg')
 until(fd, b'sleep')
-time.sleep(0.3)
+in_front(True)
 os.write(fd, b'\x03')
+in_front(False)
 say('echo do''ne $?')
 out = until(fd, b'done ')
 say(sys.argv[1] + " run -- bash --norc --noprofile -i")
 say("PS1='inner$ '; sleep 1000")
-time.sleep(0.7)
+in_front(True)
 os.write(fd, b'\x1a')
 until(fd, b'Stopped')
 say('fg')
 until(fd, b'sleep')
-time.sleep(0.3)
+in_front(True)
 os.write(fd, b'\x03')
-time.sleep(0.3)
+in_front(False)
 say('echo lea''ving; exit 9')
 until(fd, b'leaving')
 say('echo co''de $?')
@@ -802,19 +816,12 @@ fn a_realtime_bot_is_restarted_in_place_and_its_runs_are_numbered() {
 fn a_bot_ends_itself_gracefully_on_term_and_its_code_is_ours() {
     let home = Home::new();
     home.bot("#!/bin/sh\ntrap 'echo bye; exit 6' TERM\necho ready\nwhile :; do sleep 0.05; done\n");
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+    let ready = || home.lines().iter().filter(|line| *line == "ready").count();
+    for (run, signal, code) in [(1, Signal::SIGTERM, 6), (2, Signal::SIGINT, 130)] {
         let mut process = home.start(home.command());
-        home.wait_for_bot();
-        if signal == Signal::SIGINT {
-            home.bot("#!/bin/sh\n");
-        }
-        let lines = home.lines().len();
-        wait_for("the bot's trap", LATE, || {
-            (home.lines().len() >= lines.max(1)).then_some(())
-        });
+        wait_for("the bot's trap", LATE, || (ready() == run).then_some(()));
         process.signal(signal);
-        let expected = if signal == Signal::SIGTERM { 6 } else { 130 };
-        assert_eq!(process.code(LATE), expected, "{}", home.journal());
+        assert_eq!(process.code(LATE), code, "{}", home.journal());
         assert_eq!(home.done().unwrap().reason, Reason::Stopped);
     }
     assert!(home.lines().contains(&"bye".to_owned()));
