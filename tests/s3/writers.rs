@@ -62,8 +62,18 @@ fn a_writer_that_was_stopped_anywhere_never_wins_and_its_state_is_in_the_history
     eprintln!("{round} writers stopped");
 }
 
-/// The request that switches to the new state comes to the store when another instance has claimed the bot.
-fn a_switch_that_comes_late(bot: &str, size: usize, method: &str, part: &str, second_pushes: bool) {
+/// What becomes of a switch to a new state that comes to the store when another instance has claimed the bot.
+#[derive(Clone, Copy)]
+enum Late {
+    /// The other has pushed by then: nothing.
+    Refused,
+    /// It takes place, and the other's push overrules it.
+    Overruled,
+    /// It cannot take place: its upload was ended by the claim.
+    Ended,
+}
+
+fn a_switch_that_comes_late(bot: &str, size: usize, (method, part): (&str, &str), late: Late) {
     let Some(store) = Minio::shared() else { return };
     let proxy = Proxy::start(store.address());
     let first = World::through(store, proxy.address(), bot).volume("one");
@@ -89,9 +99,15 @@ fn a_switch_that_comes_late(bot: &str, size: usize, method: &str, part: &str, se
         state("early"),
         "the first's has not come yet"
     );
-    let late = || second.archive() == Some(own.clone());
-    if !second_pushes {
-        wait_for("the late write", LONG, || late().then_some(()));
+    match late {
+        Late::Refused => {}
+        Late::Overruled => wait_for("the late write", LONG, || {
+            (second.archive() == Some(own.clone())).then_some(())
+        }),
+        Late::Ended => {
+            first.wait_outcome(Outcome::Fenced);
+            assert_eq!(second.archive(), Some(state("early")));
+        }
     }
     let _second = second.watch();
     second.put("a", "second");
@@ -103,24 +119,27 @@ fn a_switch_that_comes_late(bot: &str, size: usize, method: &str, part: &str, se
     assert!(kept.contains(&own), "the loser's state is kept");
 }
 
+const PUT: (&str, &str) = ("PUT", "state.tar.gz");
+const COMPLETE: (&str, &str) = ("POST", "uploadId=");
+
 #[test]
 fn a_put_that_comes_after_another_claim_and_push_is_refused() {
-    a_switch_that_comes_late("late-put", 900, "PUT", "state.tar.gz", true);
+    a_switch_that_comes_late("late-put", 900, PUT, Late::Refused);
 }
 
 #[test]
 fn a_put_that_comes_after_another_claim_is_kept_and_overruled() {
-    a_switch_that_comes_late("late-claimed", 900, "PUT", "state.tar.gz", false);
+    a_switch_that_comes_late("late-claimed", 900, PUT, Late::Overruled);
 }
 
 #[test]
 fn parts_that_are_completed_after_another_claim_and_push_are_refused() {
-    a_switch_that_comes_late("late-parts", 11 << 20, "POST", "uploadId=", true);
+    a_switch_that_comes_late("late-parts", 11 << 20, COMPLETE, Late::Refused);
 }
 
 #[test]
-fn parts_that_are_completed_after_another_claim_are_kept_and_overruled() {
-    a_switch_that_comes_late("late-parts-2", 11 << 20, "POST", "uploadId=", false);
+fn parts_that_are_completed_after_another_claim_are_of_no_upload_any_more() {
+    a_switch_that_comes_late("late-parts-2", 11 << 20, COMPLETE, Late::Ended);
 }
 
 /// Some stores take conditional requests and ignore the condition.

@@ -3,7 +3,10 @@
 set -uo pipefail
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-"$@" 2>&1 | tee "$log"
+# Whoever starts this in the background may have made it ignore signals that tests send.
+heard=(env --default-signal=INT,QUIT)
+"${heard[@]}" true 2>/dev/null || heard=()
+"${heard[@]}" "$@" 2>&1 | tee "$log"
 code=${PIPESTATUS[0]}
 echo
 grep '^SKIPPED ' "$log" | sort -u
