@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # The programs `make bench` measures against.
 set -euo pipefail
-for peer in tini dumb-init catatonit; do
+for peer in tini dumb-init catatonit unzip; do
   command -v "$peer" >/dev/null && continue
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends tini dumb-init catatonit >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends tini dumb-init catatonit unzip >/dev/null
     break
   fi
   echo "bench: $peer is not installed and is left out" >&2
