@@ -7,7 +7,7 @@ DIST    := target/dist
 HOST    := $(shell rustc -vV | sed -n 's/^host: //p')
 SMALL   := -p supervisor -p sync -p query
 
-.PHONY: demo build test lint dist bench clean
+.PHONY: demo build test lint dist images bench clean
 
 demo: build ## the example bots, live, with nothing else installed
 	$(OUT)/agent dev examples --data ./data
@@ -35,6 +35,9 @@ dist: ## the three in-container binaries, static, as images get them
 	RUSTFLAGS='-C target-feature=+crt-static --cfg getrandom_backend="linux_getrandom"' \
 	  $(CARGO) build $(SMALL) --release --target $(HOST) --target-dir $(DIST) --locked
 	ls -l $(addprefix $(DIST)/$(HOST)/release/,supervisor sync query)
+
+images: dist build ## the seven runtime images and the agent's; see images/build.sh for its settings
+	images/build.sh
 
 bench: dist build ## figures beside those of other programs, in one run
 	tests/setup/bench.sh
