@@ -1,14 +1,18 @@
-//! What should run: bots in folders, and documents registered by `agent deploy`.
+//! What should run: bots in folders and documents registered by `agent deploy`, or the platform's documents in MongoDB.
 //!
 //! A [`Listing`] is always a full one: when it cannot be made whole, it is an error and not a shorter list, because
-//! what is missing from a listing is in time taken for removed.
+//! what is missing from a listing is in time taken for removed. Rows are shared: what has not changed is the same row
+//! as in the listing before, and a listing in which nothing has changed is the same listing.
 
 pub mod directory;
+pub mod mongo;
 pub mod registered;
 pub mod settle;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use contract::BotId;
@@ -41,13 +45,33 @@ pub struct Listed {
     pub source: String,
     /// What is there.
     pub offer: Offer,
+    wanted: Wanted,
+}
+
+impl Listed {
+    /// A row; what the plan wants to know of it is worked out here, once.
+    pub fn new(name: String, alias: Option<String>, source: String, offer: Offer) -> Self {
+        let wanted = match &offer {
+            Offer::Bot(bot) if bot.enabled => Wanted::Run(launch::digest(bot)),
+            Offer::Bot(_) => Wanted::Off,
+            Offer::Unusable(_) => Wanted::Unusable,
+            Offer::Gone => Wanted::Gone,
+        };
+        Self {
+            name,
+            alias,
+            source,
+            offer,
+            wanted,
+        }
+    }
 }
 
 /// Everything that is offered, by id.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
     /// The rows.
-    pub bots: BTreeMap<BotId, Listed>,
+    pub bots: BTreeMap<BotId, Arc<Listed>>,
     /// What a person should know about it.
     pub remarks: Vec<String>,
     /// Something was seen that counts once it has lasted this long.
@@ -55,13 +79,22 @@ pub struct Listing {
 }
 
 /// A listing could not be made.
-#[derive(Debug, Error)]
-#[error("{path} cannot be listed: {cause}")]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{what} cannot be listed: {why}")]
 pub struct ListError {
-    /// The folder.
-    pub path: PathBuf,
-    /// Why.
-    pub cause: std::io::Error,
+    /// The folder, or the server and the collection.
+    pub what: String,
+    /// Why, and what to do; without a credential.
+    pub why: String,
+}
+
+impl ListError {
+    fn reading(path: &Path, cause: &io::Error) -> Self {
+        Self {
+            what: path.display().to_string(),
+            why: cause.to_string(),
+        }
+    }
 }
 
 /// Where bots come from.
@@ -69,16 +102,20 @@ pub struct ListError {
 pub enum Bots {
     /// Folders of this machine.
     Directory(directory::Directory),
+    /// The platform's documents.
+    Mongo(mongo::Mongo),
 }
 
 impl Bots {
-    /// Lists all of them; bundles of folders are put into `store`.
+    /// Lists all of them; bundles of folders are put into `store`. Folders are read in place, which blocks: it wants
+    /// a thread that has nothing else to do.
     ///
     /// # Errors
     /// The listing would not be whole.
-    pub fn list(&mut self, store: &Store, now: Instant) -> Result<Listing, ListError> {
+    pub async fn list(&mut self, store: &Store, now: Instant) -> Result<Arc<Listing>, ListError> {
         match self {
-            Bots::Directory(directory) => directory.list(store, now),
+            Bots::Directory(directory) => directory.list(store, now).map(Arc::new),
+            Bots::Mongo(mongo) => mongo.list().await,
         }
     }
 
@@ -86,6 +123,7 @@ impl Bots {
     pub fn places(&self) -> Vec<PathBuf> {
         match self {
             Bots::Directory(directory) => directory.places(),
+            Bots::Mongo(_) => Vec::new(),
         }
     }
 }
@@ -93,20 +131,19 @@ impl Bots {
 impl Listing {
     /// What the plan wants to know of it.
     pub fn wanted(&self) -> BTreeMap<BotId, Wanted> {
-        let wanted = |listed: &Listed| match &listed.offer {
-            Offer::Bot(bot) if bot.enabled => Wanted::Run(launch::digest(bot)),
-            Offer::Bot(_) => Wanted::Off,
-            Offer::Unusable(_) => Wanted::Unusable,
-            Offer::Gone => Wanted::Gone,
-        };
         let rows = self.bots.iter();
-        rows.map(|(id, listed)| (id.clone(), wanted(listed)))
+        rows.map(|(id, listed)| (id.clone(), listed.wanted.clone()))
             .collect()
+    }
+
+    /// What is offered under this id.
+    pub fn get(&self, id: &BotId) -> Option<&Listed> {
+        self.bots.get(id).map(AsRef::as_ref)
     }
 
     /// The bot with this id, if there is a usable one.
     pub fn bot(&self, id: &BotId) -> Option<&Bot> {
-        match &self.bots.get(id)?.offer {
+        match &self.get(id)?.offer {
             Offer::Bot(bot) => Some(bot),
             _ => None,
         }

@@ -10,7 +10,7 @@ use contract::record::{Outcome, Synced};
 use contract::{BotId, BotType, Paths, file};
 use tokio::sync::mpsc::unbounded_channel;
 
-use crate::bots::directory::Directory;
+use crate::bots::directory::{Directory, RHYTHM};
 use crate::bots::{Bots, Offer};
 use crate::document::Bot;
 use crate::engine::Engine;
@@ -107,7 +107,7 @@ async fn session(
     let (to_loop, requests) = unbounded_channel();
     let (endings_to, endings) = endings();
     let bots = Bots::Directory(Directory::new(root.clone(), host.data.clone()));
-    let listings = lister::start(bots, store.clone()).context("the lister")?;
+    let (listings, _) = lister::start(bots, store.clone(), RHYTHM).context("the lister")?;
     let engine = Process::new(supervisor, host.clone(), console.clone(), endings_to);
     let engine = Engine::Process(engine);
     let stopped = place::stopped(&host.data)?;

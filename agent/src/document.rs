@@ -8,6 +8,8 @@ use contract::{BotId, BotType, Digest, ObjectKey, Runtime, Secret};
 use serde_json::{Map, Number, Value};
 use thiserror::Error;
 
+use crate::quantity::{self, BadQuantity};
+
 /// A bot to run, every part checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bot {
@@ -27,6 +29,17 @@ pub struct Bot {
     pub has_schedule: bool,
     /// The document's limits, as given: they count for the launch digest.
     pub limits: Map<String, Value>,
+    /// The same, understood.
+    pub bounds: Limits,
+}
+
+/// What a bot may use at most, where its document says so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+    /// Billionths of a CPU.
+    pub cpu: Option<u64>,
 }
 
 /// What a bot is.
@@ -62,6 +75,8 @@ fn refuse<T>(field: impl Into<String>, why: impl Into<String>) -> Result<T, BadD
 }
 
 const LIMITS: [&str; 4] = ["memory_limit", "cpu_limit", "memory_request", "cpu_request"];
+/// No container gets less: Docker's own bound.
+const LEAST_MEMORY: u64 = 6 << 20;
 
 impl Bot {
     /// Reads a document.
@@ -92,7 +107,7 @@ impl Bot {
     /// Makes a bot of its parts; `holder` has `config` and `enabled` at its root.
     ///
     /// # Errors
-    /// `config` is not an object.
+    /// `config` is not an object, or a limit in it is not an amount.
     pub fn assemble(
         id: BotId,
         definition: Definition,
@@ -105,6 +120,7 @@ impl Bot {
             Some(Value::Object(config)) => config.clone(),
             Some(_) => return refuse("config", "is not a mapping: give parameters by name"),
         };
+        let bounds = Limits::read(&config)?;
         let limits = LIMITS
             .iter()
             .filter_map(|name| config.get_key_value(*name))
@@ -119,7 +135,38 @@ impl Bot {
             code,
             code_digest,
             limits,
+            bounds,
         })
+    }
+}
+
+impl Limits {
+    /// Requests count in Kubernetes only, but an unreadable one is refused everywhere.
+    fn read(config: &Map<String, Value>) -> Result<Self, BadDocument> {
+        let memory = amount(config, "memory_limit", quantity::memory)?;
+        let cpu = amount(config, "cpu_limit", quantity::cpu)?;
+        amount(config, "memory_request", quantity::memory)?;
+        amount(config, "cpu_request", quantity::cpu)?;
+        if memory.is_some_and(|bytes| bytes < LEAST_MEMORY) {
+            let why = "is less than the 6Mi any container needs: Mi are megabytes, m is a thousandth of a byte";
+            return refuse("config.memory_limit", why);
+        }
+        Ok(Self { memory, cpu })
+    }
+}
+
+/// The amount in a field; an empty one is none.
+fn amount(
+    config: &Map<String, Value>,
+    field: &str,
+    read: fn(&Value) -> Result<u64, BadQuantity>,
+) -> Result<Option<u64>, BadDocument> {
+    match config.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text.is_empty() => Ok(None),
+        Some(given) => read(given)
+            .map(Some)
+            .or_else(|err| refuse(format!("config.{field}"), err.to_string())),
     }
 }
 
@@ -366,6 +413,36 @@ mod tests {
                 .unwrap_err()
                 .to_string();
             let field = path[1..].replace('/', ".");
+            assert!(text.starts_with(&field) && text.contains(remedy), "{text}");
+        }
+    }
+
+    #[test]
+    fn limits_are_understood_and_kept_as_given() {
+        let given = json!({"memory_limit": "64Mi", "cpu_limit": 0.5, "memory_request": "", "cpu_request": null});
+        let bot = Bot::from_document(&with("/config", given.clone())).unwrap();
+        let (memory, cpu) = (Some(64 << 20), Some(500_000_000));
+        assert_eq!(bot.bounds, Limits { memory, cpu });
+        assert_eq!(Value::Object(bot.limits), given);
+        let none = Bot::from_document(&document()).unwrap().bounds;
+        assert_eq!(none, Limits::default());
+    }
+
+    #[test]
+    fn a_limit_that_is_no_amount_is_refused_with_its_field() {
+        let rows = [
+            ("memory_limit", json!("lots"), "64Mi"),
+            ("memory_limit", json!("64m"), "thousandth"),
+            ("memory_limit", json!(0.0), "more than zero"),
+            ("cpu_limit", json!(-1), "more than zero"),
+            ("cpu_limit", json!("1e40"), "give less"),
+            ("memory_request", json!(true), "64Mi"),
+            ("cpu_request", json!("1 m"), "500m"),
+        ];
+        for (field, value, remedy) in rows {
+            let refused = Bot::from_document(&with("/config", json!({ field: value })));
+            let text = refused.unwrap_err().to_string();
+            let field = format!("config.{field}: ");
             assert!(text.starts_with(&field) && text.contains(remedy), "{text}");
         }
     }

@@ -1,107 +1,144 @@
 //! Makes listings, again and again, in a thread of its own: reading folders blocks.
 //!
-//! Changes seen by `notify` only make the next listing come sooner; each listing starts from nothing.
+//! The thread runs a small runtime that nothing else uses. The client of a database lives in it too, so that its
+//! time-outs and its watch over the servers go on while the lister waits, and nothing it does delays the agent's loop.
+//!
+//! Changes seen by `notify`, and whoever calls [`Waker::wake`], only make the next listing come sooner; each listing
+//! starts from nothing. A failed one is tried again sooner too, so that what comes back is seen soon.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::timeout;
 
 use crate::bots::{Bots, ListError, Listing};
 use crate::store::Store;
 
-/// Time between listings when nothing is seen to change.
-const RHYTHM: Duration = Duration::from_secs(2);
 /// A listing's cost is at most one part in so many of the time.
 const SHARE: u32 = 20;
+/// The longest pause after a listing that failed.
+const RETRY: Duration = Duration::from_secs(5);
 /// After a change is seen, it is waited until nothing more changes for as long.
 const DEBOUNCE: Duration = Duration::from_millis(150);
 /// But no longer than this.
 const LONGEST_DEBOUNCE: Duration = Duration::from_secs(1);
 
 /// A listing and when it was begun.
-pub type Listed = (Instant, Result<Listing, ListError>);
+pub type Listed = (Instant, Result<Arc<Listing>, ListError>);
 
-/// Starts to list `bots`; ends when the listings are not received any more.
+/// Makes the next listing come at once; many calls before it are one.
+#[derive(Debug, Clone, Default)]
+pub struct Waker(Arc<Notify>);
+
+impl Waker {
+    /// Something may have changed.
+    pub fn wake(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// Starts to list `bots` every `rhythm`, and whenever it is woken; ends when the listings are not received any more.
 ///
 /// # Errors
 /// The thread cannot be started.
-pub fn start(bots: Bots, store: Store) -> io::Result<UnboundedReceiver<Listed>> {
+pub fn start(
+    bots: Bots,
+    store: Store,
+    rhythm: Duration,
+) -> io::Result<(UnboundedReceiver<Listed>, Waker)> {
     let (listings, received) = unbounded_channel();
-    let list = move || run(bots, &store, &listings);
+    let waker = Waker::default();
+    let mut lister = Lister {
+        bots,
+        store,
+        rhythm,
+        watch: Watch::new(waker.clone()),
+        waker: waker.clone(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     std::thread::Builder::new()
         .name("lister".into())
-        .spawn(list)?;
-    Ok(received)
+        .spawn(move || runtime.block_on(lister.run(&listings)))?;
+    Ok((received, waker))
 }
 
-fn run(mut bots: Bots, store: &Store, listings: &UnboundedSender<Listed>) {
-    let (hint, hints) = mpsc::channel();
-    let mut watch = Watch::new(hint);
-    loop {
-        let begun = Instant::now();
-        let listing = bots.list(store, begun);
-        let pause = match &listing {
-            Ok(Listing {
-                again: Some(again), ..
-            }) => *again,
-            _ => RHYTHM.max(begun.elapsed() * SHARE),
-        };
-        watch.follow(bots.places());
-        if listings.send((begun, listing)).is_err() {
-            return;
+struct Lister {
+    bots: Bots,
+    store: Store,
+    rhythm: Duration,
+    watch: Watch,
+    waker: Waker,
+}
+
+impl Lister {
+    async fn run(&mut self, listings: &UnboundedSender<Listed>) {
+        loop {
+            let begun = Instant::now();
+            let listing = self.bots.list(&self.store, begun).await;
+            let pause = self.pause(&listing, begun.elapsed());
+            self.watch.follow(self.bots.places());
+            if listings.send((begun, listing)).is_err() {
+                return;
+            }
+            tokio::select! {
+                () = listings.closed() => return,
+                () = wait(&self.waker.0, pause) => {}
+            }
         }
-        wait(&hints, pause);
-        if listings.is_closed() {
-            return;
+    }
+
+    fn pause(&self, listing: &Result<Arc<Listing>, ListError>, cost: Duration) -> Duration {
+        match listing {
+            Ok(listing) => listing
+                .again
+                .unwrap_or_else(|| self.rhythm.max(cost * SHARE)),
+            Err(_) => self.rhythm.min(RETRY),
         }
     }
 }
 
 /// Waits `pause`, or until a change was seen and nothing more changes.
-fn wait(hints: &Receiver<()>, pause: Duration) {
-    match hints.recv_timeout(pause) {
-        Ok(()) => {}
-        Err(RecvTimeoutError::Timeout) => return,
-        Err(RecvTimeoutError::Disconnected) => return std::thread::sleep(pause),
+async fn wait(hint: &Notify, pause: Duration) {
+    if timeout(pause, hint.notified()).await.is_err() {
+        return;
     }
     let end = Instant::now() + LONGEST_DEBOUNCE;
-    while Instant::now() < end && hints.recv_timeout(DEBOUNCE).is_ok() {}
+    while Instant::now() < end && timeout(DEBOUNCE, hint.notified()).await.is_ok() {}
 }
 
 /// The folders that are watched. Without a watch (inotify's limits) the rhythm alone finds changes.
 struct Watch {
     watcher: Option<RecommendedWatcher>,
     places: BTreeSet<PathBuf>,
-    /// Keeps the channel open where there is no watcher.
-    _hint: Sender<()>,
+    waker: Waker,
 }
 
 impl Watch {
-    fn new(hint: Sender<()>) -> Self {
-        let send = hint.clone();
-        let on = move |event: notify::Result<Event>| {
-            // Our own reading is seen as well and is no change.
-            if event.is_ok_and(|event| !matches!(event.kind, EventKind::Access(_))) {
-                let _ = send.send(());
-            }
-        };
-        let watcher = notify::recommended_watcher(on).ok();
+    fn new(waker: Waker) -> Self {
         Self {
-            watcher,
+            watcher: None,
             places: BTreeSet::new(),
-            _hint: hint,
+            waker,
         }
     }
 
     fn follow(&mut self, places: Vec<PathBuf>) {
-        let Some(watcher) = &mut self.watcher else {
+        if places.is_empty() {
+            return;
+        }
+        let waker = &self.waker;
+        let Some(watcher) = self.watcher.take().or_else(|| watcher(waker.clone())) else {
             return;
         };
+        let watcher = self.watcher.insert(watcher);
         let places: BTreeSet<PathBuf> = places.into_iter().collect();
         for gone in self.places.difference(&places) {
             let _ = watcher.unwatch(gone);
@@ -114,4 +151,14 @@ impl Watch {
             }
         }
     }
+}
+
+fn watcher(waker: Waker) -> Option<RecommendedWatcher> {
+    let on = move |event: notify::Result<Event>| {
+        // Our own reading is seen as well and is no change.
+        if event.is_ok_and(|event| !matches!(event.kind, EventKind::Access(_))) {
+            waker.wake();
+        }
+    };
+    notify::recommended_watcher(on).ok()
 }

@@ -30,6 +30,7 @@ mod output;
 mod pack;
 mod place;
 mod plan;
+mod quantity;
 mod reconcile;
 mod report;
 mod request;

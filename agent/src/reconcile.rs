@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use contract::{BotId, ObjectKey};
@@ -50,7 +51,7 @@ pub struct World {
     /// How long a bot must be missing to count as removed.
     pub settle: Duration,
     /// The last full listing.
-    pub listing: Listing,
+    pub listing: Arc<Listing>,
     /// Bots that only a confirmation stops.
     pub held: BTreeSet<BotId>,
     wanted: BTreeMap<BotId, Wanted>,
@@ -106,7 +107,7 @@ impl World {
             console,
             settle,
             stopped: BTreeSet::new(),
-            listing: Listing::default(),
+            listing: Arc::default(),
             held: BTreeSet::new(),
             wanted: BTreeMap::new(),
             patience: Patience::default(),
@@ -234,8 +235,11 @@ impl World {
         if self.problem.take().is_some() {
             self.console.say("bots can be listed again");
         }
-        self.tell_news(&listing);
         self.listed = Some(begun.saturating_duration_since(self.began));
+        if Arc::ptr_eq(&self.listing, &listing) {
+            return;
+        }
+        self.tell_news(&listing);
         self.wanted = listing.wanted();
         self.listing = listing;
     }
@@ -250,7 +254,9 @@ impl World {
         }
         for (id, listed) in &new.bots {
             let before = self.listing.bots.get(id);
-            if before.is_some_and(|before| before.offer == listed.offer) {
+            if before
+                .is_some_and(|before| Arc::ptr_eq(before, listed) || before.offer == listed.offer)
+            {
                 continue;
             }
             match &listed.offer {

@@ -196,12 +196,7 @@ mod tests {
     }
 
     fn listed(offer: Offer) -> Listed {
-        Listed {
-            name: "b".into(),
-            alias: None,
-            source: "s".into(),
-            offer,
-        }
+        Listed::new("b".into(), None, "s".into(), offer)
     }
 
     #[test]

@@ -70,7 +70,7 @@ fn rows(world: &World) -> Vec<Row> {
     ids.dedup();
     let row = |id: &BotId| {
         let sources = Sources {
-            listed: world.listing.bots.get(id),
+            listed: world.listing.get(id),
             instance: instances.get(id),
             stopped: world.stopped.contains(id),
             held: world.held.contains(id),

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use contract::{BotId, Digest};
 use serde_json::Value;
@@ -18,6 +19,9 @@ use super::{ListError, Listed, Listing, Offer, registered};
 use crate::document::{Bot, Definition};
 use crate::pack::{PackError, Scope, Tree};
 use crate::store::{Store, StoreError};
+
+/// Time between listings of folders when nothing is seen to change.
+pub const RHYTHM: Duration = Duration::from_secs(2);
 
 /// The names a definition may have.
 pub const FILES: [&str; 3] = ["bot-config.yaml", "bot-config.yml", "bot-config.json"];
@@ -89,10 +93,7 @@ impl Directory {
 
     /// The folders with a definition, those of an earlier look that lost it for a moment excepted.
     fn folders(&self) -> Result<Vec<PathBuf>, ListError> {
-        let failed = |cause| ListError {
-            path: self.root.clone(),
-            cause,
-        };
+        let failed = |cause| ListError::reading(&self.root, &cause);
         let mut folders = Vec::new();
         if definition_file(&self.root).map_err(failed)?.is_some() {
             folders.push(self.root.clone());
@@ -161,16 +162,8 @@ fn add(listing: &mut Listing, folder: &Path, offer: Offer) {
         ));
         return;
     }
-    let alias = Some(alias);
-    listing.bots.insert(
-        id,
-        Listed {
-            name,
-            alias,
-            source,
-            offer,
-        },
-    );
+    let listed = Listed::new(name, Some(alias), source, offer);
+    listing.bots.insert(id, Arc::new(listed));
 }
 
 /// The bot of a folder, with the fingerprint and digest of its content and whether the first tells the second.

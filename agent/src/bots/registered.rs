@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use contract::BotId;
 use serde_json::Value;
@@ -33,10 +34,7 @@ fn tombstone_path(data: &Path, id: &BotId) -> PathBuf {
 /// The folder cannot be read.
 pub fn list(data: &Path, listing: &mut Listing) -> Result<(), ListError> {
     let path = folder(data);
-    let failed = |cause| ListError {
-        path: path.clone(),
-        cause,
-    };
+    let failed = |cause| ListError::reading(&path, &cause);
     let entries = match fs::read_dir(&path) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other.map_err(failed)?,
@@ -56,7 +54,7 @@ pub fn list(data: &Path, listing: &mut Listing) -> Result<(), ListError> {
             "gone" if !document_path(data, &id).exists() => gone(&id, &path),
             _ => continue,
         };
-        listing.bots.insert(id, listed);
+        listing.bots.insert(id, Arc::new(listed));
     }
     Ok(())
 }
@@ -81,22 +79,12 @@ fn read(id: &BotId, path: &Path) -> Listed {
         }
     });
     let offer = read.map_or_else(Offer::Unusable, |bot| Offer::Bot(Box::new(bot)));
-    Listed {
-        name,
-        alias: None,
-        source,
-        offer,
-    }
+    Listed::new(name, None, source, offer)
 }
 
 fn gone(id: &BotId, path: &Path) -> Listed {
     let source = format!("undeployed ({})", path.display());
-    Listed {
-        name: id.to_string(),
-        alias: None,
-        source,
-        offer: Offer::Gone,
-    }
+    Listed::new(id.to_string(), None, source, Offer::Gone)
 }
 
 /// The name a document gives its bot: the instance's if it has one, else the definition's.

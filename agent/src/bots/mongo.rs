@@ -1,0 +1,199 @@
+//! The platform's documents in MongoDB: `bot_runner.bots`, read in full each time.
+//!
+//! ```text
+//!   find, projected, by _id ──▶ raw batches ──▶ each document: seen before, byte for byte? ──▶ its row again
+//!                                                                  └─▶ JSON ▶ Bot ▶ row
+//! ```
+//!
+//! It ensures: a listing is whole or an error, and an error comes in bounded time, whatever the server does. A document
+//! that cannot be used is told by its id (by its `_id` where it has none) and spoils only itself. An empty collection,
+//! or none, is an empty listing. The connection is made at the first listing and the address kept to itself: no error
+//! and no log has its password.
+//!
+//! Listings are cheap: a document costs a hash of its bytes unless it has changed, and when none has, the listing is
+//! the one of the last time.
+
+mod error;
+mod json;
+mod rows;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::Secret;
+use futures_util::StreamExt;
+use mongodb::Client;
+use mongodb::bson::{Bson, Document, doc};
+use mongodb::options::{ClientOptions, ConnectionString, HostInfo};
+use mongodb::raw_batch_cursor::RawBatchCursor;
+use tokio::time::timeout;
+
+use super::{ListError, Listing};
+pub use error::BadUri;
+use error::Failed;
+use rows::{Found, Rows};
+
+/// Time between listings when nobody says that something has changed.
+pub const RHYTHM: Duration = Duration::from_secs(30);
+
+/// Documents asked for at once.
+const BATCH: u32 = 1000;
+/// The server's own time for all of a listing.
+const LONGEST_QUERY: Duration = Duration::from_secs(30);
+
+/// How long is waited for what.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// For a server that may answer.
+    pub server: Duration,
+    /// For each answer, the first with all it takes to get there.
+    pub answer: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            server: Duration::from_secs(5),
+            answer: Duration::from_secs(8),
+        }
+    }
+}
+
+/// Where the documents are.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The database.
+    pub database: String,
+    /// The collection.
+    pub collection: String,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self {
+            database: "bot_runner".into(),
+            collection: "bots".into(),
+        }
+    }
+}
+
+/// Bots as documents of a collection.
+pub struct Mongo {
+    address: ConnectionString,
+    hidden: Vec<String>,
+    what: String,
+    place: Place,
+    deadlines: Deadlines,
+    client: Option<Client>,
+    rows: Rows,
+}
+
+impl fmt::Debug for Mongo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Mongo").field(&self.what).finish()
+    }
+}
+
+impl Mongo {
+    /// Will read `place` at the address `uri`. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// The address is not one.
+    pub fn new(uri: &Secret, place: Place, deadlines: Deadlines) -> Result<Self, BadUri> {
+        let address = ConnectionString::parse(uri.reveal()).map_err(|err| BadUri::of(uri, &err))?;
+        let Place {
+            database,
+            collection,
+        } = &place;
+        let (hosts, table) = (hosts(&address), format!("{database}.{collection}"));
+        Ok(Self {
+            hidden: error::hidden(uri),
+            what: format!("mongodb {hosts}, {table}"),
+            rows: Rows::new(table),
+            client: None,
+            address,
+            place,
+            deadlines,
+        })
+    }
+
+    /// Lists all bots. What is the same as in the last listing is shared with it.
+    ///
+    /// # Errors
+    /// The collection cannot be read to its end.
+    pub async fn list(&mut self) -> Result<Arc<Listing>, ListError> {
+        match self.read().await {
+            Ok(found) => Ok(self.rows.turn(found)),
+            Err(failed) => Err(ListError {
+                what: self.what.clone(),
+                why: failed.why(&self.hidden),
+            }),
+        }
+    }
+
+    async fn read(&mut self) -> Result<Vec<Found>, Failed> {
+        let patience = self.deadlines.answer;
+        let mut batches = timeout(patience, self.find()).await??;
+        let mut found = Vec::new();
+        while let Some(batch) = timeout(patience, batches.next()).await? {
+            for document in batch?.doc_slices()? {
+                let document = document?.as_document().ok_or(Failed::Garbled)?;
+                found.push(self.rows.look_up(document));
+            }
+        }
+        Ok(found)
+    }
+
+    /// One cursor in the order of `_id`, which no document changes: each is met once, whatever is written meanwhile.
+    async fn find(&mut self) -> Result<RawBatchCursor, mongodb::error::Error> {
+        let client = self.connect().await?;
+        let database = client.database(&self.place.database);
+        let collection = database.collection::<Document>(&self.place.collection);
+        let find = collection.find(doc! {}).sort(doc! { "_id": 1 });
+        let find = find.projection(projection()).batch_size(BATCH);
+        find.max_time(LONGEST_QUERY).batch().await
+    }
+
+    async fn connect(&mut self) -> Result<Client, mongodb::error::Error> {
+        if let Some(client) = &self.client {
+            return Ok(client.clone());
+        }
+        let mut options = ClientOptions::parse(self.address.clone()).await?;
+        let patience = self.deadlines.server;
+        options
+            .app_name
+            .get_or_insert_with(|| "the0-agent".to_owned());
+        options.server_selection_timeout = Some(patience);
+        options.connect_timeout = Some(patience);
+        options.max_pool_size = Some(2);
+        let client = Client::with_options(options)?;
+        Ok(self.client.insert(client).clone())
+    }
+}
+
+/// What of a document is asked for: a schema or a readme can be a hundred times as much.
+fn projection() -> Document {
+    let custom = ["version", "filePath", "gcsPath", "codeDigest"];
+    let definition = ["name", "version", "runtime", "type", "entrypoints"];
+    let custom = custom.map(|field| format!("custom.{field}"));
+    let definition = definition.map(|field| format!("custom.config.{field}"));
+    let root = ["id", "enabled", "config"].map(str::to_owned);
+    let fields = root.into_iter().chain(custom).chain(definition);
+    fields.map(|field| (field, Bson::Int32(1))).collect()
+}
+
+fn hosts(address: &ConnectionString) -> String {
+    match &address.host_info {
+        HostInfo::HostIdentifiers(hosts) => {
+            let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+            hosts.join(",")
+        }
+        HostInfo::DnsRecord(name) => name.clone(),
+        _ => "(no host)".to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[path = "mongo/tests.rs"]
+mod tests;

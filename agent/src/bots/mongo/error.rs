@@ -1,0 +1,124 @@
+//! What goes wrong with MongoDB, for a person: what happened, and what to do. No password is in it.
+
+use contract::Secret;
+use mongodb::bson;
+use mongodb::error::{CommandError, Error, ErrorKind};
+use percent_encoding::percent_decode_str;
+use thiserror::Error as ThisError;
+use tokio::time::error::Elapsed;
+
+/// The address of a MongoDB cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, ThisError)]
+#[error(
+    "the address of MongoDB is not usable{detail}: give mongodb://[user:password@]host[:port][/?options]; \
+     in user and password write : / ? # [ ] @ % as %3A %2F %3F %23 %5B %5D %40 %25"
+)]
+pub struct BadUri {
+    detail: String,
+}
+
+impl BadUri {
+    /// The driver's own words may quote the address: they are told where it has no password.
+    pub fn of(uri: &Secret, error: &Error) -> Self {
+        let detail = match error.kind.as_ref() {
+            ErrorKind::InvalidArgument { message, .. } if !uri.reveal().contains('@') => {
+                format!(" ({message})")
+            }
+            _ => String::new(),
+        };
+        Self { detail }
+    }
+}
+
+/// Why a collection could not be read.
+#[derive(Debug, ThisError)]
+pub enum Failed {
+    /// Nothing came for too long.
+    #[error(
+        "no answer in time: is it overloaded, or is the way to it cut? what it does is in its log"
+    )]
+    Late(#[from] Elapsed),
+    /// An answer that is not one.
+    #[error("it answers with something that is not documents: is it MongoDB?")]
+    Garbled,
+    /// The driver or the server says no.
+    #[error("{}", explain(.0))]
+    Driver(#[from] Error),
+}
+
+impl From<bson::error::Error> for Failed {
+    fn from(_: bson::error::Error) -> Self {
+        Failed::Garbled
+    }
+}
+
+impl Failed {
+    /// For a person, without the words that must not be seen.
+    pub fn why(&self, hidden: &[String]) -> String {
+        hidden
+            .iter()
+            .fold(self.to_string(), |text, word| text.replace(word, "***"))
+    }
+}
+
+/// What of the address must not be seen: the password, as it is written there and as it is meant.
+pub fn hidden(uri: &Secret) -> Vec<String> {
+    let uri = uri.reveal();
+    let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
+    let user = rest.rsplit_once('@').map_or("", |(user, _)| user);
+    let password = user.split_once(':').map_or("", |(_, password)| password);
+    let meant = percent_decode_str(password).decode_utf8_lossy();
+    let mut words = vec![password.to_owned(), meant.into_owned()];
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+fn explain(error: &Error) -> String {
+    match error.kind.as_ref() {
+        ErrorKind::ServerSelection { message, .. } => selection(message),
+        ErrorKind::Authentication { .. } => {
+            "it does not accept the user and password of its address: correct them, or authSource there".into()
+        }
+        ErrorKind::Command(error) => command(error),
+        ErrorKind::Io(error) => format!("{error}: is it running, is its address right?"),
+        ErrorKind::ConnectionPoolCleared { .. } => {
+            "the connection was lost: it is asked again".into()
+        }
+        ErrorKind::DnsResolve { message, .. } => {
+            format!("its name cannot be resolved ({message}): correct the address, or the name server")
+        }
+        ErrorKind::InvalidTlsConfig { message, .. } => {
+            format!("TLS cannot be set up ({message}): correct the options tls.. of its address")
+        }
+        other => other.to_string(),
+    }
+}
+
+fn command(error: &CommandError) -> String {
+    match error.code {
+        13 => "its user may not read there: grant it the role `read` on the database".into(),
+        18 => "it does not accept the user and password of its address: correct them".into(),
+        50 => "it took too long over the query: is it overloaded?".into(),
+        _ => format!("{}: {}", error.code_name, error.message),
+    }
+}
+
+/// The driver tells all it knows of each server. What counts is why none of them answers.
+fn selection(message: &str) -> String {
+    let causes = message.split("Error: Kind: ").skip(1);
+    let mut causes: Vec<&str> = causes
+        .map(|rest| rest.split(", labels: ").next().unwrap_or(rest))
+        .collect();
+    causes.sort_unstable();
+    causes.dedup();
+    if !causes.is_empty() {
+        let causes = causes.join("; ");
+        return format!("no server answers ({causes}): is it running, is its address right?");
+    }
+    let has = |kind: &str| message.contains(&format!("Type: {kind}"));
+    if has("RsSecondary") || has("RsOther") || has("RsGhost") {
+        return "its replica set has no primary: an election, too few members, or it was never initiated".into();
+    }
+    "no server answers: is it running, is its address right, and the name of its replica set?"
+        .into()
+}
