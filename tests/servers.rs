@@ -7,12 +7,13 @@
 
 pub mod client;
 pub mod faults;
+pub mod mongo;
 mod tls;
 mod toxic;
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -35,6 +36,7 @@ pub const SECRET_KEY: &str = "the0-test-secret-key";
 /// The platform's buckets by their default names, made at the start of each store: code, state, logs.
 pub const BUCKETS: [&str; 3] = ["custom-bots", "bot-state", "bot-logs"];
 
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const START: Duration = Duration::from_secs(30);
 
 /// MinIO, the store of the platform.
@@ -51,7 +53,15 @@ impl Minio {
     /// # Panics
     /// When it does not come up.
     pub fn start() -> Option<Store> {
-        Store::start("minio", Tls::Off, minio)
+        Self::start_at(LOOPBACK)
+    }
+
+    /// The same on another address of this machine: one that containers reach, say.
+    ///
+    /// # Panics
+    /// As [`Minio::start`].
+    pub fn start_at(host: IpAddr) -> Option<Store> {
+        Store::start("minio", host, Tls::Off, minio)
     }
 
     /// One with a certificate of a private CA, for `127.0.0.1` and `localhost`.
@@ -59,7 +69,7 @@ impl Minio {
     /// # Panics
     /// As [`Minio::start`].
     pub fn start_with_tls() -> Option<Store> {
-        Store::start("minio", Tls::On, minio)
+        Store::start("minio", LOOPBACK, Tls::On, minio)
     }
 
     /// The one that all tests of this binary share: take a bot id of your own, and leave the server running.
@@ -79,7 +89,7 @@ impl Versity {
     /// # Panics
     /// When it does not come up.
     pub fn start() -> Option<Store> {
-        Store::start("versitygw", Tls::Off, versity)
+        Store::start("versitygw", LOOPBACK, Tls::Off, versity)
     }
 
     /// The one that all tests of this binary share.
@@ -125,10 +135,10 @@ pub struct Store {
 }
 
 impl Store {
-    fn start(name: &str, tls: Tls, recipe: Recipe) -> Option<Self> {
+    fn start(name: &str, host: IpAddr, tls: Tls, recipe: Recipe) -> Option<Self> {
         let program = installed(name)?;
         for _ in 0..3 {
-            let mut store = Self::prepare(&program, tls, recipe);
+            let mut store = Self::prepare(&program, host, tls, recipe);
             store.server.run();
             if store.answers() {
                 for bucket in BUCKETS {
@@ -140,13 +150,13 @@ impl Store {
         panic!("{name} does not come up; its last words are above")
     }
 
-    fn prepare(program: &Path, tls: Tls, recipe: Recipe) -> Self {
+    fn prepare(program: &Path, host: IpAddr, tls: Tls, recipe: Recipe) -> Self {
         let root = new_root();
         for folder in ["data", "certs"] {
             std::fs::create_dir(root.join(folder)).expect("a folder of the server");
         }
         let ca = (tls == Tls::On).then(|| tls::write(&root.join("certs")));
-        let address = format!("127.0.0.1:{}", free_port());
+        let address = format!("{host}:{}", free_port_at(host));
         let mut command = vec![OsString::from(program)];
         command.extend(recipe(&root, &address));
         let server = Server {
@@ -342,7 +352,11 @@ fn new_root() -> PathBuf {
 /// # Panics
 /// When there is none.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    free_port_at(LOOPBACK)
+}
+
+fn free_port_at(host: IpAddr) -> u16 {
+    let listener = TcpListener::bind((host, 0)).expect("a free port");
     listener.local_addr().expect("its address").port()
 }
 
