@@ -17,4 +17,5 @@ if ((${#missing[@]})); then
   fi
 fi
 ./sdk.sh || echo "setup: the SDKs could not be had; the tests that need them are skipped" >&2
+./mongo.sh || echo "setup: mongod could not be had; the tests that need it are skipped" >&2
 ./servers.sh

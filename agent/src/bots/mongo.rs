@@ -34,9 +34,6 @@ pub use error::BadUri;
 use error::Failed;
 use rows::{Found, Rows};
 
-/// Time between listings when nobody says that something has changed.
-pub const RHYTHM: Duration = Duration::from_secs(30);
-
 /// Documents asked for at once.
 const BATCH: u32 = 1000;
 /// The server's own time for all of a listing.

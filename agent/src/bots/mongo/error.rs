@@ -65,7 +65,8 @@ impl Failed {
 pub fn hidden(uri: &Secret) -> Vec<String> {
     let uri = uri.reveal();
     let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
-    let user = rest.rsplit_once('@').map_or("", |(user, _)| user);
+    let origin = rest.split(['/', '?']).next().unwrap_or(rest);
+    let user = origin.rsplit_once('@').map_or("", |(user, _)| user);
     let password = user.split_once(':').map_or("", |(_, password)| password);
     let meant = percent_decode_str(password).decode_utf8_lossy();
     let mut words = vec![password.to_owned(), meant.into_owned()];

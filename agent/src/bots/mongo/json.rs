@@ -90,3 +90,99 @@ fn binary(bytes: RawBinaryRef<'_>) -> String {
         _ => BASE64.encode(bytes.bytes),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mongodb::bson::oid::ObjectId;
+    use mongodb::bson::{
+        Binary, Bson, DateTime, JavaScriptCodeWithScope, RawDocumentBuf, Regex, Timestamp, doc,
+    };
+    use serde_json::json;
+
+    fn read(bson: impl Into<Bson>) -> Value {
+        let document = RawDocumentBuf::try_from(&doc! { "field": bson.into() }).unwrap();
+        object(&document).unwrap()["field"].take()
+    }
+
+    fn decimal(text: &str) -> Bson {
+        Bson::Decimal128(text.parse().unwrap())
+    }
+
+    #[test]
+    fn what_json_has_too_is_the_same() {
+        let given = doc! {
+            "text": "a\u{e9}\"", "on": true, "none": Bson::Null, "int": 7, "long": i64::MAX, "float": 0.1,
+            "list": [1, "2", [3.0], {"x": 4_i64}], "nested": {"a.b": {"$c": 5}},
+        };
+        let expected = json!({
+            "text": "a\u{e9}\"", "on": true, "none": null, "int": 7, "long": i64::MAX, "float": 0.1,
+            "list": [1, "2", [3.0], {"x": 4}], "nested": {"a.b": {"$c": 5}},
+        });
+        let document = RawDocumentBuf::try_from(&given).unwrap();
+        assert_eq!(object(&document).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_json_has_not_is_a_text_that_a_program_reads_back() {
+        let id = "65f0c0ffee0123456789abcd";
+        let uuid = "6f9619ff-8b86-d011-b42d-00c04fc964ff";
+        let bytes = |subtype| Binary {
+            subtype,
+            bytes: vec![0, 255, 16],
+        };
+        let regex = Regex {
+            pattern: "^a/b".to_owned().try_into().unwrap(),
+            options: "i".to_owned().try_into().unwrap(),
+        };
+        let scoped = JavaScriptCodeWithScope {
+            code: "x".into(),
+            scope: doc! { "x": 1 },
+        };
+        let at = Timestamp {
+            time: 42,
+            increment: 1,
+        };
+        let rows = [
+            (read(ObjectId::parse_str(id).unwrap()), json!(id)),
+            (
+                read(DateTime::from_millis(1_769_860_800_500)),
+                json!("2026-01-31T12:00:00.5Z"),
+            ),
+            (read(decimal("0.10")), json!("0.10")),
+            (
+                read(decimal("12345678901234567890.5")),
+                json!("12345678901234567890.5"),
+            ),
+            (read(decimal("0.000")), json!("0")),
+            (read(decimal("-0E+3")), json!("0")),
+            (read(decimal("NaN")), json!("NaN")),
+            (read(decimal("Infinity")), json!("Infinity")),
+            (read(f64::NAN), json!("NaN")),
+            (read(f64::INFINITY), json!("Infinity")),
+            (read(f64::NEG_INFINITY), json!("-Infinity")),
+            (read(Uuid::parse_str(uuid).unwrap()), json!(uuid)),
+            (read(bytes(BinarySubtype::Generic)), json!("AP8Q")),
+            (read(bytes(BinarySubtype::Uuid)), json!("AP8Q")),
+            (read(Bson::RegularExpression(regex)), json!("/^a/b/i")),
+            (read(Bson::JavaScriptCode("f()".into())), json!("f()")),
+            (read(Bson::JavaScriptCodeWithScope(scoped)), json!("x")),
+            (read(Bson::Symbol("s".into())), json!("s")),
+            (read(Bson::Timestamp(at)), json!(42)),
+            (read(Bson::Undefined), json!(null)),
+            (read(Bson::MinKey), json!(null)),
+            (read(Bson::MaxKey), json!(null)),
+        ];
+        for (n, (read, expected)) in rows.into_iter().enumerate() {
+            assert_eq!(read, expected, "row {n}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_bson_is_refused() {
+        // A document of one text that says it has more bytes than there are.
+        let bytes = b"\x10\0\0\0\x02a\0\xff\0\0\0b\0\0\0\0";
+        let document = RawDocument::from_bytes(bytes).unwrap();
+        assert!(object(document).is_err());
+    }
+}

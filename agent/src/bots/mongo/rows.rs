@@ -141,3 +141,7 @@ fn key_of(document: &RawDocument) -> String {
         _ => "unknown".to_owned(),
     }
 }
+
+#[cfg(test)]
+#[path = "rows/tests.rs"]
+mod tests;
