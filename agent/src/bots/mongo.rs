@@ -77,7 +77,7 @@ impl Default for Place {
 
 /// Bots as documents of a collection.
 pub struct Mongo {
-    address: ConnectionString,
+    address: Box<ConnectionString>,
     hidden: Vec<String>,
     what: String,
     place: Place,
@@ -109,7 +109,7 @@ impl Mongo {
             what: format!("mongodb {hosts}, {table}"),
             rows: Rows::new(table),
             client: None,
-            address,
+            address: Box::new(address),
             place,
             deadlines,
         })
@@ -156,7 +156,7 @@ impl Mongo {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
-        let mut options = ClientOptions::parse(self.address.clone()).await?;
+        let mut options = ClientOptions::parse(*self.address.clone()).await?;
         let patience = self.deadlines.server;
         options
             .app_name
