@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use contract::BotId;
 use thiserror::Error;
+use tokio::runtime::Runtime;
 
 use crate::document::Bot;
 use crate::launch;
@@ -112,10 +113,15 @@ impl Bots {
     ///
     /// # Errors
     /// The listing would not be whole.
-    pub async fn list(&mut self, store: &Store, now: Instant) -> Result<Arc<Listing>, ListError> {
+    pub fn list(
+        &mut self,
+        store: &Store,
+        now: Instant,
+        runtime: &Runtime,
+    ) -> Result<Arc<Listing>, ListError> {
         match self {
             Bots::Directory(directory) => directory.list(store, now).map(Arc::new),
-            Bots::Mongo(mongo) => mongo.list().await,
+            Bots::Mongo(mongo) => runtime.block_on(mongo.list()),
         }
     }
 

@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use crate::failure::EXIT_CODES;
 use crate::logs::Tail;
 use crate::output::Format;
-use crate::{days, deploy, dev, state};
+use crate::{days, deploy, dev, host, state};
 
 /// Runs trading bots: starts them, restarts them, keeps their state and their logs, and answers for them
 #[derive(Debug, Parser)]
@@ -34,6 +34,9 @@ pub struct Cli {
 pub enum Command {
     /// Run the bots of a folder in the foreground, until Ctrl-C
     Dev(dev::Options),
+    /// Run bots as containers of this host; they run on when this ends
+    #[command(visible_alias = "bot-runner")]
+    Run(host::Options),
     /// Show how the bots are
     Ps {
         /// The form of the answer
@@ -76,14 +79,40 @@ pub enum Command {
     /// Let bots run again
     Start {
         /// The bots
-        #[arg(required = true)]
+        #[arg(required_unless_present = "all")]
         bots: Vec<String>,
+        /// Let all run that should, after `stop --all` or `drain`
+        #[arg(long, conflicts_with = "bots")]
+        all: bool,
     },
     /// Stop bots; remembered until they are started again
     Stop {
         /// The bots
-        #[arg(required = true)]
+        #[arg(required_unless_present = "all")]
         bots: Vec<String>,
+        /// Stop all, and start none, new ones neither, until `start --all`
+        #[arg(long, conflicts_with = "bots")]
+        all: bool,
+    },
+    /// Stop all bots, wait for the last, and tell what is not in the store
+    Drain {
+        /// How long it is waited
+        #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
+        timeout: Duration,
+    },
+    /// Start bots anew whose containers have another image or other settings than they would get now
+    Roll {
+        /// How many may be away at once
+        #[arg(long, value_name = "BOTS", default_value = "1")]
+        max_unavailable: usize,
+    },
+    /// Remove containers and volumes that nobody needs: those of bots that have ended and are saved
+    Gc {
+        /// Of these bots only
+        bots: Vec<String>,
+        /// Also what is not in the store: it is lost
+        #[arg(long, requires = "bots")]
+        discard_state: bool,
     },
     /// Stop bots and start them anew
     Restart {
@@ -113,6 +142,13 @@ pub enum Command {
     },
     /// Print the version
     Version,
+    /// The platform's words for parts that are not in this version
+    #[command(hide = true, name = "bot-scheduler", aliases = ["query-server", "controller"], disable_help_flag = true)]
+    Later {
+        /// Whatever it is told
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
 }
 
 fn tail(text: &str) -> Result<Tail, String> {
@@ -149,7 +185,19 @@ mod tests {
     fn the_help_is_the_one_promised() {
         let mut command = Cli::command().term_width(100);
         let mut text = command.render_help().to_string();
-        for name in ["dev", "logs", "query", "deploy", "state get", "state diff"] {
+        for name in [
+            "dev",
+            "run",
+            "logs",
+            "query",
+            "stop",
+            "drain",
+            "roll",
+            "gc",
+            "deploy",
+            "state get",
+            "state diff",
+        ] {
             let mut sub = &mut command;
             for word in name.split(' ') {
                 sub = sub.find_subcommand_mut(word).unwrap();

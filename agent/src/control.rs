@@ -6,6 +6,9 @@
 //! | `POST /bots/<id or name>/start`, `/stop`, `/restart` | `{"id", "name", "but"}` (but: why it does not run); 404 |
 //! | `POST /query` | the gateway's body and status, see [`crate::ask`] |
 //! | `POST /confirm` | `{"confirmed": [id..]}` |
+//! | `POST /stop`, `/start` | all bots, until told otherwise: `{"unsaved": [id..]}`, whose last state is not in the store |
+//! | `POST /roll` `{"max_unavailable"}` | `{"rolling": [id..]}` |
+//! | `POST /collect` `{"bots", "discard_state"}` | `{"left": [{"bot", "name", "what"}..]}` |
 
 use std::convert::Infallible;
 use std::path::Path;
@@ -26,6 +29,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot::{self, Sender};
 
 use crate::ask::{Answer, Question, Refusal, Reply};
+use crate::engine::docker::left::Unsaved;
+use crate::plan::Switch;
 use crate::request::{Request, Verb};
 
 /// The largest request, in bytes.
@@ -38,6 +43,9 @@ enum Route {
     Do(String, Verb),
     Query,
     Confirm,
+    Switch(Switch),
+    Roll,
+    Collect,
     WrongMethod,
     Nowhere,
 }
@@ -104,6 +112,12 @@ async fn answer(
             Some(bots) => (StatusCode::OK, json!({"confirmed": bots})),
             None => ending(),
         },
+        Route::Switch(switch) => match ask(requests, |to| Request::Switch(switch, to)).await {
+            Some(unsaved) => (StatusCode::OK, json!({"unsaved": unsaved})),
+            None => ending(),
+        },
+        Route::Roll => roll(&body_of(request).await, requests).await,
+        Route::Collect => collect(&body_of(request).await, requests).await,
         Route::Query => {
             let body = Limited::new(request.into_body(), LARGEST).collect().await;
             match body {
@@ -118,6 +132,41 @@ async fn answer(
         Route::Nowhere => error(StatusCode::NOT_FOUND, "no such resource"),
     };
     respond(status, &body)
+}
+
+/// A small JSON body; null when it is none.
+async fn body_of(request: HttpRequest<Incoming>) -> Value {
+    let body = Limited::new(request.into_body(), LARGEST).collect().await;
+    body.ok()
+        .and_then(|body| serde_json::from_slice(&body.to_bytes()).ok())
+        .unwrap_or_default()
+}
+
+async fn roll(body: &Value, requests: &UnboundedSender<Request>) -> (StatusCode, Value) {
+    let most = body["max_unavailable"].as_u64().unwrap_or(1);
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    match ask(requests, |to| Request::Roll(most, to)).await {
+        Some(Ok(bots)) => (StatusCode::OK, json!({"rolling": bots})),
+        Some(Err(why)) => error(StatusCode::CONFLICT, &why),
+        None => ending(),
+    }
+}
+
+async fn collect(body: &Value, requests: &UnboundedSender<Request>) -> (StatusCode, Value) {
+    let words = body["bots"].as_array().into_iter().flatten();
+    let words = words
+        .filter_map(|word| word.as_str().map(str::to_owned))
+        .collect();
+    let unsaved = if body["discard_state"] == true {
+        Unsaved::Discard
+    } else {
+        Unsaved::Keep
+    };
+    match ask(requests, |to| Request::Collect(words, unsaved, to)).await {
+        Some(Ok(left)) => (StatusCode::OK, json!({"left": left})),
+        Some(Err(why)) => error(StatusCode::NOT_FOUND, &why),
+        None => ending(),
+    }
 }
 
 /// Answers a gateway's question.
@@ -170,6 +219,10 @@ fn route(method: &Method, path: &str) -> Route {
         ["bots"] => (Method::GET, Route::Bots),
         ["query"] => return Route::Query,
         ["confirm"] => (Method::POST, Route::Confirm),
+        ["stop"] => (Method::POST, Route::Switch(Switch::Off)),
+        ["start"] => (Method::POST, Route::Switch(Switch::On)),
+        ["roll"] => (Method::POST, Route::Roll),
+        ["collect"] => (Method::POST, Route::Collect),
         ["bots", word, verb] => {
             let verb = match *verb {
                 "start" => Verb::Start,

@@ -17,7 +17,7 @@ use crate::engine::Engine;
 use crate::engine::process::Process;
 use crate::failure::Failure;
 use crate::launch::Host;
-use crate::reconcile::{End, Events, World, endings};
+use crate::reconcile::{End, Events, World};
 use crate::show::{Colours, Console};
 use crate::signals::Signals;
 use crate::store::Store;
@@ -65,6 +65,7 @@ pub fn run(options: &Options, data: &Path) -> Result<()> {
     let colours = Colours::of(&out);
     let console = Console::open(out, colours).context("the console")?;
     let host = place::host(&data)?;
+    place::remember_containers(&data, None)?;
     let store = open_store(&host, &console)?;
     // One thread: what starts supervisors must live as long as the agent.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -105,17 +106,24 @@ async fn session(
     let path = place::socket(&host.data);
     let socket = control::open(&path)?;
     let (to_loop, requests) = unbounded_channel();
-    let (endings_to, endings) = endings();
+    let (news_to, news) = unbounded_channel();
     let bots = Bots::Directory(Directory::new(root.clone(), host.data.clone()));
     let (listings, _) = lister::start(bots, store.clone(), RHYTHM).context("the lister")?;
-    let engine = Process::new(supervisor, host.clone(), console.clone(), endings_to);
+    let engine = Process::new(supervisor, host.clone(), console.clone(), news_to);
     let engine = Engine::Process(engine);
-    let stopped = place::stopped(&host.data)?;
-    let mut world = World::new(host, store, engine, console.clone(), settle);
-    world.stopped = stopped;
+    let (stopped, switch) = (place::stopped(&host.data)?, place::switch(&host.data)?);
+    let mut world = World::new(
+        host,
+        store,
+        engine,
+        console.clone(),
+        settle,
+        to_loop.clone(),
+    );
+    (world.stopped, world.switch) = (stopped, switch);
     let mut events = Events {
         listings,
-        endings,
+        news,
         requests,
         signals,
     };
@@ -133,7 +141,7 @@ async fn session(
 
 /// Opens the store, says which it is and makes its buckets. One that does not answer keeps nobody from starting:
 /// each bot's own `sync` waits for it.
-fn open_store(host: &Host, console: &Console) -> Result<Store> {
+pub fn open_store(host: &Host, console: &Console) -> Result<Store> {
     let store = place::open_store(host)?;
     console.say(&format!("code, states and logs are in {}", host.store));
     if let Some(other) = place::remember_store(host)? {

@@ -1,5 +1,6 @@
 //! Where bots run.
 
+pub mod docker;
 pub mod orphans;
 mod prepare;
 pub mod process;
@@ -10,13 +11,16 @@ use std::time::Duration;
 use contract::BotId;
 
 use crate::document::Bot;
-use crate::plan::{Actual, Why};
+use crate::plan::{self, Actual, Outcome, Why};
+use crate::show::Console;
 
 /// Something that runs bots.
 #[derive(Debug)]
 pub enum Engine {
     /// As processes of this machine, children of the agent.
     Process(process::Process),
+    /// As containers of a Docker daemon, which outlive the agent.
+    Docker(Box<docker::Engine>),
 }
 
 /// What a person may know about an instance beyond the plan's view of it.
@@ -26,20 +30,63 @@ pub struct Instance {
     pub actual: Actual,
     /// How it came to its end, or why it could not be started.
     pub reason: Option<String>,
-    /// Its supervisor.
+    /// Its supervisor, while it lives; in a container 1.
     pub pid: Option<i32>,
     /// How often its supervisor failed in a row.
     pub failures: u32,
+    /// When it was started or found, by the loop's clock, where the engine tells.
+    pub since: Option<Duration>,
+    /// The name it was started under, where the engine tells.
+    pub name: Option<String>,
+    /// Its container's id.
+    pub container: Option<String>,
+    /// The id of its container's image.
+    pub image: Option<String>,
+}
+
+impl Instance {
+    /// One of which no more is known than the plan's view.
+    pub fn new(actual: Actual) -> Self {
+        Self {
+            actual,
+            reason: None,
+            pid: None,
+            failures: 0,
+            since: None,
+            name: None,
+            container: None,
+            image: None,
+        }
+    }
 }
 
 /// An instance has ended, as the operating system tells it.
 pub type Ending = (BotId, std::io::Result<std::process::ExitStatus>);
+
+/// What an engine tells the loop that owns it.
+#[derive(Debug)]
+pub enum News {
+    /// A process has ended.
+    Process(Ending),
+    /// Something has happened at the daemon.
+    Docker(docker::News),
+}
+
+/// What becomes of bots when the agent ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bond {
+    /// They end with it.
+    Together,
+    /// They run on.
+    Apart,
+}
 
 impl Engine {
     /// Starts the bot; that it cannot be started becomes its ending.
     pub fn start(&mut self, bot: &Bot, now: Duration) {
         match self {
             Engine::Process(process) => process.start(bot, now),
+            Engine::Docker(docker) => docker.start(bot, now),
         }
     }
 
@@ -47,6 +94,7 @@ impl Engine {
     pub fn stop(&mut self, bot: &BotId, why: Why, now: Duration) {
         match self {
             Engine::Process(process) => process.stop(bot, why, now),
+            Engine::Docker(docker) => docker.stop(bot, why, now),
         }
     }
 
@@ -54,13 +102,16 @@ impl Engine {
     pub fn forget(&mut self, bot: &BotId) {
         match self {
             Engine::Process(process) => process.forget(bot),
+            Engine::Docker(docker) => docker.forget(bot),
         }
     }
 
-    /// Notes an ending.
-    pub fn ended(&mut self, ending: Ending, now: Duration) {
-        match self {
-            Engine::Process(process) => process.ended(ending, now),
+    /// Takes in what has happened.
+    pub fn take(&mut self, news: News, now: Duration) {
+        match (self, news) {
+            (Engine::Process(process), News::Process(ending)) => process.ended(ending, now),
+            (Engine::Docker(docker), News::Docker(news)) => docker.take(news, now),
+            (Engine::Process(_), News::Docker(_)) | (Engine::Docker(_), News::Process(_)) => {}
         }
     }
 
@@ -68,13 +119,23 @@ impl Engine {
     pub fn tick(&mut self, now: Duration) {
         match self {
             Engine::Process(process) => process.tick(now),
+            Engine::Docker(docker) => docker.tick(now),
         }
     }
 
-    /// Ends everything at once; what is unsaved is lost.
+    /// Removes what is left over of bots; `is_listed` tells those that there are.
+    pub fn collect(&mut self, is_listed: impl Fn(&BotId) -> bool, now: Duration) {
+        match self {
+            Engine::Process(_) => {}
+            Engine::Docker(docker) => docker.collect(is_listed, now),
+        }
+    }
+
+    /// Ends everything at once that ends with the agent; what is unsaved is lost.
     pub fn abort(&mut self) {
         match self {
             Engine::Process(process) => process.abort(),
+            Engine::Docker(_) => {}
         }
     }
 
@@ -82,6 +143,15 @@ impl Engine {
     pub fn instances(&self) -> BTreeMap<BotId, Instance> {
         match self {
             Engine::Process(process) => process.instances(),
+            Engine::Docker(docker) => docker.instances(),
+        }
+    }
+
+    /// The plan's view of all instances.
+    pub fn actual(&self) -> BTreeMap<BotId, Actual> {
+        match self {
+            Engine::Process(process) => process.actual(),
+            Engine::Docker(docker) => docker.actual(),
         }
     }
 
@@ -89,6 +159,7 @@ impl Engine {
     pub fn code_in_use(&self) -> Vec<contract::ObjectKey> {
         match self {
             Engine::Process(process) => process.code_in_use(),
+            Engine::Docker(docker) => docker.code_in_use(),
         }
     }
 
@@ -96,6 +167,49 @@ impl Engine {
     pub fn is_idle(&self) -> bool {
         match self {
             Engine::Process(process) => process.is_idle(),
+            Engine::Docker(docker) => docker.is_idle(),
+        }
+    }
+
+    /// Whether it knows what runs, so that one can decide.
+    pub fn is_ready(&self) -> bool {
+        match self {
+            Engine::Process(_) => true,
+            Engine::Docker(docker) => docker.is_ready(),
+        }
+    }
+
+    /// Whether a start is under way.
+    pub fn is_starting(&self) -> bool {
+        match self {
+            Engine::Process(_) => false,
+            Engine::Docker(docker) => docker.is_starting(),
+        }
+    }
+
+    /// What becomes of bots when the agent ends.
+    pub fn bond(&self) -> Bond {
+        match self {
+            Engine::Process(_) => Bond::Together,
+            Engine::Docker(_) => Bond::Apart,
+        }
+    }
+}
+
+/// Tells how an instance ended and what comes next.
+fn tell(console: &Console, name: &str, reason: &str, outcome: Outcome, failures: u32) {
+    match outcome {
+        Outcome::Stopped => console.say(&format!("{name}: {reason}")),
+        Outcome::Completed => {
+            console.say(&format!("{name}: {reason}; `agent restart` runs it again"));
+        }
+        Outcome::Failed => {
+            let pause = humantime::format_duration(plan::pause(failures));
+            console.warn(&format!("{name}: {reason}; starting it again in {pause}"));
+        }
+        Outcome::Refused | Outcome::Busy => {
+            let remedy = "it waits for a change or `agent restart`";
+            console.warn(&format!("{name}: {reason}; {remedy}"));
         }
     }
 }

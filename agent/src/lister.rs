@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
@@ -66,7 +67,7 @@ pub fn start(
         .build()?;
     std::thread::Builder::new()
         .name("lister".into())
-        .spawn(move || runtime.block_on(lister.run(&listings)))?;
+        .spawn(move || lister.run(&runtime, &listings))?;
     Ok((received, waker))
 }
 
@@ -79,18 +80,24 @@ struct Lister {
 }
 
 impl Lister {
-    async fn run(&mut self, listings: &UnboundedSender<Listed>) {
+    fn run(&mut self, runtime: &Runtime, listings: &UnboundedSender<Listed>) {
         loop {
             let begun = Instant::now();
-            let listing = self.bots.list(&self.store, begun).await;
+            // Outside of the runtime: what reads folders asks the store, whose client has a runtime of its own.
+            let listing = self.bots.list(&self.store, begun, runtime);
             let pause = self.pause(&listing, begun.elapsed());
             self.watch.follow(self.bots.places());
             if listings.send((begun, listing)).is_err() {
                 return;
             }
-            tokio::select! {
-                () = listings.closed() => return,
-                () = wait(&self.waker.0, pause) => {}
+            let closed = runtime.block_on(async {
+                tokio::select! {
+                    () = listings.closed() => true,
+                    () = wait(&self.waker.0, pause) => false,
+                }
+            });
+            if closed {
+                return;
             }
         }
     }

@@ -22,6 +22,8 @@ mod document;
 mod ending;
 mod engine;
 mod failure;
+mod fleet;
+mod host;
 mod id;
 mod launch;
 mod lister;
@@ -34,6 +36,7 @@ mod quantity;
 mod reconcile;
 mod report;
 mod request;
+mod roll;
 mod show;
 mod signals;
 mod state;
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
 fn run(Cli { data, command }: Cli) -> Result<()> {
     match command {
         Command::Dev(options) => dev::run(&options, &data),
+        Command::Run(options) => host::run(&options, &data),
         Command::Ps { output } => commands::ps(&data, output),
         Command::Logs {
             bot,
@@ -100,14 +104,23 @@ fn run(Cli { data, command }: Cli) -> Result<()> {
             timeout,
             output,
         } => commands::query(&data, &bot, &path, params, timeout, output),
-        Command::Start { bots } => commands::order(&data, "start", &bots),
-        Command::Stop { bots } => commands::order(&data, "stop", &bots),
+        Command::Start { all: true, .. } => fleet::start(&data),
+        Command::Stop { all: true, .. } => fleet::stop(&data),
+        Command::Start { bots, .. } => commands::order(&data, "start", &bots),
+        Command::Stop { bots, .. } => commands::order(&data, "stop", &bots),
+        Command::Drain { timeout } => fleet::drain(&data, timeout),
+        Command::Roll { max_unavailable } => fleet::roll(&data, max_unavailable),
+        Command::Gc {
+            bots,
+            discard_state,
+        } => fleet::collect(&data, &bots, discard_state),
         Command::Restart { bots } => commands::order(&data, "restart", &bots),
         Command::State { command } => state::run(&command, &data),
         Command::Confirm => commands::confirm(&data),
         Command::Deploy(options) => Ok(output::print(&deploy::deploy(&options, &data)?)?),
         Command::Undeploy { bot } => Ok(output::print(&deploy::undeploy(&bot, &data)?)?),
         Command::Completions { shell } => complete(shell),
+        Command::Later { .. } => fleet::later(),
         Command::Version => Ok(output::print(concat!("agent ", env!("CARGO_PKG_VERSION")))?),
     }
 }

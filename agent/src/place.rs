@@ -5,6 +5,8 @@
 //! agent.sock        where it takes requests; only for its own user
 //! registered/       documents of deployed bots
 //! stopped.json      bots that a person has stopped
+//! switch.json       whether any bot may run
+//! engine.json       where the agent last ran bots, where that is not this folder
 //! store.json        which store the agent last used, without keys
 //! wrappers/         starters of Python and Node bots
 //! store/            the object store where no other one is named: code, states, day logs
@@ -25,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::bots::registered;
 use crate::id::Known;
 use crate::launch::Host;
+use crate::plan::Switch;
 use crate::store::{Address, Store};
 
 /// The file in a bot's folder that says whose it is.
@@ -201,6 +204,55 @@ pub fn stopped(data: &Path) -> Result<BTreeSet<BotId>> {
 /// What the file system answers.
 pub fn remember_stopped(data: &Path, stopped: &BTreeSet<BotId>) -> std::io::Result<()> {
     file::replace_json(&data.join("stopped.json"), stopped)
+}
+
+/// Whether any bot may run.
+///
+/// # Errors
+/// The file is there and cannot be read: that is not taken for "yes".
+pub fn switch(data: &Path) -> Result<Switch> {
+    let path = data.join("switch.json");
+    let found = file::read_json(&path).with_context(|| path.display().to_string())?;
+    Ok(found.unwrap_or_default())
+}
+
+/// Remembers whether any bot may run.
+///
+/// # Errors
+/// What the file system answers.
+pub fn remember_switch(data: &Path, switch: Switch) -> std::io::Result<()> {
+    file::replace_json(&data.join("switch.json"), &switch)
+}
+
+/// Where an agent runs bots that are not processes of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Containers {
+    /// The daemon's address; `None`: the usual socket.
+    pub docker_host: Option<String>,
+    /// The stack.
+    pub stack: String,
+}
+
+/// Where the agent of `data` last ran bots, if as containers.
+///
+/// # Errors
+/// The file is there and cannot be read.
+pub fn containers(data: &Path) -> Result<Option<Containers>> {
+    let path = data.join("engine.json");
+    file::read_json(&path).with_context(|| path.display().to_string())
+}
+
+/// Writes down where bots run; `None`: as processes.
+///
+/// # Errors
+/// What the file system answers.
+pub fn remember_containers(data: &Path, containers: Option<&Containers>) -> Result<()> {
+    let path = data.join("engine.json");
+    let done = match containers {
+        Some(containers) => file::replace_json(&path, containers),
+        None => file::remove(&path),
+    };
+    done.with_context(|| path.display().to_string())
 }
 
 /// The bots that have ever run on `data` or are registered there, for when no agent can be asked.

@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use contract::{BotId, Digest};
+use serde::{Deserialize, Serialize};
 
 /// What should be so for one bot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,10 +92,23 @@ pub struct Situation<'a> {
     pub actual: &'a BTreeMap<BotId, Actual>,
     /// Bots that a person has stopped.
     pub stopped: &'a BTreeSet<BotId>,
+    /// Whether any bot may run.
+    pub switch: Switch,
     /// Now, by the clock of all times here.
     pub now: Duration,
     /// How long a bot must be missing before it is taken for removed.
     pub settle: Duration,
+}
+
+/// The switch that stops all bots at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Switch {
+    /// Bots run as they are wanted.
+    #[default]
+    On,
+    /// None runs, until a person says so.
+    Off,
 }
 
 /// What is remembered about bots that are missing.
@@ -145,6 +159,8 @@ pub enum Why {
     Changed,
     /// A person wants it started anew.
     Restarted,
+    /// It is to run in a container as the operator now wants it.
+    Rolled,
     /// The agent ends.
     Ending,
 }
@@ -159,6 +175,7 @@ impl Why {
             Why::Absent => "it is not there any more",
             Why::Changed => "it has changed and starts again",
             Why::Restarted => "it is restarted",
+            Why::Rolled => "it is rolled: it starts again from the image and settings of now",
             Why::Ending => "the session ends",
         }
     }
@@ -190,7 +207,7 @@ pub fn plan(see: Situation<'_>, patience: Patience) -> Plan {
     let (patience, removed, held) = absences(see, patience);
     let mut actions: Vec<Action> = removed;
     let listed = see.wanted.iter().filter_map(|(bot, wanted)| {
-        let stopped = see.stopped.contains(bot);
+        let stopped = see.switch == Switch::Off || see.stopped.contains(bot);
         next(bot, wanted, see.actual.get(bot), stopped, see.now)
     });
     actions.extend(listed);
@@ -234,12 +251,26 @@ fn next(
 }
 
 fn is_due(ended: &Ended, now: Duration) -> bool {
+    due(ended).is_some_and(|due| now >= due)
+}
+
+/// When an instance that has ended is started again; `None`: only after a change.
+fn due(ended: &Ended) -> Option<Duration> {
     match ended.outcome {
-        Outcome::Stopped => true,
-        Outcome::Completed | Outcome::Refused => false,
-        Outcome::Busy => now >= ended.at + Duration::from_secs(1),
-        Outcome::Failed => now >= ended.at + pause(ended.failures),
+        Outcome::Stopped => Some(ended.at),
+        Outcome::Completed | Outcome::Refused => None,
+        Outcome::Busy => Some(ended.at + Duration::from_secs(1)),
+        Outcome::Failed => Some(ended.at + pause(ended.failures)),
     }
+}
+
+/// When there is something to do although nothing happens: the first start that is due after now.
+pub fn wake(actual: &BTreeMap<BotId, Actual>, now: Duration) -> Option<Duration> {
+    let ended = actual.values().filter_map(|actual| match &actual.phase {
+        Phase::Ended(ended) => due(ended),
+        _ => None,
+    });
+    ended.filter(|due| *due > now).min()
 }
 
 /// Bots the engine has and the listing has not.

@@ -17,13 +17,15 @@ use std::time::{Duration, Instant};
 
 use contract::{BotId, ObjectKey};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::time::{Instant as Moment, sleep_until};
 
 use crate::bots::{Listing, Offer, registered};
-use crate::engine::{Ending, Engine, Instance};
+use crate::engine::{Bond, Engine, Instance, News};
 use crate::launch::Host;
 use crate::lister::Listed;
-use crate::plan::{Action, Patience, Plan, Situation, Wanted, Why, plan};
+use crate::plan::{self, Action, Patience, Plan, Situation, Switch, Wanted, Why, plan};
 use crate::request::Request;
+use crate::roll::Roll;
 use crate::show::Console;
 use crate::signals::{Signal, Signals};
 use crate::store::{self, Store};
@@ -32,6 +34,10 @@ use crate::store::{self, Store};
 const TICK: Duration = Duration::from_millis(500);
 /// Bundles kept of each folder bot besides those in use.
 const KEPT_BUNDLES: usize = 3;
+/// How long nothing is looked at when nothing happens and bots do not depend on the agent.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// How long the agent's end waits for starts that are under way.
+const LEAVE: Duration = Duration::from_secs(20);
 /// After the second signal, time for the kernel to end what was killed.
 const ABORT: Duration = Duration::from_secs(10);
 
@@ -48,6 +54,12 @@ pub struct World {
     pub console: Console,
     /// Bots that a person has stopped.
     pub stopped: BTreeSet<BotId>,
+    /// Whether any bot may run.
+    pub switch: Switch,
+    /// The roll under way.
+    pub roll: Option<Roll>,
+    /// Where requests are put whose answer comes later.
+    pub requests: UnboundedSender<Request>,
     /// How long a bot must be missing to count as removed.
     pub settle: Duration,
     /// The last full listing.
@@ -59,6 +71,7 @@ pub struct World {
     began: Instant,
     listed: Option<Duration>,
     problem: Option<String>,
+    wake: Option<Duration>,
 }
 
 /// What the loop waits for.
@@ -66,8 +79,8 @@ pub struct World {
 pub struct Events {
     /// Listings.
     pub listings: UnboundedReceiver<Listed>,
-    /// Endings.
-    pub endings: UnboundedReceiver<Ending>,
+    /// What the engine tells.
+    pub news: UnboundedReceiver<News>,
     /// Requests of people and programs.
     pub requests: UnboundedReceiver<Request>,
     /// Signals to the agent.
@@ -76,7 +89,7 @@ pub struct Events {
 
 enum Event {
     Listed(Listed),
-    Ended(Ending),
+    Told(News),
     Asked(Request),
     Signal(Signal),
     Tick,
@@ -99,6 +112,7 @@ impl World {
         engine: Engine,
         console: Console,
         settle: Duration,
+        requests: UnboundedSender<Request>,
     ) -> Self {
         Self {
             host,
@@ -107,6 +121,9 @@ impl World {
             console,
             settle,
             stopped: BTreeSet::new(),
+            switch: Switch::On,
+            roll: None,
+            requests,
             listing: Arc::default(),
             held: BTreeSet::new(),
             wanted: BTreeMap::new(),
@@ -114,6 +131,7 @@ impl World {
             began: Instant::now(),
             listed: None,
             problem: None,
+            wake: None,
         }
     }
 
@@ -122,18 +140,54 @@ impl World {
         let mut first = Some(first);
         loop {
             match events.next().await {
-                Event::Signal(signal) => {
-                    self.console
-                        .say(&format!("{}: ending all bots", signal.name()));
-                    return self.end(events).await;
-                }
-                event => self.take(event),
+                Event::Signal(signal) => return self.finish(signal, events).await,
+                event => self.take_all(event, events),
             }
-            if self.listed.is_some() {
+            if self.listed.is_some() && self.engine.is_ready() {
                 first.take().into_iter().for_each(|first| first(self));
-                self.converge();
+                if self.wake.is_none_or(|wake| self.now() >= wake) {
+                    self.converge();
+                }
             }
         }
+    }
+
+    /// Takes in an event and all that have come meanwhile, so that many cost one look at the whole.
+    fn take_all(&mut self, event: Event, events: &mut Events) {
+        self.take(event);
+        while let Some(event) = events.ready() {
+            self.take(event);
+        }
+    }
+
+    async fn finish(&mut self, signal: Signal, events: &mut Events) -> End {
+        let name = signal.name();
+        match self.engine.bond() {
+            Bond::Together => {
+                self.console.say(&format!("{name}: ending all bots"));
+                self.end(events).await
+            }
+            Bond::Apart => {
+                self.console
+                    .say(&format!("{name}: the agent ends, bots run on"));
+                self.leave(events).await
+            }
+        }
+    }
+
+    /// Waits for what is being started, so that it is not cut off between two steps.
+    async fn leave(&mut self, events: &mut Events) -> End {
+        let end = Moment::now() + LEAVE;
+        while self.engine.is_starting() {
+            tokio::select! {
+                event = events.next() => match event {
+                    Event::Signal(_) => break,
+                    event => self.take(event),
+                },
+                () = sleep_until(end) => break,
+            }
+        }
+        End::Clean
     }
 
     /// Stops everything and waits; the second signal ends the waiting.
@@ -167,24 +221,27 @@ impl World {
     fn take(&mut self, event: Event) {
         match event {
             Event::Listed(listed) => self.note(listed),
-            Event::Ended(ending) => self.engine.ended(ending, self.now()),
-            Event::Asked(request) => request.answer(self),
+            Event::Told(news) => {
+                self.wake = None;
+                self.engine.take(news, self.now());
+            }
+            Event::Asked(request) => {
+                self.wake = None;
+                request.answer(self);
+            }
             Event::Tick | Event::Signal(_) => self.engine.tick(self.now()),
         }
     }
 
     fn converge(&mut self) {
-        let instances = self.engine.instances();
-        let actual = instances
-            .into_iter()
-            .map(|(id, i)| (id, i.actual))
-            .collect();
+        let actual = self.engine.actual();
         let now = self.now();
         let see = Situation {
             wanted: &self.wanted,
             listed: self.listed.unwrap_or(now),
             actual: &actual,
             stopped: &self.stopped,
+            switch: self.switch,
             now,
             settle: self.settle,
         };
@@ -204,7 +261,43 @@ impl World {
         if started {
             self.collect_bundles();
         }
+        self.step_roll(now);
+        let listing = Arc::clone(&self.listing);
+        let is_listed = |bot: &BotId| listing.get(bot).is_some_and(|l| l.offer != Offer::Gone);
+        self.engine.collect(is_listed, now);
+        let actual = self.engine.actual();
+        self.wake = Some(
+            plan::wake(&actual, now)
+                .unwrap_or(now + LONGEST_SLEEP)
+                .min(now + self.sleep()),
+        );
         self.bury(&actual.into_keys().collect());
+    }
+
+    /// How long nothing is looked at when nothing happens.
+    fn sleep(&self) -> Duration {
+        match (&self.roll, self.engine.bond()) {
+            (None, Bond::Apart) => LONGEST_SLEEP,
+            (Some(_), Bond::Apart) => TICK,
+            (_, Bond::Together) => Duration::ZERO,
+        }
+    }
+
+    fn step_roll(&mut self, now: Duration) {
+        let Some(roll) = &mut self.roll else { return };
+        let wanted = &self.wanted;
+        let (stopped, switch) = (&self.stopped, self.switch);
+        let is_wanted = |bot: &BotId| {
+            let runs = matches!(wanted.get(bot), Some(Wanted::Run(_)));
+            runs && switch == Switch::On && !stopped.contains(bot)
+        };
+        for bot in roll.next(is_wanted, &self.engine.instances(), now) {
+            self.engine.stop(&bot, Why::Rolled, now);
+        }
+        if roll.is_over() {
+            self.console.say("the roll is over");
+            self.roll = None;
+        }
     }
 
     fn act(&mut self, action: Action, now: Duration) {
@@ -236,6 +329,7 @@ impl World {
             self.console.say("bots can be listed again");
         }
         self.listed = Some(begun.saturating_duration_since(self.began));
+        self.wake = None;
         if Arc::ptr_eq(&self.listing, &listing) {
             return;
         }
@@ -356,8 +450,20 @@ impl World {
         self.engine.instances()
     }
 
+    /// Remembers over the agent's own end whether any bot may run.
+    pub fn save_switch(&self) {
+        if let Err(err) = crate::place::remember_switch(&self.host.data, self.switch) {
+            self.console.warn(&format!(
+                "that all bots are stopped, or not any more, is not remembered over the agent's end: {err}"
+            ));
+        }
+    }
+
     /// The name a bot had when it was last started.
     pub fn name_of(&self, bot: &BotId) -> Option<String> {
+        if let Engine::Docker(docker) = &self.engine {
+            return docker.instance(bot)?.name.clone();
+        }
         let path = self.host.folder(bot).join(crate::place::ABOUT);
         let about: crate::place::About = contract::file::read_json(&path).ok().flatten()?;
         Some(about.name)
@@ -369,18 +475,22 @@ impl World {
 }
 
 impl Events {
+    /// One that has come already.
+    fn ready(&mut self) -> Option<Event> {
+        let told = self.news.try_recv().map(Event::Told);
+        let asked = told.or_else(|_| self.requests.try_recv().map(Event::Asked));
+        asked
+            .or_else(|_| self.listings.try_recv().map(Event::Listed))
+            .ok()
+    }
+
     async fn next(&mut self) -> Event {
         tokio::select! {
             signal = self.signals.next() => Event::Signal(signal),
-            Some(ending) = self.endings.recv() => Event::Ended(ending),
+            Some(news) = self.news.recv() => Event::Told(news),
             Some(request) = self.requests.recv() => Event::Asked(request),
             Some(listed) = self.listings.recv() => Event::Listed(listed),
             () = tokio::time::sleep(TICK) => Event::Tick,
         }
     }
-}
-
-/// The sender of endings for the engine, and their receiver.
-pub fn endings() -> (UnboundedSender<Ending>, UnboundedReceiver<Ending>) {
-    tokio::sync::mpsc::unbounded_channel()
 }

@@ -1,5 +1,6 @@
 //! What `agent ps` shows of a bot: gathered from the listing, the engine and the files of its supervisor.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use contract::record::{Listening, Outcome as Saved, RunRecord, State, Status, Synced, Time};
@@ -56,44 +57,81 @@ pub struct Row {
     /// Where it answers questions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
+    /// Its container's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// The id of its container's image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
 }
 
-/// What a row is made of.
-#[derive(Debug)]
-pub struct Sources<'a> {
+/// What a row is made of, but for what the bot's programs have written.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// The bot's id.
+    pub id: BotId,
+    /// The name it had when it was last started.
+    pub name: Option<String>,
     /// The listing's row, unless the bot is missing from it.
-    pub listed: Option<&'a Listed>,
+    pub listed: Option<Arc<Listed>>,
     /// The engine's instance.
-    pub instance: Option<&'a Instance>,
+    pub instance: Option<Instance>,
     /// Whether a person has stopped it.
     pub stopped: bool,
     /// Whether it runs only until a person confirms its removal.
     pub held: bool,
 }
 
-/// Makes the row of the bot `id`, reading its files.
-pub fn row(id: &BotId, from: &Sources<'_>, paths: &Paths) -> Row {
-    let live = from.instance.and_then(|instance| instance.pid);
-    let status: Option<Status> = file::read_json(&paths.status()).ok().flatten();
+/// What the programs around a bot have written down.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Records {
+    /// What its supervisor is doing.
+    pub status: Option<Status>,
+    /// The end of the last run, while no run is under way.
+    pub done: Option<RunRecord>,
+    /// Runs that have ended, oldest first.
+    pub runs: Vec<RunRecord>,
+    /// What has been saved.
+    pub synced: Option<Synced>,
+    /// Where questions are answered.
+    pub listening: Option<Listening>,
+}
+
+impl Records {
+    /// Reads those of a bot on this machine. One that is not there, or not understood, is none.
+    pub fn read(paths: &Paths) -> Self {
+        Self {
+            status: file::read_json(&paths.status()).ok().flatten(),
+            done: file::read_json(&paths.done_record()).ok().flatten(),
+            runs: file::read_json_lines(&paths.runs()).unwrap_or_default(),
+            synced: file::read_json(&paths.synced()).ok().flatten(),
+            listening: file::read_json(&paths.listening()).ok().flatten(),
+        }
+    }
+}
+
+/// Makes the row of a bot.
+pub fn row(from: &Sources, records: Records) -> Row {
+    let instance = from.instance.as_ref();
+    let listed = from.listed.as_deref();
+    let live = instance.and_then(|instance| instance.pid);
+    let status = records.status;
     let status = status.filter(|s| live.is_some_and(|pid| i32::try_from(s.supervisor) == Ok(pid)));
-    let runs: Vec<RunRecord> = file::read_json_lines(&paths.runs()).unwrap_or_default();
-    let last_exit = runs.last().cloned();
-    let listening: Option<Listening> = file::read_json(&paths.listening()).ok().flatten();
-    let failures = from.instance.map_or(0, |instance| instance.failures);
+    let last_exit = records.runs.last().cloned();
+    let failures = instance.map_or(0, |instance| instance.failures);
     let (state, reason) = state(from, status.as_ref());
-    let bot = from.listed.and_then(|listed| match &listed.offer {
+    let bot = listed.and_then(|listed| match &listed.offer {
         Offer::Bot(bot) => Some(bot),
         _ => None,
     });
+    let name = listed.map(|listed| listed.name.clone());
     Row {
-        id: id.clone(),
-        name: from
-            .listed
-            .map_or_else(|| id.to_string(), |listed| listed.name.clone()),
-        alias: from.listed.and_then(|listed| listed.alias.clone()),
-        source: from
-            .listed
-            .map_or("missing".into(), |listed| listed.source.clone()),
+        id: from.id.clone(),
+        name: name
+            .or(from.name.clone())
+            .unwrap_or_else(|| from.id.to_string()),
+        alias: listed.and_then(|listed| listed.alias.clone()),
+        source: listed.map_or("missing".into(), |listed| listed.source.clone()),
         version: bot.map(|bot| bot.definition.version.clone()),
         runtime: bot.map(|bot| bot.definition.runtime.name().to_owned()),
         state: state.to_owned(),
@@ -106,10 +144,13 @@ pub fn row(id: &BotId, from: &Sources<'_>, paths: &Paths) -> Row {
         pid: status.as_ref().and_then(|s| s.pid),
         supervisor: live,
         last_exit,
-        synced: file::read_json(&paths.synced()).ok().flatten(),
-        query: listening
+        synced: records.synced,
+        query: records
+            .listening
             .filter(|_| live.is_some())
             .map(|l| l.address.to_string()),
+        container: instance.and_then(|instance| instance.container.clone()),
+        image: instance.and_then(|instance| instance.image.clone()),
     }
 }
 
@@ -118,13 +159,15 @@ fn since(status: Option<&Status>, last: Option<&RunRecord>) -> Option<Time> {
 }
 
 /// How the bot is, in one word, and why.
-fn state(from: &Sources<'_>, status: Option<&Status>) -> (&'static str, Option<String>) {
-    let unusable = match from.listed.map(|listed| &listed.offer) {
+fn state(from: &Sources, status: Option<&Status>) -> (&'static str, Option<String>) {
+    let listed = from.listed.as_deref();
+    let unusable = match listed.map(|listed| &listed.offer) {
         Some(Offer::Unusable(why)) => Some(why.clone()),
         _ => None,
     };
-    let why = from.instance.and_then(|instance| instance.reason.clone());
-    match from.instance.map(|instance| &instance.actual.phase) {
+    let instance = from.instance.as_ref();
+    let why = instance.and_then(|instance| instance.reason.clone());
+    match instance.map(|instance| &instance.actual.phase) {
         Some(Phase::Running) => {
             let state = status.map_or(State::Starting, |s| s.state).name();
             let unusable = unusable.map(|why| format!("runs as it was before: {why}"));
@@ -143,7 +186,7 @@ fn state(from: &Sources<'_>, status: Option<&Status>) -> (&'static str, Option<S
             Outcome::Busy => ("waiting", why),
             Outcome::Failed | Outcome::Refused => ("failed", why),
         },
-        None => match from.listed.map(|listed| &listed.offer) {
+        None => match listed.map(|listed| &listed.offer) {
             Some(Offer::Bot(bot)) if !bot.enabled => ("disabled", None),
             Some(Offer::Bot(_)) if from.stopped => ("stopped", None),
             Some(Offer::Bot(_)) => ("starting", None),
@@ -188,10 +231,9 @@ mod tests {
             phase,
         };
         Instance {
-            actual,
             reason: Some("why".into()),
             pid: Some(1),
-            failures: 0,
+            ..Instance::new(actual)
         }
     }
 
@@ -213,8 +255,10 @@ mod tests {
         let of = |listed: Option<&Listed>, instance: Option<&Instance>, held| {
             state(
                 &Sources {
-                    listed,
-                    instance,
+                    id: "b".parse().unwrap(),
+                    name: None,
+                    listed: listed.cloned().map(Arc::new),
+                    instance: instance.cloned(),
                     stopped: false,
                     held,
                 },

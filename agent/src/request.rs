@@ -1,15 +1,21 @@
 //! What may be asked of a running agent, answered by the loop that owns the world.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use contract::{BotId, file, record::Listening};
+use contract::{BotId, Runtime, file, record::Listening};
 use tokio::sync::oneshot::Sender;
 
 use crate::ask::Refusal;
 use crate::bots::Offer;
+use crate::engine::Engine;
+use crate::engine::docker::left::{Left, Unsaved};
 use crate::id::{self, Known, Unclear};
+use crate::plan::Switch;
 use crate::reconcile::World;
-use crate::report::{self, Row, Sources};
+use crate::report::{self, Records, Row, Sources};
+use crate::roll::Roll;
 
 /// What to do with a bot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,48 +50,163 @@ pub enum Request {
     Where(String, Sender<Result<SocketAddr, Refusal>>),
     /// The bots that are missing were removed on purpose.
     Confirm(Sender<Vec<BotId>>),
+    /// Let all bots run as they are wanted, or none; tells what is not in the store.
+    Switch(Switch, Sender<Vec<BotId>>),
+    /// Start bots anew whose containers are not as the operator wants them now, so many at a time at most.
+    Roll(usize, Sender<Result<Vec<BotId>, String>>),
+    /// The same, once it is known which images there are.
+    RollTo(
+        HashMap<BotId, String>,
+        usize,
+        Sender<Result<Vec<BotId>, String>>,
+    ),
+    /// Remove what is left over, of all bots or of those that are called so.
+    Collect(Vec<String>, Unsaved, Sender<Result<Vec<Left>, String>>),
 }
 
 impl Request {
     /// Does it and answers.
     pub fn answer(self, world: &mut World) {
         match self {
-            Request::Rows(to) => drop(to.send(rows(world))),
+            Request::Rows(to) => rows(world, to),
             Request::Do(word, verb, to) => drop(to.send(order(world, &word, verb))),
             Request::Where(word, to) => drop(to.send(address(world, &word))),
             Request::Confirm(to) => drop(to.send(world.confirm().into_iter().collect())),
+            Request::Switch(switch, to) => drop(to.send(turn(world, switch))),
+            Request::Roll(most, to) => roll(world, most, to),
+            Request::RollTo(images, most, to) => drop(to.send(roll_to(world, &images, most))),
+            Request::Collect(words, unsaved, to) => drop(to.send(collect(world, &words, unsaved))),
         }
     }
 }
 
-fn rows(world: &World) -> Vec<Row> {
-    let instances = world.instances();
-    let listed = world
-        .listing
-        .bots
-        .iter()
-        .filter(|(id, l)| l.offer != Offer::Gone || instances.contains_key(id));
-    let mut ids: Vec<&BotId> = listed.map(|(id, _)| id).chain(instances.keys()).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    let row = |id: &BotId| {
-        let sources = Sources {
-            listed: world.listing.get(id),
-            instance: instances.get(id),
-            stopped: world.stopped.contains(id),
-            held: world.held.contains(id),
-        };
-        let mut row = report::row(id, &sources, &world.host.paths(id));
-        if sources.listed.is_none()
-            && let Some(name) = world.name_of(id)
-        {
-            row.name = name;
+fn rows(world: &World, to: Sender<Vec<Row>>) {
+    let sources = sources(world);
+    match &world.engine {
+        Engine::Process(_) => {
+            let paths = |id: &BotId| Records::read(&world.host.paths(id));
+            let _ = to.send(table(sources, paths));
         }
-        row
-    };
-    let mut rows: Vec<Row> = ids.into_iter().map(row).collect();
+        Engine::Docker(docker) => {
+            let ids: Vec<BotId> = sources.iter().map(|from| from.id.clone()).collect();
+            let records = docker.records(&ids);
+            let addresses: HashMap<BotId, SocketAddr> = ids
+                .iter()
+                .filter_map(|id| Some((id.clone(), docker.address(id)?)))
+                .collect();
+            tokio::spawn(async move {
+                let mut records = records.await;
+                let of = |id: &BotId| {
+                    let mut records = records.remove(id).unwrap_or_default();
+                    let listening = |address| Listening { address, pid: 0 };
+                    records.listening = addresses.get(id).copied().map(listening);
+                    records
+                };
+                let _ = to.send(table(sources, of));
+            });
+        }
+    }
+}
+
+fn table(sources: Vec<Sources>, mut records: impl FnMut(&BotId) -> Records) -> Vec<Row> {
+    let rows = sources
+        .iter()
+        .map(|from| report::row(from, records(&from.id)));
+    let mut rows: Vec<Row> = rows.collect();
     rows.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
     rows
+}
+
+fn sources(world: &World) -> Vec<Sources> {
+    let mut instances = world.instances();
+    let bots = &world.listing.bots;
+    let listed = bots
+        .iter()
+        .filter(|(id, l)| l.offer != Offer::Gone || instances.contains_key(*id));
+    let mut ids: Vec<BotId> = listed
+        .map(|(id, _)| id)
+        .chain(instances.keys())
+        .cloned()
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let of = |id: BotId| Sources {
+        name: (!bots.contains_key(&id))
+            .then(|| world.name_of(&id))
+            .flatten(),
+        listed: bots.get(&id).map(Arc::clone),
+        instance: instances.remove(&id),
+        stopped: world.stopped.contains(&id) || world.switch == Switch::Off,
+        held: world.held.contains(&id),
+        id,
+    };
+    ids.into_iter().map(of).collect()
+}
+
+fn turn(world: &mut World, switch: Switch) -> Vec<BotId> {
+    if world.switch != switch {
+        world.switch = switch;
+        world.save_switch();
+        world.console.say(match switch {
+            Switch::On => "bots run again as they are wanted",
+            Switch::Off => "all bots are stopped, and none is started until `agent start --all`",
+        });
+    }
+    match &world.engine {
+        Engine::Process(_) => Vec::new(),
+        Engine::Docker(docker) => docker.unsaved(),
+    }
+}
+
+fn roll(world: &World, most: usize, to: Sender<Result<Vec<BotId>, String>>) {
+    let Engine::Docker(docker) = &world.engine else {
+        let why = "bots are processes here: there is no container to roll; `agent restart` starts one anew";
+        return drop(to.send(Err(why.to_owned())));
+    };
+    let runtime = |id: &BotId| Some((id.clone(), world.listing.bot(id)?.definition.runtime));
+    let bots: Vec<(BotId, Runtime)> = world.instances().keys().filter_map(runtime).collect();
+    let (images, requests) = (docker.images(bots), world.requests.clone());
+    tokio::spawn(async move {
+        match images.await {
+            Ok(images) => drop(requests.send(Request::RollTo(images, most, to))),
+            Err(why) => drop(to.send(Err(why))),
+        }
+    });
+}
+
+fn roll_to(
+    world: &mut World,
+    images: &HashMap<BotId, String>,
+    most: usize,
+) -> Result<Vec<BotId>, String> {
+    let Engine::Docker(docker) = &world.engine else {
+        return Ok(Vec::new());
+    };
+    let behind = docker.behind(images);
+    let count = behind.len();
+    if count > 0 {
+        world
+            .console
+            .say(&format!("rolling {count} bots, {most} at a time at most"));
+        world.roll = Some(Roll::new(behind.iter().cloned(), most));
+    }
+    Ok(behind)
+}
+
+fn collect(world: &mut World, words: &[String], unsaved: Unsaved) -> Result<Vec<Left>, String> {
+    let known = |word: &String| {
+        let found = find(world, word).map(|known| known.id);
+        // One that is gone from the listing has no name any more.
+        found.or_else(|unclear| word.parse().map_err(|_| unclear.to_string()))
+    };
+    let bots = words
+        .iter()
+        .map(known)
+        .collect::<Result<Vec<BotId>, String>>()?;
+    match &mut world.engine {
+        Engine::Process(_) => Ok(Vec::new()),
+        Engine::Docker(docker) => Ok(docker.collect_now(&bots, unsaved)),
+    }
 }
 
 fn find(world: &World, word: &str) -> Result<Known, Unclear> {
@@ -134,7 +255,10 @@ fn order(world: &mut World, word: &str, verb: Verb) -> Result<Done, Unclear> {
 
 /// Why a bot that a person wants to run does not.
 fn obstacle(world: &World, id: &BotId) -> Option<String> {
-    match &world.listing.bots.get(id)?.offer {
+    if world.switch == Switch::Off {
+        return Some("all bots are stopped: `agent start --all` lets them run again".to_owned());
+    }
+    match &world.listing.get(id)?.offer {
         Offer::Bot(bot) if bot.enabled => None,
         Offer::Bot(_) => Some("it is disabled (enabled: false)".to_owned()),
         Offer::Unusable(why) => Some(why.clone()),
@@ -154,6 +278,9 @@ fn address(world: &World, word: &str) -> Result<SocketAddr, Refusal> {
         .is_some_and(|bot| bot.definition.query.is_none())
     {
         return Err(Refusal::Mute(name));
+    }
+    if let Engine::Docker(docker) = &world.engine {
+        return docker.address(&id).ok_or(Refusal::Down(name));
     }
     let live = world
         .instances()

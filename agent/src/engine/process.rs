@@ -28,10 +28,10 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::prepare::{check_interpreter, lock, prepare};
-use super::{Ending, Instance, orphans};
+use super::{Ending, Instance, News, orphans, tell};
 use crate::ending::{self, Facts};
 use crate::launch::{self, Host};
-use crate::plan::{self, Actual, Ended, Outcome, Phase, Why};
+use crate::plan::{Actual, Ended, Outcome, Phase, Why};
 use crate::show::Console;
 use crate::{document::Bot, engine};
 
@@ -46,7 +46,7 @@ pub struct Process {
     supervisor: PathBuf,
     host: Host,
     console: Console,
-    endings: UnboundedSender<Ending>,
+    endings: UnboundedSender<News>,
     slots: BTreeMap<BotId, Slot>,
     /// Whether something may have been left behind.
     unswept: bool,
@@ -87,7 +87,7 @@ impl Process {
         supervisor: PathBuf,
         host: Host,
         console: Console,
-        endings: UnboundedSender<Ending>,
+        endings: UnboundedSender<News>,
     ) -> Self {
         let slots = BTreeMap::new();
         Self {
@@ -139,10 +139,10 @@ impl Process {
         };
         let pid = live.as_ref().map(|live| live.pid.as_raw());
         let instance = Instance {
-            actual: Actual { digest, phase },
             reason,
             pid,
             failures,
+            ..Instance::new(Actual { digest, phase })
         };
         let slot = Slot {
             name: bot.definition.name.clone(),
@@ -238,7 +238,7 @@ impl Process {
             for reader in [out, err].into_iter().flatten() {
                 let _ = tokio::time::timeout(Duration::from_millis(500), reader).await;
             }
-            let _ = endings.send((id, status));
+            let _ = endings.send(News::Process((id, status)));
         });
         self.unswept = true;
         Ok(Pid::from_raw(pid))
@@ -298,10 +298,9 @@ impl Process {
             phase,
         };
         slot.instance = Instance {
-            actual,
             reason: Some(ending.reason.clone()),
-            pid: None,
             failures,
+            ..Instance::new(actual)
         };
         self.unswept = true;
         tell(&self.console, &slot.name, &ending.reason, outcome, failures);
@@ -349,6 +348,14 @@ impl Process {
             .collect()
     }
 
+    /// The plan's view of all instances.
+    pub fn actual(&self) -> BTreeMap<BotId, Actual> {
+        let slots = self.slots.iter();
+        slots
+            .map(|(id, slot)| (id.clone(), slot.instance.actual.clone()))
+            .collect()
+    }
+
     /// The code bundles of instances that are not over.
     pub fn code_in_use(&self) -> Vec<ObjectKey> {
         let live = self.slots.values().filter(|slot| slot.live.is_some());
@@ -358,23 +365,6 @@ impl Process {
     /// Whether nothing runs and nothing is left over.
     pub fn is_idle(&self) -> bool {
         self.slots.values().all(|slot| slot.live.is_none()) && !self.unswept
-    }
-}
-
-fn tell(console: &Console, name: &str, reason: &str, outcome: Outcome, failures: u32) {
-    match outcome {
-        Outcome::Stopped => console.say(&format!("{name}: {reason}")),
-        Outcome::Completed => {
-            console.say(&format!("{name}: {reason}; `agent restart` runs it again"));
-        }
-        Outcome::Failed => {
-            let pause = humantime::format_duration(plan::pause(failures));
-            console.warn(&format!("{name}: {reason}; starting it again in {pause}"));
-        }
-        Outcome::Refused | Outcome::Busy => {
-            let remedy = "it waits for a change or `agent restart`";
-            console.warn(&format!("{name}: {reason}; {remedy}"));
-        }
     }
 }
 

@@ -22,6 +22,7 @@ struct Model {
     wanted: BTreeMap<BotId, Wanted>,
     actual: BTreeMap<BotId, Actual>,
     stopped: BTreeSet<BotId>,
+    switch: Switch,
     patience: Patience,
     now: Duration,
 }
@@ -34,6 +35,7 @@ impl Model {
                 listed: self.now,
                 actual: &self.actual,
                 stopped: &self.stopped,
+                switch: self.switch,
                 now: self.now,
                 settle: SETTLE,
             },
@@ -263,6 +265,7 @@ fn a_missing_bot_is_stopped_only_after_listings_that_are_settle_apart() {
             listed,
             actual: &model.actual,
             stopped: &model.stopped,
+            switch: model.switch,
             now: listed + secs(1000),
             settle: SETTLE,
         },
@@ -348,4 +351,31 @@ fn a_change_stops_gracefully_and_then_starts() {
     assert_eq!(model.plan().actions, [Action::Stop(bot(0), Why::Changed)]);
     model.settle();
     assert_eq!(model.actual[&bot(0)], running(digest(2)));
+}
+
+#[test]
+fn the_switch_stops_all_and_starts_none_until_it_is_on_again() {
+    let mut model = fleet(4);
+    model.settle();
+    let all = model.running();
+    assert_eq!(all.len(), 4);
+    model.switch = Switch::Off;
+    model.wanted.insert(bot(9), Wanted::Run(digest(1)));
+    model.settle();
+    assert!(model.running().is_empty());
+    model.switch = Switch::On;
+    model.settle();
+    assert_eq!(model.running().len(), 5);
+}
+
+#[test]
+fn a_start_that_waits_is_woken_for() {
+    let mut model = fleet(2);
+    model.settle();
+    let actual = |model: &Model| wake(&model.actual, model.now);
+    assert_eq!(actual(&model), None);
+    let digest = digest(1);
+    let phase = ended(Outcome::Failed, 3, model.now);
+    model.actual.insert(bot(1), Actual { digest, phase });
+    assert_eq!(actual(&model), Some(model.now + secs(4)));
 }

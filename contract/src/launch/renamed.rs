@@ -3,10 +3,13 @@
 use super::Variables;
 
 /// The older name and the one that counts.
-const OLDER: [(&str, &str); 3] = [
+const OLDER: [(&str, &str); 6] = [
     ("MINIO_ACCESS_KEY_ID", "MINIO_ACCESS_KEY"),
     ("MINIO_SECRET_ACCESS_KEY", "MINIO_SECRET_KEY"),
     ("MINIO_BOTS_BUCKET", "MINIO_CODE_BUCKET"),
+    ("MONGODB_URI", "MONGO_URI"),
+    ("MEMORY_LIMIT_MB", "BOT_MEMORY_LIMIT_MB"),
+    ("CPU_SHARES", "BOT_CPU_SHARES"),
 ];
 
 /// `variables` under the names that count, with one warning about the older ones among them. A variable that is
@@ -65,7 +68,7 @@ mod tests {
             ("MINIO_BOTS_BUCKET", "bots"),
             ("MINIO_CODE_BUCKET", ""),
         ]);
-        assert_eq!(rename(&mut given), OLDER);
+        assert_eq!(rename(&mut given), OLDER[..3]);
         let expected = [
             ("MINIO_ACCESS_KEY", "old"),
             ("MINIO_SECRET_KEY", "new"),

@@ -1,0 +1,182 @@
+//! What every operation on the daemon needs; clones share it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bollard::Docker;
+use bollard::errors::Error;
+use bollard::models::{Network, NetworkCreateRequest};
+use bollard::query_parameters::ListNetworksOptionsBuilder;
+use contract::launch::Variables;
+use tokio::sync::Mutex;
+
+use super::image::Images;
+use super::keys::KeyMaker;
+use super::metadata;
+use super::names;
+use super::start::{NotStarted, refused_by_engine};
+use super::template::Template;
+use crate::plan::Outcome;
+use crate::show::Console;
+
+/// The daemon, the operator's settings and the store.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// The daemon.
+    pub docker: Docker,
+    /// The operator's settings.
+    pub template: Arc<Template>,
+    /// The variables that tell `sync` in a container where the store is.
+    pub store_variables: Arc<Variables>,
+    /// Who makes keys.
+    pub keys: KeyMaker,
+    /// What is known of images.
+    pub images: Images,
+    /// Where people look.
+    pub console: Console,
+    network: Arc<Mutex<Option<String>>>,
+}
+
+impl Access {
+    /// To this daemon, with these settings.
+    pub fn new(
+        docker: Docker,
+        template: Template,
+        store_variables: Variables,
+        keys: KeyMaker,
+        console: Console,
+    ) -> Self {
+        Self {
+            docker,
+            template: Arc::new(template),
+            store_variables: Arc::new(store_variables),
+            keys,
+            images: Images::default(),
+            console,
+            network: Arc::default(),
+        }
+    }
+
+    /// The id of the bots' network: the one that the operator names, or the stack's own, which is made where it is not
+    /// there. The addresses of the machine's own metadata are kept from it. It is looked for once, and again after
+    /// [`Access::forget_network`].
+    ///
+    /// # Errors
+    /// There is none, and the daemon makes none.
+    pub async fn network(&self) -> Result<String, NotStarted> {
+        let mut known = self.network.lock().await;
+        if let Some(id) = &*known {
+            return Ok(id.clone());
+        }
+        let network = match &self.template.network {
+            Some(name) => self.named(name).await?,
+            None => self.own().await?,
+        };
+        let id = network.id.clone().unwrap_or_default();
+        if let Err(why) = metadata::block(&bridge_of(&network), &self.template.stack).await {
+            self.console.warn(&format!(
+                "bots are not kept from metadata addresses (169.254.0.0/16): {why}"
+            ));
+        }
+        *known = Some(id.clone());
+        Ok(id)
+    }
+
+    /// The network may have been removed, or the daemon started anew with other rules.
+    pub async fn forget_network(&self) {
+        *self.network.lock().await = None;
+    }
+
+    async fn named(&self, name: &str) -> Result<Network, NotStarted> {
+        let failed = |err| refused_by_engine(&format!("network {name}"), &err);
+        let Some(network) = self.find(name).await.map_err(failed)? else {
+            return Err(NotStarted {
+                outcome: Outcome::Failed,
+                why: format!(
+                    "network {name} is not there: make it, or leave DOCKER_NETWORK unset for the stack's own"
+                ),
+            });
+        };
+        let icc = network
+            .options
+            .as_ref()
+            .and_then(|options| options.get(ICC));
+        if icc.is_none_or(|icc| icc != "false") {
+            self.console.warn(&format!(
+                "network {name} lets its containers reach each other: bots in it are not kept apart; leave DOCKER_NETWORK unset for one that does"
+            ));
+        }
+        Ok(network)
+    }
+
+    async fn own(&self) -> Result<Network, NotStarted> {
+        let name = self.template.stack.network();
+        let failed = |err| refused_by_engine(&format!("make network {name}"), &err);
+        if let Some(network) = self.find(&name).await.map_err(failed)? {
+            return Ok(network);
+        }
+        self.docker
+            .create_network(self.request(&name))
+            .await
+            .map_err(failed)?;
+        let made = self.find(&name).await.map_err(failed)?;
+        made.ok_or_else(|| NotStarted {
+            outcome: Outcome::Failed,
+            why: format!("network {name} was made and is gone again"),
+        })
+    }
+
+    /// The oldest network of that name: daemons of API 1.43 and before let several have one.
+    async fn find(&self, name: &str) -> Result<Option<Network>, Error> {
+        let filters = HashMap::from([("name", vec![name.to_owned()])]);
+        let options = ListNetworksOptionsBuilder::default()
+            .filters(&filters)
+            .build();
+        let found = self.docker.list_networks(Some(options)).await?;
+        let mut found: Vec<Network> = found
+            .into_iter()
+            .filter(|n| n.name.as_deref() == Some(name))
+            .collect();
+        found.sort_by(|a, b| a.created.cmp(&b.created));
+        Ok(found.into_iter().next())
+    }
+
+    fn request(&self, name: &str) -> NetworkCreateRequest {
+        let labels = [
+            (names::MANAGED, "true"),
+            (names::STACK, self.template.stack.as_str()),
+        ];
+        let owned = |pairs: &[(&str, &str)]| -> HashMap<String, String> {
+            pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect()
+        };
+        NetworkCreateRequest {
+            name: name.to_owned(),
+            driver: Some("bridge".into()),
+            options: Some(owned(&[(ICC, "false")])),
+            labels: Some(owned(&labels)),
+            ..NetworkCreateRequest::default()
+        }
+    }
+}
+
+/// The kernel's name of a network's bridge.
+fn bridge_of(network: &Network) -> String {
+    let given = network
+        .options
+        .as_ref()
+        .and_then(|options| options.get(BRIDGE))
+        .cloned();
+    let id: String = network
+        .id
+        .iter()
+        .flat_map(|id| id.chars())
+        .take(12)
+        .collect();
+    given.unwrap_or_else(|| format!("br-{id}"))
+}
+
+const ICC: &str = "com.docker.network.bridge.enable_icc";
+const BRIDGE: &str = "com.docker.network.bridge.name";

@@ -1,0 +1,272 @@
+//! The connection to the daemon: whether it answers, what it has, what happens there.
+//!
+//! Events make the next look come sooner; what is so is told by the listings, one after each new connection and one
+//! each interval.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::errors::Error;
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, EventMessage};
+use bollard::query_parameters::{
+    EventsOptionsBuilder, ListContainersOptionsBuilder, ListVolumesOptionsBuilder,
+};
+use contract::BotId;
+use futures_util::StreamExt;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::News;
+use super::names::{self, Stack};
+use super::start::said;
+
+/// The first pause after the daemon was not there, and the longest.
+const PAUSES: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(10)];
+
+/// Counts what is begun, so that a listing can be told to be older than a change.
+#[derive(Debug, Clone, Default)]
+pub struct Clock(Arc<AtomicU64>);
+
+impl Clock {
+    /// A number greater than all before.
+    pub fn tick(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The last number.
+    pub fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How far a container is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Made, not started.
+    Created,
+    /// It runs.
+    Running,
+    /// It has ended.
+    Over,
+    /// It is going.
+    Removing,
+}
+
+/// A container of a bot, as a listing tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Its id.
+    pub id: String,
+    /// How far it is.
+    pub stage: Stage,
+    /// Its address.
+    pub address: Option<IpAddr>,
+    /// Its image's id.
+    pub image: String,
+    /// Its labels.
+    pub labels: HashMap<String, String>,
+}
+
+/// What the daemon has.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The clock when it was asked for.
+    pub begun: u64,
+    /// The stack's containers by bot.
+    pub ours: HashMap<BotId, Seen>,
+    /// Bots that containers of an agent without stacks run, and the names of these.
+    pub foreign: HashMap<BotId, String>,
+    /// Bots that have volumes in the stack, and the image these were first made with.
+    pub volumes: HashMap<BotId, Option<String>>,
+}
+
+/// Keeps looking until nobody hears it any more.
+pub async fn watch(
+    docker: Docker,
+    stack: Stack,
+    interval: Duration,
+    clock: Clock,
+    news: UnboundedSender<News>,
+) {
+    let mut pause = PAUSES[0];
+    while !news.is_closed() {
+        let why = match docker.clone().negotiate_version().await {
+            Ok(_) => {
+                pause = PAUSES[0];
+                follow(&docker, &stack, interval, &clock, &news).await
+            }
+            Err(err) => said(&err),
+        };
+        let _ = news.send(News::Down(why));
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSES[1]);
+    }
+}
+
+/// Follows the events of a daemon that answers; gives why it does not any more.
+async fn follow(
+    docker: &Docker,
+    stack: &Stack,
+    interval: Duration,
+    clock: &Clock,
+    news: &UnboundedSender<News>,
+) -> String {
+    let filters = HashMap::from([
+        ("type", vec!["container".to_owned()]),
+        ("event", vec!["die".to_owned(), "destroy".to_owned()]),
+        ("label", vec![format!("{}={stack}", names::STACK)]),
+    ]);
+    let options = EventsOptionsBuilder::default().filters(&filters).build();
+    let mut events = std::pin::pin!(docker.events(Some(options)));
+    loop {
+        // The first listing comes while the events are being asked for, so that nothing falls between the two.
+        let listing = list(docker, stack, clock);
+        tokio::pin!(listing);
+        let mut due = None;
+        loop {
+            tokio::select! {
+                listed = &mut listing, if due.is_none() => match listed {
+                    Ok(snapshot) => {
+                        let _ = news.send(News::Listed(snapshot));
+                        due = Some(tokio::time::Instant::now() + interval);
+                    }
+                    Err(err) => return said(&err),
+                },
+                event = events.next() => match event {
+                    Some(Ok(event)) => drop(subject(stack, &event).map(|bot| news.send(News::Happened(bot)))),
+                    Some(Err(err)) => return said(&err),
+                    None => return "the Docker daemon ended the connection".to_owned(),
+                },
+                () = wait_until(due) => break,
+            }
+            if news.is_closed() {
+                return String::new();
+            }
+        }
+    }
+}
+
+async fn wait_until(due: Option<tokio::time::Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn subject(stack: &Stack, event: &EventMessage) -> Option<BotId> {
+    let attributes = event.actor.as_ref()?.attributes.as_ref()?;
+    stack.bot_of(attributes.get("name")?, attributes)
+}
+
+async fn list(docker: &Docker, stack: &Stack, clock: &Clock) -> Result<Snapshot, Error> {
+    let mut snapshot = Snapshot {
+        begun: clock.now(),
+        ..Snapshot::default()
+    };
+    let filters = HashMap::from([("label", vec![format!("{}=true", names::MANAGED)])]);
+    let options = ListContainersOptionsBuilder::default()
+        .all(true)
+        .filters(&filters)
+        .build();
+    for container in docker.list_containers(Some(options)).await? {
+        snapshot.take(stack, container);
+    }
+    let filters = HashMap::from([("label", vec![format!("{}={stack}", names::STACK)])]);
+    let options = ListVolumesOptionsBuilder::default()
+        .filters(&filters)
+        .build();
+    let volumes = docker.list_volumes(Some(options)).await?.volumes;
+    for volume in volumes.unwrap_or_default() {
+        let bot = volume
+            .labels
+            .get(names::ID)
+            .and_then(|id| id.parse::<BotId>().ok());
+        if let Some(bot) = bot {
+            snapshot
+                .volumes
+                .insert(bot, volume.labels.get(names::IMAGE).cloned());
+        }
+    }
+    Ok(snapshot)
+}
+
+impl Snapshot {
+    fn take(&mut self, stack: &Stack, container: ContainerSummary) {
+        let labels = container.labels.unwrap_or_default();
+        let name = container
+            .names
+            .and_then(|names| names.into_iter().next())
+            .unwrap_or_default();
+        let stage = stage(container.state);
+        if let Some(bot) = stack.bot_of(&name, &labels) {
+            let networks = container
+                .network_settings
+                .and_then(|settings| settings.networks);
+            let addresses = networks.into_iter().flat_map(HashMap::into_values);
+            let seen = Seen {
+                id: container.id.unwrap_or_default(),
+                stage,
+                address: addresses.filter_map(|n| n.ip_address?.parse().ok()).next(),
+                image: container.image_id.unwrap_or_default(),
+                labels,
+            };
+            self.ours.insert(bot, seen);
+        } else if !labels.contains_key(names::STACK) && stage == Stage::Running {
+            let is_query = labels.get(names::TYPE).is_some_and(|kind| kind == "query");
+            let bot = labels.get(names::ID).and_then(|id| id.parse().ok());
+            if let (Some(bot), false) = (bot, is_query) {
+                self.foreign
+                    .insert(bot, name.trim_start_matches('/').to_owned());
+            }
+        }
+    }
+}
+
+fn stage(state: Option<ContainerSummaryStateEnum>) -> Stage {
+    use ContainerSummaryStateEnum as State;
+    match state {
+        Some(State::CREATED) => Stage::Created,
+        Some(State::EXITED | State::DEAD) => Stage::Over,
+        Some(State::REMOVING) => Stage::Removing,
+        _ => Stage::Running,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ours_foreign_or_nobodys_is_told_apart() {
+        let stack: Stack = "s".parse().unwrap();
+        let bot: BotId = "b1".parse().unwrap();
+        let container = |name: &str, labels: HashMap<String, String>| ContainerSummary {
+            names: Some(vec![format!("/{name}")]),
+            labels: Some(labels),
+            state: Some(ContainerSummaryStateEnum::RUNNING),
+            ..ContainerSummary::default()
+        };
+        let mut snapshot = Snapshot::default();
+        snapshot.take(&stack, container("the0-s-b1", stack.labels(&bot)));
+        let mut original = stack.labels(&bot);
+        original.remove(names::STACK);
+        snapshot.take(&stack, container("bot-b1", original.clone()));
+        original.insert(names::TYPE.into(), "query".into());
+        original.insert(names::ID.into(), "b2".into());
+        snapshot.take(&stack, container("query-b2", original));
+        snapshot.take(&stack, container("the0-s-b1", HashMap::new()));
+        let other: Stack = "t".parse().unwrap();
+        snapshot.take(
+            &stack,
+            container("the0-t-b3", other.labels(&"b3".parse().unwrap())),
+        );
+        assert_eq!(snapshot.ours.keys().collect::<Vec<_>>(), [&bot]);
+        assert_eq!(
+            snapshot.foreign,
+            HashMap::from([(bot, "bot-b1".to_owned())])
+        );
+    }
+}

@@ -1,0 +1,139 @@
+//! Names and labels: how what belongs to a bot of a stack is told from everything else on the daemon.
+//!
+//! A container's name is made of stack and bot, so the daemon itself refuses a second container of one bot. A stack's
+//! name has no hyphen, so no two pairs make one name.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+
+use contract::BotId;
+
+/// The contract's label that a container is a bot's, `true`.
+pub const MANAGED: &str = "runtime.managed";
+/// The contract's label of the bot's id.
+pub const ID: &str = "runtime.id";
+/// The contract's label of what the container is there for.
+pub const TYPE: &str = "runtime.type";
+/// The contract's label of which of the code's entrypoints it runs.
+pub const ENTRYPOINT: &str = "runtime.entrypoint";
+/// The stack.
+pub const STACK: &str = "the0.stack";
+/// The bot's name, for a person.
+pub const NAME: &str = "the0.name";
+/// The launch digest of the bot's document.
+pub const LAUNCH: &str = "the0.launch";
+/// The digest of what the operator sets and of the image.
+pub const TEMPLATE: &str = "the0.template";
+/// The image's id.
+pub const IMAGE: &str = "the0.image";
+/// The code bundle's key.
+pub const CODE: &str = "the0.code";
+/// The version of the agent that made the container.
+pub const AGENT: &str = "the0.agent";
+
+/// The name of a stack: bots, containers and volumes that belong together. Two stacks on one daemon never touch each
+/// other's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stack(String);
+
+impl Stack {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name of the bot's container.
+    pub fn container(&self, bot: &BotId) -> String {
+        format!("the0-{}-{bot}", self.0)
+    }
+
+    /// The names of the bot's volumes.
+    pub fn volumes(&self, bot: &BotId) -> [(String, &'static str); 3] {
+        let name = |what: &str| format!("{}-{what}", self.container(bot));
+        [
+            (name("code"), "/bot"),
+            (name("state"), "/state"),
+            (name("var"), "/var/the0"),
+        ]
+    }
+
+    /// The name of the stack's own network.
+    pub fn network(&self) -> String {
+        format!("the0-{}", self.0)
+    }
+
+    /// The labels of everything that belongs to a bot.
+    pub fn labels(&self, bot: &BotId) -> HashMap<String, String> {
+        let pairs = [(MANAGED, "true"), (ID, bot.as_str()), (STACK, &self.0)];
+        pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+    }
+
+    /// The bot whose the thing is that has this name and these labels; `None` if it is not of this stack, or has the
+    /// labels and not the name that goes with them.
+    pub fn bot_of(&self, name: &str, labels: &HashMap<String, String>) -> Option<BotId> {
+        let is = |label: &str, value: &str| labels.get(label).is_some_and(|v| v == value);
+        if !is(MANAGED, "true") || !is(STACK, &self.0) {
+            return None;
+        }
+        let bot: BotId = labels.get(ID)?.parse().ok()?;
+        (name.trim_start_matches('/') == self.container(&bot)).then_some(bot)
+    }
+}
+
+impl FromStr for Stack {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let fits = (1..=32).contains(&name.len())
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        if fits {
+            Ok(Self(name.to_owned()))
+        } else {
+            Err(format!(
+                "{name:?} is no name of a stack: 1 to 32 characters of a-z 0-9 _"
+            ))
+        }
+    }
+}
+
+impl fmt::Display for Stack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bot(id: &str) -> BotId {
+        id.parse().unwrap()
+    }
+
+    #[test]
+    fn no_two_bots_of_any_stacks_have_one_name() {
+        let (one, other): (Stack, Stack) = ("a".parse().unwrap(), "a_b".parse().unwrap());
+        assert_ne!(one.container(&bot("b-c")), other.container(&bot("c")));
+        for bad in ["", "a-b", "A", "é", &"x".repeat(33)] {
+            assert!(bad.parse::<Stack>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_by_label_and_name_is_nobodys() {
+        let stack: Stack = "s".parse().unwrap();
+        let labels = stack.labels(&bot("b1"));
+        assert_eq!(stack.bot_of("/the0-s-b1", &labels), Some(bot("b1")));
+        assert_eq!(stack.bot_of("/mine", &labels), None);
+        let other: Stack = "t".parse().unwrap();
+        assert_eq!(other.bot_of("/the0-s-b1", &labels), None);
+        for label in [MANAGED, STACK, ID] {
+            let mut fewer = labels.clone();
+            fewer.remove(label);
+            assert_eq!(stack.bot_of("/the0-s-b1", &fewer), None, "{label}");
+        }
+    }
+}

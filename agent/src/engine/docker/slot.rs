@@ -1,0 +1,195 @@
+//! What is known about one bot's container.
+
+use std::time::{Duration, SystemTime};
+
+use contract::record::{Outcome as Saved, Time};
+use contract::{BotType, Digest, ObjectKey};
+use tokio::sync::oneshot;
+
+use super::start::{Over, Running};
+use crate::ending::{self, Facts, Verdict};
+use crate::engine::Instance;
+use crate::plan::{Actual, Ended, Outcome, Phase};
+use crate::report::Records;
+
+/// An instance that lived as long did not fail at once.
+const STABLE: Duration = Duration::from_secs(60);
+
+/// One bot's.
+#[derive(Debug)]
+pub struct Slot {
+    /// The bot's name.
+    pub name: String,
+    /// How its life goes.
+    pub kind: BotType,
+    /// Its code.
+    pub code: Option<ObjectKey>,
+    /// The plan's view.
+    pub instance: Instance,
+    /// What is under way with it.
+    pub work: Work,
+    /// Its container while it runs.
+    pub running: Option<Running>,
+    /// When it was started or found.
+    pub since: Duration,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Its stop, once it was told to.
+    pub stop: Option<Stop>,
+    /// When it needs new keys.
+    pub renew_at: Option<Duration>,
+    /// Whether it has to be looked at when what is under way is done.
+    pub look_again: bool,
+    /// The clock at its last change: an older listing says nothing about it.
+    pub touched: u64,
+}
+
+/// What is under way: one thing at a time, so no two starts are.
+#[derive(Debug)]
+pub enum Work {
+    /// Nothing.
+    None,
+    /// A start; sending ends its waiting for an image.
+    Starting(Option<oneshot::Sender<()>>),
+    /// A look at what became of the container.
+    Looking,
+}
+
+/// A stop under way.
+#[derive(Debug, Clone, Copy)]
+pub struct Stop {
+    /// When it is killed.
+    pub deadline: Duration,
+    /// Whether the daemon has taken the signal.
+    pub told: Told,
+}
+
+/// Whether the daemon has taken a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// It has not.
+    No,
+    /// It is being told.
+    Telling,
+    /// It has.
+    Yes,
+}
+
+impl Slot {
+    /// One whose digest is `launch`.
+    pub fn new(name: String, kind: BotType, launch: Digest, now: Duration, touched: u64) -> Self {
+        let mut instance = Instance::new(Actual {
+            digest: launch,
+            phase: Phase::Running,
+        });
+        instance.name = Some(name.clone());
+        Self {
+            name,
+            kind,
+            code: None,
+            instance,
+            work: Work::None,
+            running: None,
+            since: now,
+            failures: 0,
+            stop: None,
+            renew_at: None,
+            look_again: false,
+            touched,
+        }
+    }
+
+    /// Whether there is, or will be, a container.
+    pub fn is_live(&self) -> bool {
+        self.running.is_some() || !matches!(self.work, Work::None)
+    }
+
+    /// It runs.
+    pub fn runs(&mut self, running: Running, now: Duration) {
+        if let Ok(launch) = running.launch.parse() {
+            self.instance.actual.digest = launch;
+        }
+        if self.stop.is_none() {
+            self.instance.actual.phase = Phase::Running;
+        }
+        self.instance.reason = None;
+        // The supervisor's number in its container.
+        self.instance.pid = Some(1);
+        self.instance.container = Some(running.id.clone());
+        self.instance.image = Some(running.image.clone());
+        if self
+            .running
+            .as_ref()
+            .is_none_or(|before| before.id != running.id)
+        {
+            self.since = now;
+            self.instance.since = Some(now);
+        }
+        self.running = Some(running);
+    }
+
+    /// It does not run any more, or never did.
+    pub fn ended(&mut self, outcome: Outcome, reason: String, now: Duration) {
+        let lived = now.saturating_sub(self.since);
+        self.failures = match outcome {
+            Outcome::Failed if self.running.is_some() && lived >= STABLE => 1,
+            Outcome::Failed => self.failures + 1,
+            _ => 0,
+        };
+        self.running = None;
+        self.stop = None;
+        self.renew_at = None;
+        self.look_again = false;
+        self.work = Work::None;
+        self.instance.pid = None;
+        self.instance.failures = self.failures;
+        self.instance.reason = Some(reason);
+        self.instance.actual.phase = Phase::Ended(Ended {
+            at: now,
+            failures: self.failures,
+            outcome,
+        });
+    }
+
+    /// What the end of its container means.
+    pub fn judge(&self, over: &Over) -> Verdict {
+        let started = over
+            .started
+            .as_deref()
+            .and_then(|text| humantime::parse_rfc3339(text).ok());
+        let facts = Facts {
+            code: over.code,
+            signal: None,
+            record: over.records.done.clone(),
+            has_run: has_run(&over.records, started),
+            kind: self.kind,
+            asked: self.stop.is_some(),
+        };
+        let mut verdict = ending::judge(&facts);
+        if over.is_oom && facts.record.is_none() {
+            verdict.reason +=
+                ": the kernel killed it for want of memory: raise config.memory_limit";
+        }
+        if let Some(error) = &over.error {
+            verdict.reason += &format!(": {error}");
+        }
+        verdict
+    }
+}
+
+/// Whether a run was begun and ended since the container was started.
+fn has_run(records: &Records, started: Option<SystemTime>) -> bool {
+    let last = records.runs.last();
+    last.is_some_and(|last| started.is_none_or(|started| last.ended_at >= Time::from(started)))
+}
+
+/// Whether all that a container that has ended had is in the store. A run that was begun and has no record of its end
+/// (`done.json` is removed when a run begins) may have written after the last push.
+pub fn is_saved(records: &Records) -> bool {
+    let Some(synced) = &records.synced else {
+        let ran = records.status.as_ref().is_some_and(|status| status.run > 0);
+        return !ran && records.runs.is_empty();
+    };
+    let ended = records.done.as_ref().map(|done| done.run);
+    synced.outcome == Saved::Ok && ended.is_some_and(|run| synced.run >= run)
+}

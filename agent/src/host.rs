@@ -1,0 +1,275 @@
+//! `agent run` (the platform's word: `bot-runner`): runs bots as containers of this host until it is told to end, and
+//! leaves them running then.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use contract::launch::{Variables, renamed};
+use contract::{Secret, file};
+use tokio::sync::mpsc::unbounded_channel;
+
+use crate::bots::directory::{self, Directory};
+use crate::bots::mongo::{Deadlines, Mongo, Place};
+use crate::bots::{Bots, Offer};
+use crate::dev::open_store;
+use crate::engine::docker::template::{Template, passed};
+use crate::engine::docker::{Access, Engine as Docker, KeyMaker};
+use crate::engine::{Engine, News};
+use crate::launch::Host;
+use crate::place::{self, Containers};
+use crate::reconcile::{Events, World};
+use crate::show::{Colours, Console};
+use crate::signals::Signals;
+use crate::store::address::Endpoint;
+use crate::store::{Address, Store};
+use crate::{control, lister};
+
+/// What the host's agent is told besides the environment.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// The database of bots [env: MONGO_URI]
+    #[arg(long, value_name = "URI", conflicts_with = "bots")]
+    mongo_uri: Option<String>,
+    /// Bots of a folder instead of the database's
+    #[arg(long, value_name = "DIR")]
+    bots: Option<PathBuf>,
+    /// Where events come from [env: NATS_URL]; without them the database is read each interval
+    #[arg(long, value_name = "URL")]
+    nats_url: Option<String>,
+    /// Time between two looks at what should run and what runs
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    reconcile_interval: Duration,
+    /// How long a bot must be missing from the database before it is stopped
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    settle: Duration,
+}
+
+/// What is needed to run.
+struct Setup {
+    host: Host,
+    endpoint: Endpoint,
+    template: Template,
+    containers: Containers,
+    bots: Bots,
+    rhythm: Duration,
+}
+
+/// Runs on the data folder `data` until a signal ends it.
+///
+/// # Errors
+/// What keeps it from starting.
+pub fn run(options: &Options, data: &Path) -> Result<()> {
+    // The store's keys are in our environment.
+    nix::sys::prctl::set_dumpable(false).context("close our memory to others")?;
+    let data = place::make(data)?;
+    let _owned = place::own(&data)?;
+    let out = std::io::stdout();
+    let colours = Colours::of(&out);
+    let console = Console::open(out, colours).context("the console")?;
+    let setup = setup(options, &data, &console)?;
+    place::remember_containers(&data, Some(&setup.containers))?;
+    let store = open_store(&setup.host, &console)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let ended = runtime.block_on(session(options, setup, store, &console));
+    console.flush();
+    ended
+}
+
+fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
+    let environment = renamed(environment());
+    let host = place::host(data)?;
+    let Address::S3(endpoint) = host.store.clone() else {
+        bail!(
+            "MINIO_ENDPOINT is not set: containers need an object store for code, states and logs; set it with \
+             MINIO_ACCESS_KEY and MINIO_SECRET_KEY, or run bots of one machine without containers by `agent dev`"
+        );
+    };
+    let template = Template::parse(&environment, passed(&environment))?;
+    let value = |name: &str| environment.get(name).filter(|v| !v.is_empty()).cloned();
+    if options.nats_url.is_some() || value("NATS_URL").is_some() {
+        console.warn("events over NATS are not in this version: changes are seen at the next look at the database");
+    }
+    let (bots, rhythm) = match &options.bots {
+        Some(folder) => {
+            let root = folder.canonicalize();
+            let root = root.with_context(|| format!("the folder of bots {}", folder.display()))?;
+            (
+                Bots::Directory(Directory::new(root, data.to_owned())),
+                directory::RHYTHM,
+            )
+        }
+        None => {
+            let uri = options.mongo_uri.clone().or_else(|| value("MONGO_URI"));
+            let uri = uri.context(
+                "MONGO_URI is not set: give the database of bots, or a folder of them with --bots",
+            )?;
+            (
+                Bots::Mongo(Mongo::new(
+                    &Secret::new(uri),
+                    Place::default(),
+                    Deadlines::default(),
+                )?),
+                options.reconcile_interval,
+            )
+        }
+    };
+    Ok(Setup {
+        containers: Containers {
+            docker_host: value("DOCKER_HOST"),
+            stack: template.stack.to_string(),
+        },
+        host,
+        endpoint,
+        template,
+        bots,
+        rhythm,
+    })
+}
+
+fn environment() -> Variables {
+    let pairs = std::env::vars_os();
+    pairs
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+async fn session(options: &Options, setup: Setup, store: Store, console: &Console) -> Result<()> {
+    let signals = Signals::catch().context("signals")?;
+    let path = place::socket(&setup.host.data);
+    let socket = control::open(&path)?;
+    let (requests_to, requests) = unbounded_channel();
+    let (news_to, news) = unbounded_channel();
+    let (listings, _) =
+        lister::start(setup.bots, store.clone(), setup.rhythm).context("the lister")?;
+
+    let docker = Docker::connect(setup.containers.docker_host.as_deref())?;
+    let keys = KeyMaker::new(&setup.endpoint, setup.template.keys, console.clone())?;
+    let variables = store_variables(&setup.host.store, &environment())?;
+    let access = Access::new(docker, setup.template, variables, keys, console.clone());
+    let (docker_to, mut from_docker) = unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(news) = from_docker.recv().await {
+            if news_to.send(News::Docker(news)).is_err() {
+                return;
+            }
+        }
+    });
+    let engine = Engine::Docker(Box::new(Docker::new(
+        access,
+        options.reconcile_interval,
+        docker_to,
+    )));
+
+    let stopped = place::stopped(&setup.host.data)?;
+    let switch = place::switch(&setup.host.data)?;
+    let to_loop = requests_to.clone();
+    let mut world = World::new(
+        setup.host,
+        store,
+        engine,
+        console.clone(),
+        options.settle,
+        requests_to,
+    );
+    (world.stopped, world.switch) = (stopped, switch);
+    let mut events = Events {
+        listings,
+        news,
+        requests,
+        signals,
+    };
+    tokio::spawn(control::serve(socket, to_loop));
+    world.run(&mut events, greet).await;
+    let _ = file::remove(&path);
+    Ok(())
+}
+
+fn greet(world: &World) {
+    let bots = world.listing.bots.values();
+    let enabled = |offer: &Offer| matches!(offer, Offer::Bot(bot) if bot.enabled);
+    let wanted = bots.filter(|listed| enabled(&listed.offer)).count();
+    let (found, all) = (world.instances().len(), world.listing.bots.len());
+    world.console.say(&format!(
+        "{all} bots, {wanted} of them to run; {found} containers were found"
+    ));
+    if world.switch == crate::plan::Switch::Off {
+        world
+            .console
+            .warn("all bots are stopped until `agent start --all`");
+    }
+}
+
+/// The variables that tell `sync` in a container where the store is.
+fn store_variables(store: &Address, environment: &Variables) -> Result<Variables> {
+    let mut variables = store.variables();
+    let inside = environment
+        .get("MINIO_CONTAINER_ENDPOINT")
+        .filter(|endpoint| !endpoint.is_empty());
+    match inside {
+        Some(inside) => {
+            variables.insert("MINIO_ENDPOINT".into(), inside.clone());
+        }
+        None => {
+            let endpoint = variables.get("MINIO_ENDPOINT").map_or("", String::as_str);
+            if is_loopback(endpoint) {
+                bail!(
+                    "MINIO_ENDPOINT is {endpoint}, which in a container is the container itself: set \
+                     MINIO_CONTAINER_ENDPOINT to the address at which containers reach the store, as in 172.17.0.1:9000"
+                );
+            }
+        }
+    }
+    Ok(variables)
+}
+
+fn is_loopback(endpoint: &str) -> bool {
+    let place = endpoint
+        .split_once("://")
+        .map_or(endpoint, |(_, place)| place);
+    let host = place
+        .rsplit_once(':')
+        .map_or(place, |(host, _)| host)
+        .trim_matches(['[', ']']);
+    host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_a_container_cannot_reach_is_refused_with_the_remedy() {
+        for (endpoint, expected) in [
+            ("127.0.0.1:9000", true),
+            ("http://localhost:9000", true),
+            ("[::1]:9000", true),
+            ("minio:9000", false),
+            ("https://172.17.0.1", false),
+        ] {
+            assert_eq!(is_loopback(endpoint), expected, "{endpoint}");
+        }
+        let given: Variables = [
+            ("MINIO_ENDPOINT", "127.0.0.1:9000"),
+            ("MINIO_ACCESS_KEY", "hunter1"),
+            ("MINIO_SECRET_KEY", "hunter2"),
+        ]
+        .map(|(n, v)| (n.to_owned(), v.to_owned()))
+        .into();
+        let store = Address::parse(&given, Path::new("/d")).unwrap();
+        let text = store_variables(&store, &given).unwrap_err().to_string();
+        assert!(
+            text.contains("MINIO_CONTAINER_ENDPOINT") && !text.contains("hunter"),
+            "{text}"
+        );
+        let mut inside = given.clone();
+        inside.insert("MINIO_CONTAINER_ENDPOINT".into(), "gateway:9000".into());
+        assert_eq!(
+            store_variables(&store, &inside).unwrap()["MINIO_ENDPOINT"],
+            "gateway:9000"
+        );
+    }
+}
