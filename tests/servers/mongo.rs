@@ -199,14 +199,14 @@ impl Mongo {
         done.deleted_count
     }
 
-    /// All documents of a collection.
+    /// All documents of a collection, by `id`.
     ///
     /// # Panics
     /// When they cannot be had.
     pub fn all(&self, place: &str) -> Vec<Document> {
         let collection = self.collection(place);
         self.wait(async {
-            let mut cursor = collection.find(doc! {}).await?;
+            let mut cursor = collection.find(doc! {}).sort(doc! { "id": 1 }).await?;
             let mut documents = Vec::new();
             while cursor.advance().await? {
                 documents.push(cursor.deserialize_current()?);

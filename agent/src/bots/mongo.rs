@@ -161,8 +161,10 @@ impl Mongo {
         options
             .app_name
             .get_or_insert_with(|| "the0-agent".to_owned());
-        options.server_selection_timeout = Some(patience);
-        options.connect_timeout = Some(patience);
+        // The address may ask for less, but not for more.
+        let shorter = |asked: Option<Duration>| Some(asked.map_or(patience, |a| a.min(patience)));
+        options.server_selection_timeout = shorter(options.server_selection_timeout);
+        options.connect_timeout = shorter(options.connect_timeout);
         options.max_pool_size = Some(2);
         let client = Client::with_options(options)?;
         Ok(self.client.insert(client).clone())

@@ -34,12 +34,12 @@ impl BadUri {
 #[derive(Debug, ThisError)]
 pub enum Failed {
     /// Nothing came for too long.
-    #[error(
-        "no answer in time: is it overloaded, or is the way to it cut? what it does is in its log"
-    )]
+    #[error("no answer in time: it is overloaded, or the way to it is cut; look into its log")]
     Late(#[from] Elapsed),
     /// An answer that is not one.
-    #[error("it answers with something that is not documents: is it MongoDB?")]
+    #[error(
+        "it answers with something that is not documents: check that its address is one of MongoDB"
+    )]
     Garbled,
     /// The driver or the server says no.
     #[error("{}", explain(.0))]
@@ -81,7 +81,7 @@ fn explain(error: &Error) -> String {
             "it does not accept the user and password of its address: correct them, or authSource there".into()
         }
         ErrorKind::Command(error) => command(error),
-        ErrorKind::Io(error) => format!("{error}: is it running, is its address right?"),
+        ErrorKind::Io(error) => format!("{error}: start it, or correct its address"),
         ErrorKind::ConnectionPoolCleared { .. } => {
             "the connection was lost: it is asked again".into()
         }
@@ -99,7 +99,7 @@ fn command(error: &CommandError) -> String {
     match error.code {
         13 => "its user may not read there: grant it the role `read` on the database".into(),
         18 => "it does not accept the user and password of its address: correct them".into(),
-        50 => "it took too long over the query: is it overloaded?".into(),
+        50 => "it took too long over the query: look for what loads it".into(),
         _ => format!("{}: {}", error.code_name, error.message),
     }
 }
@@ -114,12 +114,11 @@ fn selection(message: &str) -> String {
     causes.dedup();
     if !causes.is_empty() {
         let causes = causes.join("; ");
-        return format!("no server answers ({causes}): is it running, is its address right?");
+        return format!("no server answers ({causes}): start it, or correct its address");
     }
     let has = |kind: &str| message.contains(&format!("Type: {kind}"));
     if has("RsSecondary") || has("RsOther") || has("RsGhost") {
-        return "its replica set has no primary: an election, too few members, or it was never initiated".into();
+        return "its replica set has no primary: wait for the election, start more members, or initiate it".into();
     }
-    "no server answers: is it running, is its address right, and the name of its replica set?"
-        .into()
+    "no server answers: start it, or correct its address or the name of its replica set".into()
 }

@@ -78,7 +78,7 @@ fn a_server_that_is_not_there_is_told_in_time_with_its_address_and_the_remedy() 
     for _ in 0..2 {
         let text = reader.error();
         assert!(text.starts_with(&begun), "{text}");
-        assert!(text.contains("refused") && text.contains("is it running"));
+        assert!(text.contains("refused") && text.contains("start it"));
         assert!(!text.contains("hunter2") && !format!("{:?}", reader.mongo).contains("hunter2"));
     }
 }
@@ -180,7 +180,7 @@ fn a_server_that_stands_still_or_ends_is_told_and_read_again_when_it_is_back() {
 
     server.stop();
     let text = reader.error();
-    assert!(text.contains("is it running"), "{text}");
+    assert!(text.contains("start it"), "{text}");
     server.start_again();
     wait_for("a listing", SOON, || reader.list().ok());
     assert_eq!(reader.ids(), ["a"]);
