@@ -1,7 +1,7 @@
 //! Real containers for the tests, over the docker command line, and nothing of them left behind.
 //!
 //! Each [`Docker`] has a token of its own. Whatever carries it in its name or in a label (containers, volumes, networks,
-//! also those that a program under test has made with the token in a name) goes when the `Docker` is dropped, after a
+//! images, also those that a program under test has made with the token in a name) goes when the `Docker` is dropped, after a
 //! panic too. The token names the process and its start, so the first test of a later run sweeps what a killed one left.
 //!
 //! Where no Docker answers, or an image is not built, the test is skipped aloud.
@@ -203,10 +203,15 @@ impl Docker {
     /// Removes what carries a token that is `meant`.
     fn sweep(&self, meant: impl Fn(&str) -> bool) {
         let format = |id: &str| format!("{id}\t{{{{json .}}}}");
-        let rows: [(&str, &[&str], &[&str]); 3] = [
+        let rows: [(&str, &[&str], &[&str]); 4] = [
             ("{{.ID}}", &["ps", "--all"], &["rm", "--force", "--volumes"]),
             ("{{.ID}}", &["network", "ls"], &["network", "rm"]),
             ("{{.Name}}", &["volume", "ls"], &["volume", "rm", "--force"]),
+            (
+                "{{.Repository}}:{{.Tag}}",
+                &["image", "ls"],
+                &["image", "rm", "--force"],
+            ),
         ];
         for (id, list, remove) in rows {
             let found = self

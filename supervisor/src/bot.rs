@@ -21,7 +21,7 @@ use nix::sys::inotify::Inotify;
 
 use crate::cli::BotOptions;
 use crate::launch::Input;
-use crate::machine::{Effect, Ended, Event, Machine};
+use crate::machine::{Effect, Ended, Event, Machine, Sides};
 use crate::oom::Counter;
 use crate::processes::{self, Reaped};
 use crate::records::{Records, before_now};
@@ -94,6 +94,9 @@ pub fn run(options: &BotOptions) -> io::Result<u8> {
     bot.look_at_synced();
     bot.take(Event::Begin);
     bot.look_at_synced();
+    if options.sides == Sides::Elsewhere {
+        bot.want_query();
+    }
     loop {
         bot.start_due_sides();
         bot.clear();

@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::machine::{Restart, Sides};
 use crate::stage::Inside;
+use crate::words::{self, Beside};
 
 /// What `--help` prints.
 pub const HELP: &str = "\
@@ -17,6 +18,8 @@ PID 1 of a bot's container: fetches, runs, restarts, stops and records one bot.
 Usage:
   supervisor [OPTIONS]                                 run the bot of the launch (variables, or THE0_LAUNCH=stdin)
   supervisor run [--group] [--grace 20s] -- CMD ARG..  an init for any command
+  supervisor health                                    whether the container does its work: 0, or 1 and why not
+  supervisor execute|daemon|version ..                 the words of the platform's first runtime
   supervisor exec ..                                   the second stage; started by our own programs
 
 Options:
@@ -38,19 +41,39 @@ pub enum Command {
     Run(RunOptions),
     /// The second stage.
     Exec(Stage, Inside),
+    /// Whether the container does its work.
+    Health,
+    /// `sync` in our place.
+    Sync(Beside),
+    /// `query` alone.
+    Queries,
+    /// A one-shot question.
+    Question(OsString),
     /// Print this and exit.
     Print(String),
 }
 
 /// Options of the contract's run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BotOptions {
     /// When to start again; `None`: by the bot's type.
     pub restart: Option<Restart>,
-    /// Who does the rest.
+    /// Who fetches and saves.
     pub sides: Sides,
+    /// Who answers questions.
+    pub query: QueryServer,
     /// Whose end is ours as well.
     pub die_with_parent: Option<i32>,
+}
+
+/// Who runs `query`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum QueryServer {
+    /// We do, for a bot that has a query program.
+    #[default]
+    Ours,
+    /// Somebody else, or nobody.
+    Elsewhere,
 }
 
 /// Who gets a signal that is handed on.
@@ -96,6 +119,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
     let word = args.peek().and_then(|arg| arg.to_str().map(str::to_owned));
     match word.as_deref() {
         Some("run") => run(lexopt::Parser::from_args(args.skip(1))),
+        Some("health") => alone(args, Command::Health),
+        Some("version") => alone(args, version()),
+        Some("execute") => words::execute(lexopt::Parser::from_args(args.skip(1))),
+        Some("daemon") => words::daemon(lexopt::Parser::from_args(args.skip(1))),
         Some("exec") => {
             let (inside, rest) = Inside::take(args.skip(1));
             Ok(Command::Exec(Stage::from_args(rest)?, inside))
@@ -104,23 +131,30 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
     }
 }
 
+/// A word that takes nothing after it.
+fn alone(args: impl Iterator<Item = OsString>, command: Command) -> Result<Command, UsageError> {
+    let mut parser = lexopt::Parser::from_args(args.skip(1));
+    match parser.next()? {
+        None => Ok(command),
+        Some(other) => Err(other.unexpected().into()),
+    }
+}
+
+fn version() -> Command {
+    Command::Print(format!("supervisor {}\n", env!("CARGO_PKG_VERSION")))
+}
+
 fn bot(mut parser: lexopt::Parser) -> Result<Command, UsageError> {
-    let mut options = BotOptions {
-        restart: None,
-        sides: Sides::Ours,
-        die_with_parent: None,
-    };
+    let mut options = BotOptions::default();
     while let Some(arg) = parser.next()? {
         match arg {
             Long("restart") => options.restart = Some(restart(&parser.value()?.string()?)?),
-            Long("no-side-processes") => options.sides = Sides::Elsewhere,
-            Long("die-with-parent") => options.die_with_parent = Some(parser.value()?.parse()?),
-            Long("version") | Short('V') => {
-                return Ok(Command::Print(format!(
-                    "supervisor {}\n",
-                    env!("CARGO_PKG_VERSION")
-                )));
+            Long("no-side-processes") => {
+                options.sides = Sides::Elsewhere;
+                options.query = QueryServer::Elsewhere;
             }
+            Long("die-with-parent") => options.die_with_parent = Some(parser.value()?.parse()?),
+            Long("version") | Short('V') => return Ok(version()),
             Long("help") | Short('h') => return Ok(Command::Print(HELP.to_owned())),
             other => return Err(other.unexpected().into()),
         }
@@ -198,6 +232,8 @@ mod tests {
             "--nope",
             "exec",
             "stray",
+            "health now",
+            "version --long",
         ] {
             assert!(read(line).is_err(), "{line}");
         }

@@ -3,6 +3,7 @@
 mod bot;
 mod cage;
 mod cli;
+mod health;
 mod init;
 mod launch;
 mod log;
@@ -17,6 +18,7 @@ mod stage;
 mod tee;
 mod terminal;
 mod through;
+mod words;
 mod zombies;
 
 use std::io::Write;
@@ -42,12 +44,11 @@ fn main() -> ExitCode {
 
 fn obey(command: Command) -> u8 {
     let ended = match command {
-        Command::Print(text) => {
-            return match std::io::stdout().write_all(text.as_bytes()) {
-                Ok(()) => 0,
-                Err(_) => exit::INTERNAL,
-            };
-        }
+        Command::Print(text) => return print(&text),
+        Command::Health => return tell_health(),
+        Command::Sync(beside) => return words::failed("sync", &beside.become_sync()),
+        Command::Queries => return words::become_query(),
+        Command::Question(path) => return words::no_question(&path),
         Command::Exec(stage, inside) => return stage::become_program(&stage, &inside),
         Command::Run(options) => init::run(options),
         Command::Bot(options) => bot::run(&options),
@@ -56,6 +57,21 @@ fn obey(command: Command) -> u8 {
         contract::error!("{err}");
         exit::INTERNAL
     })
+}
+
+fn print(text: &str) -> u8 {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => 0,
+        Err(_) => exit::INTERNAL,
+    }
+}
+
+fn tell_health() -> u8 {
+    let (said, code) = match health::check() {
+        Ok(said) => (format!("healthy: {said}\n"), 0),
+        Err(why) => (format!("not healthy: {why}\n"), 1),
+    };
+    print(&said).max(code)
 }
 
 /// Whoever loses its parent below us becomes our child, as if we were PID 1.

@@ -1,7 +1,9 @@
 //! Fetching the bot's code: unpacked aside, checked, swapped in; once fetched, not again until it changes.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
-use std::io;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -12,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::extract::{self, Links, Rules};
 use crate::restore;
 use crate::retry;
-use crate::settings::{Places, Settings};
+use crate::settings::{Entry, Places, Settings};
 use crate::store::{Error, Etag, Place, Store};
 use crate::swap::{self, Staging};
 use crate::tree::{self, Hash, Kind};
@@ -176,6 +178,9 @@ fn is_complete(settings: &Settings, key: &ObjectKey, etag: &Etag) -> bool {
 
 /// The entrypoint is in `code`, and can be executed where that is how it is started.
 fn check_entry(settings: &Settings, code: &Path) -> anyhow::Result<()> {
+    if settings.entry == Entry::Any {
+        return make_programs_executable(code);
+    }
     let launch = &settings.launch;
     let entry = launch.runtime.entry_file(&launch.entrypoint);
     let path = code.join(&entry);
@@ -197,6 +202,21 @@ fn check_entry(settings: &Settings, code: &Path) -> anyhow::Result<()> {
             && found.is_file()
         {
             make_executable(&path, &found)?;
+        }
+    }
+    Ok(())
+}
+
+/// Where nobody says which file is the bot's program, each that could be one.
+fn make_programs_executable(code: &Path) -> anyhow::Result<()> {
+    const ELF: [u8; 4] = *b"\x7fELF";
+    let tree = tree::list(code).with_context(|| format!("read {}", code.display()))?;
+    for entry in tree.entries.iter().filter(|entry| entry.kind == Kind::File) {
+        let path = code.join(OsStr::from_bytes(&entry.path));
+        let mut begins = [0; ELF.len()];
+        let read = File::open(&path).and_then(|mut file| file.read_exact(&mut begins));
+        if read.is_ok() && begins == ELF {
+            make_executable(&path, &fs::metadata(&path)?)?;
         }
     }
     Ok(())

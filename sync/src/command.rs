@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use lexopt::prelude::*;
 
+use crate::settings::Entry;
 use crate::state::order::{self, Order};
 
 const HELP: &str = "\
@@ -17,6 +18,12 @@ Usage:
                                    ls, get, put, restore, diff; see sync state --help
   sync unpack ARCHIVE DIR          unpack a zip, tar.gz or tar into DIR, confined to it
   sync --help | --version
+
+What others start instead of our supervisor (its words `daemon init` and `daemon sync`) may add:
+  --any-entrypoint                 RUNTIME and ENTRYPOINT need not be set; fetch then makes every
+                                   program in the code executable
+  --until-done                     watch ends by itself after the push that follows a run's end
+  --readiness-port N               watch answers 200 to any request on this port
 
 The bot, its folders and the store are told by environment variables:
   BOT_ID RUNTIME ENTRYPOINT         the bot (required)
@@ -46,9 +53,9 @@ pub enum Command {
     /// Print this.
     Say(String),
     /// `sync fetch`.
-    Fetch(Keys),
+    Fetch(Keys, Entry),
     /// `sync watch`.
-    Watch(Keys),
+    Watch(Watching),
     /// `sync state`.
     State(Order, Keys),
     /// `sync unpack`.
@@ -69,32 +76,79 @@ pub enum Keys {
     FromStdin,
 }
 
+/// How `sync watch` goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watching {
+    /// Where its keys come from.
+    pub keys: Keys,
+    /// Whether the bot's program must be told.
+    pub entry: Entry,
+    /// When it ends.
+    pub until: Until,
+    /// Where it says that it is up.
+    pub readiness: Option<u16>,
+}
+
+/// When `sync watch` ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Not before TERM.
+    Term,
+    /// After the push that follows the end of a run.
+    Done,
+}
+
 impl Command {
     /// Reads the arguments after the program's name.
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, lexopt::Error> {
         let mut parser = lexopt::Parser::from_args(args);
-        let (mut words, mut keys) = (Vec::new(), Keys::None);
+        let mut words = Vec::new();
+        let mut told = Watching {
+            keys: Keys::None,
+            entry: Entry::Told,
+            until: Until::Term,
+            readiness: None,
+        };
         while let Some(arg) = parser.next()? {
             match arg {
                 Short('h') | Long("help") => return Ok(Self::Say(HELP.to_owned())),
                 Short('V') | Long("version") => {
                     return Ok(Self::Say(format!("sync {}\n", env!("CARGO_PKG_VERSION"))));
                 }
-                Long("keys-from-stdin") => keys = Keys::FromStdin,
+                Long("keys-from-stdin") => told.keys = Keys::FromStdin,
+                Long("any-entrypoint") => told.entry = Entry::Any,
+                Long("until-done") => told.until = Until::Done,
+                Long("readiness-port") => told.readiness = Some(parser.value()?.parse()?),
                 Value(word) if words.is_empty() && word == "state" => {
-                    return order::parse(parser, keys);
+                    return order::parse(parser, told.keys);
                 }
                 Value(word) => words.push(word),
                 other => return Err(other.unexpected()),
             }
         }
+        Self::of(words, told)
+    }
+
+    /// The command of these words, if the options go with it.
+    fn of(words: Vec<OsString>, told: Watching) -> Result<Self, lexopt::Error> {
+        let plain = Watching {
+            keys: told.keys,
+            entry: told.entry,
+            until: Until::Term,
+            readiness: None,
+        };
         let mut words = words.into_iter();
         let verb = words.next().unwrap_or_default();
         let rest = [words.next(), words.next(), words.next()];
         match (verb.to_str(), rest) {
-            (Some("fetch"), [None, ..]) => Ok(Self::Fetch(keys)),
-            (Some("watch"), [None, ..]) => Ok(Self::Watch(keys)),
-            (Some("unpack"), [Some(archive), Some(folder), None]) if keys == Keys::None => {
+            (Some("watch"), [None, ..]) => Ok(Self::Watch(told)),
+            (Some("fetch" | "unpack"), _) if told != plain => {
+                Err("--until-done and --readiness-port go with watch".into())
+            }
+            (Some("fetch"), [None, ..]) => Ok(Self::Fetch(told.keys, told.entry)),
+            (Some("unpack"), [Some(archive), Some(folder), None])
+                if (told.keys, told.entry) == (Keys::None, Entry::Told) =>
+            {
                 Ok(Self::Unpack {
                     archive: archive.into(),
                     folder: folder.into(),
@@ -115,10 +169,29 @@ mod tests {
     #[test]
     fn commands_are_understood_or_refused() {
         let parse = |line: &str| Command::parse(line.split_whitespace().map(OsString::from));
-        assert_eq!(parse("fetch").unwrap(), Command::Fetch(Keys::None));
+        assert_eq!(
+            parse("fetch").unwrap(),
+            Command::Fetch(Keys::None, Entry::Told)
+        );
+        let plain = Watching {
+            keys: Keys::FromStdin,
+            entry: Entry::Told,
+            until: Until::Term,
+            readiness: None,
+        };
         assert_eq!(
             parse("watch --keys-from-stdin").unwrap(),
-            Command::Watch(Keys::FromStdin)
+            Command::Watch(plain)
+        );
+        let others = Watching {
+            keys: Keys::None,
+            entry: Entry::Any,
+            until: Until::Done,
+            readiness: Some(8081),
+        };
+        assert_eq!(
+            parse("watch --any-entrypoint --until-done --readiness-port 8081").unwrap(),
+            Command::Watch(others)
         );
         let unpack = Command::Unpack {
             archive: "a".into(),
@@ -132,6 +205,9 @@ mod tests {
             "unpack a b c",
             "push",
             "watch --keys",
+            "fetch --until-done",
+            "watch --readiness-port x",
+            "unpack a d --any-entrypoint",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

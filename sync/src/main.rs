@@ -24,6 +24,7 @@ mod keys;
 mod ndjson;
 mod pace;
 mod push;
+mod ready;
 mod restore;
 mod retry;
 mod settings;
@@ -44,10 +45,10 @@ use contract::launch::{Variables, renamed};
 use contract::{exit, vars};
 use rustix::fs::{FlockOperation, flock};
 
-use command::{Command, Keys};
+use command::{Command, Keys, Watching};
 use hints::Hints;
 use keys::KeyRing;
-use settings::{Places, Settings};
+use settings::{Entry, Places, Settings};
 use state::Desk;
 use state::order::Order;
 use store::{Address, Store};
@@ -94,8 +95,8 @@ fn run(command: Command) -> Result<(), Failure> {
             let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
             Ok(())
         }
-        Command::Fetch(keys) => fetch(keys),
-        Command::Watch(keys) => watch(keys),
+        Command::Fetch(keys, entry) => fetch(keys, entry),
+        Command::Watch(watching) => watch(watching),
         Command::State(order, keys) => state(&order, keys),
         Command::Unpack { archive, folder } => {
             unpack::unpack(&archive, &folder).map_err(|error| Failure {
@@ -112,8 +113,8 @@ fn variables() -> Variables {
         .collect::<Variables>()
 }
 
-fn settings() -> Result<Settings, Failure> {
-    Settings::parse(&renamed(variables())).map_err(|error| Failure {
+fn settings(entry: Entry) -> Result<Settings, Failure> {
+    Settings::parse(&renamed(variables()), entry).map_err(|error| Failure {
         code: error.exit_code(),
         error: error.into(),
     })
@@ -133,8 +134,8 @@ fn read_keys(keys: Keys, store: &Address) -> anyhow::Result<KeyRing> {
     Ok(ring)
 }
 
-fn fetch(keys: Keys) -> Result<(), Failure> {
-    let settings = settings()?;
+fn fetch(keys: Keys, entry: Entry) -> Result<(), Failure> {
+    let settings = settings(entry)?;
     let keys = read_keys(keys, &settings.places.store).map_err(Failure::of(exit::INTERNAL))?;
     let _alone = alone(&settings).map_err(Failure::of(exit::STATE))?;
     code::finish(&settings).map_err(Failure::of(exit::CODE))?;
@@ -148,16 +149,21 @@ fn fetch(keys: Keys) -> Result<(), Failure> {
         .map_err(Failure::of(exit::STATE))
 }
 
-fn watch(keys: Keys) -> Result<(), Failure> {
-    let settings = settings()?;
+fn watch(told: Watching) -> Result<(), Failure> {
+    let settings = settings(told.entry)?;
     let internal = Failure::of(exit::INTERNAL);
     let hints = Hints::new()
         .context("take over signals")
         .map_err(&internal)?;
-    let keys = read_keys(keys, &settings.places.store).map_err(&internal)?;
+    let keys = read_keys(told.keys, &settings.places.store).map_err(&internal)?;
     let _alone = alone(&settings).map_err(&internal)?;
     let store = open(&settings.places, &keys).map_err(&internal)?;
-    watch::watch(&settings, &store, hints).map_err(&internal)
+    let watch = watch::begin(&settings, &store, hints).map_err(&internal)?;
+    if let Some(port) = told.readiness {
+        ready::say(port).map_err(&internal)?;
+    }
+    watch.run(told.until);
+    Ok(())
 }
 
 fn state(order: &Order, keys: Keys) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use contract::launch::{self, Launch, Variables};
-use contract::{BotId, LaunchError, ObjectKey, vars};
+use contract::{BotId, LaunchError, ObjectKey, Runtime, vars};
 
 use crate::extract::Budget;
 use crate::store::{Address, Place};
@@ -32,9 +32,20 @@ pub struct Places {
     pub deadline: Duration,
 }
 
+/// Whether the bot's program must be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// By `RUNTIME` and `ENTRYPOINT`.
+    Told,
+    /// It need not be.
+    Any,
+}
+
 /// The settings of one bot's `sync`.
 #[derive(Debug)]
 pub struct Settings {
+    /// Whether `launch` has the bot's program; otherwise its runtime and entrypoint mean nothing.
+    pub entry: Entry,
     /// The launch: bot, runtime, entrypoint, folders, drain.
     pub launch: Launch,
     /// The bot's objects.
@@ -80,18 +91,30 @@ impl Places {
 }
 
 impl Settings {
-    /// Reads `variables`.
-    pub fn parse(variables: &Variables) -> Result<Self, LaunchError> {
+    /// Reads `variables`, in which the bot's program is [`Entry::Told`] unless it need not be.
+    pub fn parse(variables: &Variables, entry: Entry) -> Result<Self, LaunchError> {
         let given = Given(variables);
+        let told = [vars::RUNTIME, vars::ENTRYPOINT].map(|name| given.get(name).is_some());
+        let entry = if told == [true; 2] {
+            Entry::Told
+        } else {
+            entry
+        };
+        let mut launch = variables.clone();
+        if entry == Entry::Any {
+            launch.insert(vars::RUNTIME.into(), Runtime::Gcc.name().into());
+            launch.insert(vars::ENTRYPOINT.into(), "any".into());
+        }
         let largest_file = match given.get(vars::MAX_STATE_FILE_SIZE_MB) {
             Some(_) => Some(given.mebibytes(vars::MAX_STATE_FILE_SIZE_MB, 0)?),
             None => None,
         };
         Ok(Self {
+            entry,
             places: Places::parse(variables)?,
             largest_file,
             largest_log: given.mebibytes("THE0_MAX_DAY_LOG_MB", 256)?,
-            launch: Launch::parse(variables.clone())?,
+            launch: Launch::parse(launch)?,
         })
     }
 
@@ -146,10 +169,26 @@ mod tests {
             ("ENTRYPOINT", "main.py"),
         ];
         let all = base.iter().chain(extra);
-        Settings::parse(
-            &all.map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
-                .collect(),
-        )
+        Settings::parse(&variables(all), Entry::Told)
+    }
+
+    fn variables<'a>(pairs: impl Iterator<Item = &'a (&'a str, &'a str)>) -> Variables {
+        pairs
+            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn the_program_need_not_be_told_where_others_start_us() {
+        let least = variables([("BOT_ID", "b1"), ("THE0_STORE", "/s")].iter());
+        let refused = Settings::parse(&least, Entry::Told).unwrap_err();
+        assert_eq!(refused, LaunchError::Missing(vars::RUNTIME));
+        assert_eq!(
+            Settings::parse(&least, Entry::Any).unwrap().entry,
+            Entry::Any
+        );
+        let told = parse(&[("THE0_STORE", "/s")]).unwrap();
+        assert_eq!(told.entry, Entry::Told);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use anyhow::Context;
 use contract::record::{Outcome, RunRecord, Synced, Time};
 
 use crate::base::Base;
+use crate::command::Until;
 use crate::hints::{Hints, Wake};
 use crate::pace::{At, Pace, Went, Work};
 use crate::push::{Care, Halt, Pushed, Pusher, Sight};
@@ -27,8 +28,12 @@ use crate::ship::Shipper;
 use crate::store::Store;
 use crate::{pace, restore};
 
-/// Runs until told to end.
-pub fn watch(settings: &Settings, store: &Store, hints: Hints) -> anyhow::Result<()> {
+/// Makes ready to watch: [`Watch::run`] does it.
+pub fn begin<'a>(
+    settings: &'a Settings,
+    store: &'a Store,
+    hints: Hints,
+) -> anyhow::Result<Watch<'a>> {
     let paths = &settings.launch.paths;
     fs::create_dir_all(&paths.logs).with_context(|| format!("make {}", paths.logs.display()))?;
     restore::finish(settings)?;
@@ -51,8 +56,7 @@ pub fn watch(settings: &Settings, store: &Store, hints: Hints) -> anyhow::Result
         hints,
     };
     watch.begin();
-    watch.run();
-    Ok(())
+    Ok(watch)
 }
 
 /// What there is of the last run's end.
@@ -73,7 +77,8 @@ enum Tell {
     News,
 }
 
-struct Watch<'a> {
+/// A bot's folders that are watched.
+pub struct Watch<'a> {
     settings: &'a Settings,
     hints: Hints,
     pace: Pace,
@@ -106,7 +111,8 @@ impl Watch<'_> {
         self.started.elapsed()
     }
 
-    fn run(&mut self) {
+    /// Keeps the store up to date until told to end, or until the end of a run.
+    pub fn run(mut self, until: Until) {
         loop {
             let (at, work) = self.pace.next();
             match self.hints.wait(at.saturating_sub(self.now())) {
@@ -118,6 +124,9 @@ impl Watch<'_> {
             }
             if self.see_end() {
                 self.save_all();
+            }
+            if until == Until::Done && self.has_ended() {
+                return self.end();
             }
         }
     }

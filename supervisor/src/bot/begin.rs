@@ -15,7 +15,7 @@ use nix::sys::prctl;
 use nix::unistd;
 
 use super::{Bot, Main, SidesAim};
-use crate::cli::BotOptions;
+use crate::cli::{BotOptions, QueryServer};
 use crate::init::timeout;
 use crate::launch::{self, BadDocument, Input};
 use crate::log::Log;
@@ -63,10 +63,13 @@ pub(super) fn begin(options: &BotOptions) -> io::Result<Begun> {
         }
     };
     let var = var_folder(&variables);
-    let launch = match Launch::parse(variables) {
+    let mut launch = match Launch::parse(variables) {
         Ok(launch) => launch,
         Err(err) => return Ok(Begun::Over(refuse(&err, &var))),
     };
+    if options.query == QueryServer::Elsewhere {
+        launch.query_entrypoint = None;
+    }
     journal::set_level(launch.log_level());
     Ok(Begun::Bot(Box::new(prepare(
         launch, options, signals, input,

@@ -108,12 +108,16 @@ impl Bot {
             .ok()
             .flatten();
         self.sync.want();
+        self.want_query();
+        self.start_due_sides();
+    }
+
+    pub(super) fn want_query(&mut self) {
         if self.launch.query_entrypoint.is_some()
             && self.launch.bot_type == contract::BotType::Realtime
         {
             self.query.want();
         }
-        self.start_due_sides();
     }
 
     pub(super) fn start_due_sides(&mut self) {

@@ -166,9 +166,10 @@ pub enum Restart {
 }
 
 /// Who fetches, saves and answers questions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Sides {
     /// Children of ours.
+    #[default]
     Ours,
     /// Others, or nobody.
     Elsewhere,

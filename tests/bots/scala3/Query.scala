@@ -1,0 +1,37 @@
+// Answers /count.
+package query
+
+import java.io.{BufferedReader, InputStreamReader, IOException}
+import java.net.{InetAddress, ServerSocket, Socket}
+import java.nio.file.{Files, Paths}
+
+object Main {
+  private def count: String = {
+    val file = Paths.get(sys.env("STATE_DIR"), "count.json")
+    if (Files.exists(file)) new String(Files.readAllBytes(file)) else "0"
+  }
+
+  private def answer(socket: Socket): Unit = {
+    val reader = new BufferedReader(new InputStreamReader(socket.getInputStream))
+    val target = Option(reader.readLine()).getOrElse("").split(' ').lift(1).map(_.takeWhile(_ != '?'))
+    val head = Iterator.continually(reader.readLine()).takeWhile(line => line != null && line.nonEmpty).map(_.toLowerCase)
+    val body = head.filter(_.startsWith("content-length:")).map(_.drop(15).trim.toInt).sum
+    (0 until body).foreach(_ => reader.read())
+    val (status, said) =
+      if (target.contains("/count")) ("200 OK", s"""{"status":"ok","data":{"count":$count}}""")
+      else ("404 Not Found", """{"status":"error","error":"No handler"}""")
+    val lines = Seq(s"HTTP/1.1 $status", "Content-Type: application/json", "Connection: close", s"Content-Length: ${said.length}", "", said)
+    socket.getOutputStream.write(lines.mkString("\r\n").getBytes)
+  }
+
+  def main(arguments: Array[String]): Unit = {
+    val port = sys.env.getOrElse("THE0_QUERY_PORT", "9476").toInt
+    val listener = new ServerSocket(port, 16, InetAddress.getLoopbackAddress)
+    while (true) {
+      val socket = listener.accept()
+      try answer(socket)
+      catch { case _: IOException => () } // the asker has gone
+      finally socket.close()
+    }
+  }
+}
