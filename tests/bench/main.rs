@@ -6,6 +6,7 @@
 mod archives;
 mod bot;
 mod day;
+mod documents;
 mod init;
 mod mirrors;
 mod process;
@@ -27,7 +28,7 @@ fn main() {
     };
     let folder = folder.canonicalize().unwrap_or(folder);
     let parts: Vec<_> = std::env::args().skip(2).collect();
-    let measure: [(&str, Measure); 7] = [
+    let measure: [(&str, Measure); 8] = [
         ("init", init::compare),
         ("bot", bot::measure),
         ("archives", archives::compare),
@@ -35,6 +36,7 @@ fn main() {
         ("push", store::pushes),
         ("mirrors", mirrors::compare),
         ("day", day::measure),
+        ("documents", documents::measure),
     ];
     for (part, measure) in measure {
         if parts.is_empty() || parts.iter().any(|wanted| wanted == part) {
