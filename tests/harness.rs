@@ -2,6 +2,7 @@
 
 pub mod containers;
 pub mod hostile;
+pub mod metadata;
 pub mod servers;
 pub mod volume;
 
