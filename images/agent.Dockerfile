@@ -1,7 +1,9 @@
-# The host agent's image: the agent (dynamic glibc), the three programs beside it, certificates from the base. It is root,
-# as whoever may use Docker's socket is anyway.
-ARG BASE=gcr.io/distroless/cc-debian12
+# The host agent's image: the agent (dynamic glibc), the three programs beside it, certificates, and iptables for the rule
+# that keeps bots from metadata addresses. It is root, as whoever may use Docker's socket is anyway.
+ARG BASE=debian:bookworm-slim
 FROM ${BASE}
+RUN command -v iptables >/dev/null || { apt-get update -qq && \
+    apt-get install -y -qq --no-install-recommends ca-certificates iptables && rm -rf /var/lib/apt/lists/*; }
 ADD agent.tar /
 
 ENV THE0_DATA=/data

@@ -23,7 +23,7 @@ declare -A upstream=(
   [dotnet8]=mcr.microsoft.com/dotnet/runtime:8.0-bookworm-slim
   [scala3]=eclipse-temurin:21-jre
   [ghc96]=debian:bookworm-slim
-  [agent]=gcr.io/distroless/cc-debian12
+  [agent]=debian:bookworm-slim
 )
 declare -A standin=(
   [python3.11]=python [nodejs20]=node [rust-stable]=native [gcc13]=native
@@ -91,6 +91,9 @@ build() { # NAME
 }
 
 "$docker" info >/dev/null 2>&1 || fail "no Docker answers"
+mkdir -p "$context"
+exec 9>"$context/lock"
+flock 9
 parts=(runtimes)
 case " ${names[*]} " in *" agent "*) parts+=(agent) ;; esac
 images/stage.sh "${parts[@]}"

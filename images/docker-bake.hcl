@@ -41,8 +41,8 @@ target "agent" {
   platforms  = ["linux/amd64"]
   tags       = ["${PREFIX}/agent:${TAG}"]
   args = {
-    BASE       = "gcr.io/distroless/cc-debian12"
-    BASE_WORDS = "gcr.io/distroless/cc-debian12, the upstream image"
+    BASE       = "debian:bookworm-slim"
+    BASE_WORDS = "debian:bookworm-slim, the upstream image"
     VERSION    = VERSION
   }
 }

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Sets up what the tests need, each part only if it is absent: interpreters for the bots, the SDKs as judges, servers.
+# Sets up what the tests need, each part only if it is absent: interpreters and compilers for the bots, the SDKs as
+# judges, servers. Docker and the images come last, with the tests (run.sh): what is built by then is put into them.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -17,5 +18,6 @@ if ((${#missing[@]})); then
   fi
 fi
 ./sdk.sh || echo "setup: the SDKs could not be had; the tests that need them are skipped" >&2
+./bots.sh
 ./mongo.sh || echo "setup: mongod could not be had; the tests that need it are skipped" >&2
 ./servers.sh

@@ -1,8 +1,29 @@
 #!/usr/bin/env bash
-# Runs the tests and ends with their sum: a skipped test says why and is counted.
+# Runs the tests, with a Docker daemon and the images under a tag of their own, and ends with their sum: a skipped test
+# says why and is counted. A daemon that was started for it, and the tag, are gone afterwards.
 set -uo pipefail
+setup=$(dirname "$0")
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+tag=${THE0_TAG:-test}
+
+docker=/usr/bin/docker
+[ -x "$docker" ] || docker=docker
+
+finish() {
+  rm -f "$log"
+  if [ -z "${given:-}" ]; then
+    "$docker" image ls --filter "reference=the0/*:$tag" --format '{{.Repository}}:{{.Tag}}' 2>/dev/null |
+      xargs -r "$docker" image rm >/dev/null 2>&1
+  fi
+  "$setup/docker.sh" stop
+}
+given=${THE0_TAG:-}
+export THE0_TAG=$tag
+trap finish EXIT
+
+"$setup/docker.sh" start
+"$setup/../../images/build.sh" || echo "setup: there are no images; the tests that need them are skipped" >&2
+
 # Whoever starts this in the background may have made it ignore signals that tests send.
 heard=(env --default-signal=INT,QUIT)
 "${heard[@]}" true 2>/dev/null || heard=()

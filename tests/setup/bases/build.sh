@@ -55,7 +55,7 @@ debian() { # NAME PACKAGES
   for what in doc man locale info lintian; do exclude+=("--dpkgopt=path-exclude=/usr/share/$what/*"); done
   exclude+=("--dpkgopt=path-exclude=/usr/lib/*/gconv/*")
   mmdebstrap --quiet --variant=extract --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr --include="$packages" \
-    "${exclude[@]}" --customize-hook="$hook" bookworm "$cache/new.tar" 2>"$cache/log" || {
+    "${exclude[@]}" --extract-hook="$hook" bookworm "$cache/new.tar" 2>"$cache/log" || {
     tail -n 5 "$cache/log" >&2
     return 1
   }
@@ -66,7 +66,7 @@ least=base-files,base-passwd,ca-certificates,libc6,libgcc-s1,tzdata
 shell=$least,bash,coreutils,dash,debianutils,grep,libc-bin,libffi8,libgmp10,libssl3,libstdc++6,sed,zlib1g
 native() { debian native "$shell"; }
 python() { debian python "$shell,python3"; }
-agent() { debian agent "$least,iptables"; }
+agent() { debian agent "$least,dash,iptables"; }
 
 # What is put over the native file system, laid out as the upstream image has it.
 layer() { # NAME
@@ -141,6 +141,14 @@ build() { # NAME IMAGE
   esac
 }
 
+# Those of earlier recipes go: images made of them keep what they need.
+replace() { # NAME IMAGE
+  build "$1" "$2"
+  local old
+  old=$("$docker" image ls --format '{{.Repository}}:{{.Tag}}' "the0-standin/$1" | grep -vxF "$2" || true)
+  [ -z "$old" ] || "$docker" image rm $old >/dev/null || true
+}
+
 recipe=$(cat "$here/build.sh" "$here/dotnet.py" | sha256sum)
 recipe=${recipe:0:12}
 if [ "$(cat "$cache/recipe" 2>/dev/null)" != "$recipe" ]; then
@@ -151,6 +159,6 @@ fi
 for name in "$@"; do
   [ -n "${words[$name]:-}" ] || { say "there is no base $name"; exit 2; }
   image=the0-standin/$name:$recipe
-  "$docker" image inspect "$image" >/dev/null 2>&1 || build "$name" "$image"
+  "$docker" image inspect "$image" >/dev/null 2>&1 || replace "$name" "$image"
   printf '%s\t%s\n' "$image" "${words[$name]}"
 done
