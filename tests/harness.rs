@@ -4,6 +4,7 @@ pub mod containers;
 pub mod hostile;
 pub mod metadata;
 pub mod servers;
+pub mod stack;
 pub mod volume;
 
 use std::io::Read;

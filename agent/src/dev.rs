@@ -108,9 +108,9 @@ async fn session(
     let (to_loop, requests) = unbounded_channel();
     let (news_to, news) = unbounded_channel();
     let bots = Bots::Directory(Directory::new(root.clone(), host.data.clone()));
-    let (listings, _) = lister::start(bots, store.clone(), RHYTHM).context("the lister")?;
+    let (listings, waker) = lister::start(bots, store.clone(), RHYTHM).context("the lister")?;
     let engine = Process::new(supervisor, host.clone(), console.clone(), news_to);
-    let engine = Engine::Process(engine);
+    let engine = Engine::Process(Box::new(engine));
     let (stopped, switch) = (place::stopped(&host.data)?, place::switch(&host.data)?);
     let mut world = World::new(
         host,
@@ -121,6 +121,7 @@ async fn session(
         to_loop.clone(),
     );
     (world.stopped, world.switch) = (stopped, switch);
+    world.waker = Some(waker);
     let mut events = Events {
         listings,
         news,

@@ -18,7 +18,7 @@ use crate::show::Console;
 #[derive(Debug)]
 pub enum Engine {
     /// As processes of this machine, children of the agent.
-    Process(process::Process),
+    Process(Box<process::Process>),
     /// As containers of a Docker daemon, which outlive the agent.
     Docker(Box<docker::Engine>),
 }

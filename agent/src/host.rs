@@ -14,7 +14,8 @@ use crate::bots::directory::{self, Directory};
 use crate::bots::mongo::{Deadlines, Mongo, Place};
 use crate::bots::{Bots, Offer};
 use crate::dev::open_store;
-use crate::engine::docker::template::{Template, passed};
+use crate::engine::docker::container::CA_INSIDE;
+use crate::engine::docker::template::{CA_FILE, Template, passed};
 use crate::engine::docker::{Access, Engine as Docker, KeyMaker};
 use crate::engine::{Engine, News};
 use crate::launch::Host;
@@ -93,29 +94,18 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
     if options.nats_url.is_some() || value("NATS_URL").is_some() {
         console.warn("events over NATS are not in this version: changes are seen at the next look at the database");
     }
-    let (bots, rhythm) = match &options.bots {
-        Some(folder) => {
-            let root = folder.canonicalize();
-            let root = root.with_context(|| format!("the folder of bots {}", folder.display()))?;
-            (
-                Bots::Directory(Directory::new(root, data.to_owned())),
-                directory::RHYTHM,
-            )
-        }
-        None => {
-            let uri = options.mongo_uri.clone().or_else(|| value("MONGO_URI"));
-            let uri = uri.context(
-                "MONGO_URI is not set: give the database of bots, or a folder of them with --bots",
-            )?;
-            (
-                Bots::Mongo(Mongo::new(
-                    &Secret::new(uri),
-                    Place::default(),
-                    Deadlines::default(),
-                )?),
-                options.reconcile_interval,
-            )
-        }
+    let (bots, rhythm) = if let Some(folder) = &options.bots {
+        let root = folder.canonicalize();
+        let root = root.with_context(|| format!("the folder of bots {}", folder.display()))?;
+        let bots = Bots::Directory(Directory::new(root, data.to_owned()));
+        (bots, directory::RHYTHM)
+    } else {
+        let uri = options.mongo_uri.clone().or_else(|| value("MONGO_URI"));
+        let uri = uri.context(
+            "MONGO_URI is not set: give the database of bots, or a folder of them with --bots",
+        )?;
+        let mongo = Mongo::new(&Secret::new(uri), Place::default(), Deadlines::default())?;
+        (Bots::Mongo(mongo), options.reconcile_interval)
     };
     Ok(Setup {
         containers: Containers {
@@ -143,7 +133,7 @@ async fn session(options: &Options, setup: Setup, store: Store, console: &Consol
     let socket = control::open(&path)?;
     let (requests_to, requests) = unbounded_channel();
     let (news_to, news) = unbounded_channel();
-    let (listings, _) =
+    let (listings, waker) =
         lister::start(setup.bots, store.clone(), setup.rhythm).context("the lister")?;
 
     let docker = Docker::connect(setup.containers.docker_host.as_deref())?;
@@ -176,6 +166,7 @@ async fn session(options: &Options, setup: Setup, store: Store, console: &Consol
         requests_to,
     );
     (world.stopped, world.switch) = (stopped, switch);
+    world.waker = Some(waker);
     let mut events = Events {
         listings,
         news,
@@ -206,22 +197,22 @@ fn greet(world: &World) {
 /// The variables that tell `sync` in a container where the store is.
 fn store_variables(store: &Address, environment: &Variables) -> Result<Variables> {
     let mut variables = store.variables();
+    if let Some(ca) = variables.get_mut(CA_FILE) {
+        CA_INSIDE.clone_into(ca);
+    }
     let inside = environment
         .get("MINIO_CONTAINER_ENDPOINT")
         .filter(|endpoint| !endpoint.is_empty());
-    match inside {
-        Some(inside) => {
-            variables.insert("MINIO_ENDPOINT".into(), inside.clone());
-        }
-        None => {
-            let endpoint = variables.get("MINIO_ENDPOINT").map_or("", String::as_str);
-            if is_loopback(endpoint) {
-                bail!(
-                    "MINIO_ENDPOINT is {endpoint}, which in a container is the container itself: set \
-                     MINIO_CONTAINER_ENDPOINT to the address at which containers reach the store, as in 172.17.0.1:9000"
-                );
-            }
-        }
+    if let Some(inside) = inside {
+        variables.insert("MINIO_ENDPOINT".into(), inside.clone());
+        return Ok(variables);
+    }
+    let endpoint = variables.get("MINIO_ENDPOINT").map_or("", String::as_str);
+    if is_loopback(endpoint) {
+        bail!(
+            "MINIO_ENDPOINT is {endpoint}, which in a container is the container itself: set MINIO_CONTAINER_ENDPOINT to \
+             the address at which containers reach the store, as in 172.17.0.1:9000"
+        );
     }
     Ok(variables)
 }

@@ -22,7 +22,7 @@ use tokio::time::{Instant as Moment, sleep_until};
 use crate::bots::{Listing, Offer, registered};
 use crate::engine::{Bond, Engine, Instance, News};
 use crate::launch::Host;
-use crate::lister::Listed;
+use crate::lister::{Listed, Waker};
 use crate::plan::{self, Action, Patience, Plan, Situation, Switch, Wanted, Why, plan};
 use crate::request::Request;
 use crate::roll::Roll;
@@ -58,6 +58,8 @@ pub struct World {
     pub switch: Switch,
     /// The roll under way.
     pub roll: Option<Roll>,
+    /// Makes the next listing come at once.
+    pub waker: Option<Waker>,
     /// Where requests are put whose answer comes later.
     pub requests: UnboundedSender<Request>,
     /// How long a bot must be missing to count as removed.
@@ -123,6 +125,7 @@ impl World {
             stopped: BTreeSet::new(),
             switch: Switch::On,
             roll: None,
+            waker: None,
             requests,
             listing: Arc::default(),
             held: BTreeSet::new(),
@@ -429,6 +432,12 @@ impl World {
     pub fn restart(&mut self, bot: &BotId) {
         self.engine.stop(bot, Why::Restarted, self.now());
         self.engine.forget(bot);
+        self.look_again();
+    }
+
+    /// A person acts: what they have changed before in the database should be known.
+    pub fn look_again(&self) {
+        self.waker.iter().for_each(Waker::wake);
     }
 
     /// Remembers over the agent's own end which bots a person has stopped.

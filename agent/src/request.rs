@@ -74,7 +74,7 @@ impl Request {
             Request::Confirm(to) => drop(to.send(world.confirm().into_iter().collect())),
             Request::Switch(switch, to) => drop(to.send(turn(world, switch))),
             Request::Roll(most, to) => roll(world, most, to),
-            Request::RollTo(images, most, to) => drop(to.send(roll_to(world, &images, most))),
+            Request::RollTo(images, most, to) => drop(to.send(Ok(roll_to(world, &images, most)))),
             Request::Collect(words, unsaved, to) => drop(to.send(collect(world, &words, unsaved))),
         }
     }
@@ -85,7 +85,7 @@ fn rows(world: &World, to: Sender<Vec<Row>>) {
     match &world.engine {
         Engine::Process(_) => {
             let paths = |id: &BotId| Records::read(&world.host.paths(id));
-            let _ = to.send(table(sources, paths));
+            let _ = to.send(table(&sources, paths));
         }
         Engine::Docker(docker) => {
             let ids: Vec<BotId> = sources.iter().map(|from| from.id.clone()).collect();
@@ -102,13 +102,13 @@ fn rows(world: &World, to: Sender<Vec<Row>>) {
                     records.listening = addresses.get(id).copied().map(listening);
                     records
                 };
-                let _ = to.send(table(sources, of));
+                let _ = to.send(table(&sources, of));
             });
         }
     }
 }
 
-fn table(sources: Vec<Sources>, mut records: impl FnMut(&BotId) -> Records) -> Vec<Row> {
+fn table(sources: &[Sources], mut records: impl FnMut(&BotId) -> Records) -> Vec<Row> {
     let rows = sources
         .iter()
         .map(|from| report::row(from, records(&from.id)));
@@ -174,13 +174,9 @@ fn roll(world: &World, most: usize, to: Sender<Result<Vec<BotId>, String>>) {
     });
 }
 
-fn roll_to(
-    world: &mut World,
-    images: &HashMap<BotId, String>,
-    most: usize,
-) -> Result<Vec<BotId>, String> {
+fn roll_to(world: &mut World, images: &HashMap<BotId, String>, most: usize) -> Vec<BotId> {
     let Engine::Docker(docker) = &world.engine else {
-        return Ok(Vec::new());
+        return Vec::new();
     };
     let behind = docker.behind(images);
     let count = behind.len();
@@ -190,7 +186,7 @@ fn roll_to(
             .say(&format!("rolling {count} bots, {most} at a time at most"));
         world.roll = Some(Roll::new(behind.iter().cloned(), most));
     }
-    Ok(behind)
+    behind
 }
 
 fn collect(world: &mut World, words: &[String], unsaved: Unsaved) -> Result<Vec<Left>, String> {
@@ -243,7 +239,10 @@ fn order(world: &mut World, word: &str, verb: Verb) -> Result<Done, Unclear> {
     match verb {
         Verb::Restart => world.restart(&id),
         // One that has ended for good starts again because a person says so.
-        Verb::Start => world.engine.forget(&id),
+        Verb::Start => {
+            world.engine.forget(&id);
+            world.look_again();
+        }
         Verb::Stop => {}
     }
     let but = match verb {

@@ -38,11 +38,6 @@ impl Roll {
         self.left.is_empty() && self.away.is_empty()
     }
 
-    /// Bots it waits for.
-    pub fn away(&self) -> impl Iterator<Item = &BotId> {
-        self.away.keys()
-    }
-
     /// The bots whose turn it is now. One that is not wanted any more, or does not run, is passed over; one that does
     /// not come back holds the others up, which is what the bound is for.
     pub fn next(

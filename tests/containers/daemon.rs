@@ -95,6 +95,11 @@ impl Daemon {
         &self.docker
     }
 
+    /// Another client of it, with a token of its own.
+    pub fn client(&self) -> Docker {
+        Docker::at(self.docker.host.clone())
+    }
+
     /// Where its containers reach the host.
     pub fn gateway(&self) -> IpAddr {
         self.gateway

@@ -13,16 +13,18 @@
 //! the middle of one leaves a container that the next agent finds by its name and labels.
 
 mod access;
-mod container;
+pub mod container;
 mod files;
 mod image;
 mod keys;
 pub mod left;
 mod link;
+pub mod logs;
 mod metadata;
 pub mod names;
 mod news;
 mod slot;
+mod socket;
 mod start;
 pub mod template;
 
@@ -50,6 +52,8 @@ use crate::show::Console;
 pub use access::Access;
 pub use keys::KeyMaker;
 
+/// Seconds that the daemon may take for an answer.
+const ANSWER: u64 = 60;
 /// Time a container has between TERM and KILL: what it is given to stop, and a little more.
 const PATIENCE: Duration = Duration::from_secs(75);
 /// How soon keys that could not be renewed are asked for again.
@@ -94,7 +98,7 @@ pub enum News {
     /// The daemon does not answer.
     Down(String),
     /// What it has.
-    Listed(Snapshot),
+    Listed(Box<Snapshot>),
     /// Something has happened to a bot's container.
     Happened(BotId),
     /// A start has come to its end.
@@ -108,7 +112,7 @@ pub enum News {
     /// What was left over of a bot is gone, or is not.
     Removed(BotId, Result<(), String>),
     /// Volumes without a container were made to be looked into.
-    Opened(BotId, Result<(String, Records), String>),
+    Opened(BotId, Box<Result<(String, Records), String>>),
 }
 
 impl Engine {
@@ -137,16 +141,20 @@ impl Engine {
         }
     }
 
-    /// The daemon at `host` (`unix://..` or `tcp://..`).
+    /// The daemon at `host` (`unix:///path` or `tcp://host:port`), whether it is there already or not.
     ///
     /// # Errors
     /// The address cannot be used.
     pub fn connect(host: Option<&str>) -> anyhow::Result<Docker> {
         let host = host.unwrap_or("unix:///var/run/docker.sock");
-        let docker = Docker::connect_with_host(host).map_err(|err| {
-            anyhow::anyhow!("DOCKER_HOST is {host:?}: {err}: give unix:///path or tcp://host:port")
-        })?;
-        Ok(docker.with_timeout(Duration::from_secs(60)))
+        let docker = match host.split_once("://") {
+            Some(("unix", path)) => socket::connect(path.as_ref(), ANSWER),
+            Some(("tcp" | "http", _)) => {
+                Docker::connect_with_http(host, ANSWER, bollard::API_DEFAULT_VERSION)
+            }
+            _ => anyhow::bail!("DOCKER_HOST is {host:?}: give unix:///path or tcp://host:port"),
+        };
+        docker.map_err(|err| anyhow::anyhow!("DOCKER_HOST is {host:?}: {err}"))
     }
 
     /// Starts the bot, unless something of it is there or under way.
@@ -157,7 +165,8 @@ impl Engine {
         let digest = launch::digest(bot);
         let touched = self.clock.tick();
         let mut slot = Slot::new(
-            bot.definition.name.clone(),
+            &bot.id,
+            &bot.definition.name,
             bot.definition.kind,
             digest.clone(),
             now,

@@ -22,6 +22,8 @@ use crate::launch;
 pub const STOP_SECONDS: i64 = 60;
 /// Bytes of the folder of one-shot questions.
 const QUERY_SIZE: u64 = 16 << 20;
+/// Where containers find the file of authorities of the store.
+pub const CA_INSIDE: &str = "/opt/the0/ca.pem";
 /// The user in all images.
 const USER: &str = "1000:1000";
 
@@ -165,10 +167,12 @@ fn host(bot: &Bot, template: &Template, image_id: &str) -> Result<HostConfig, Re
         "THE0_MAX_CPU",
         cpus,
     )?;
+    let mut mounts = mounts(&bot.id, &template.stack, Some(image_id));
+    mounts.extend(template.ca.clone().map(ca));
     Ok(HostConfig {
         readonly_rootfs: Some(true),
         tmpfs: Some(tmpfs(template)),
-        mounts: Some(mounts(&bot.id, &template.stack, Some(image_id))),
+        mounts: Some(mounts),
         cap_drop: Some(vec!["ALL".into()]),
         security_opt: Some(vec!["no-new-privileges:true".into()]),
         privileged: Some(false),
@@ -213,6 +217,16 @@ fn mounts(bot: &BotId, stack: &Stack, image_id: Option<&str>) -> Vec<Mount> {
         ..Mount::default()
     };
     stack.volumes(bot).map(mount).into()
+}
+
+fn ca(path: String) -> Mount {
+    Mount {
+        typ: Some(MountType::BIND),
+        source: Some(path),
+        target: Some(CA_INSIDE.to_owned()),
+        read_only: Some(true),
+        ..Mount::default()
+    }
 }
 
 /// What a container needs that is only there for its bot's volumes to be looked into.

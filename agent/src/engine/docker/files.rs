@@ -72,11 +72,11 @@ async fn file(docker: &Docker, container: &str, path: &str) -> Result<Option<Vec
     while let Some(chunk) = stream.next().await {
         match chunk {
             Ok(chunk) if archive.len() + chunk.len() <= LARGEST => {
-                archive.extend_from_slice(&chunk)
+                archive.extend_from_slice(&chunk);
             }
-            Ok(_) => return Ok(None),
-            // The container itself may be gone, too: whoever lists will see.
-            Err(Error::DockerResponseServerError {
+            // Too large for one of ours; or not there, and the container itself may be gone: whoever lists will see.
+            Ok(_)
+            | Err(Error::DockerResponseServerError {
                 status_code: 404, ..
             }) => return Ok(None),
             Err(err) => return Err(err),

@@ -206,7 +206,7 @@ impl Engine {
             let (access, news) = (self.access.clone(), self.news.clone());
             tokio::spawn(async move {
                 let opened = open(&access, &bot, image).await.map_err(|err| said(&err));
-                let _ = news.send(News::Opened(bot, opened));
+                let _ = news.send(News::Opened(bot, Box::new(opened)));
             });
         }
     }

@@ -130,13 +130,17 @@ async fn follow(
             tokio::select! {
                 listed = &mut listing, if due.is_none() => match listed {
                     Ok(snapshot) => {
-                        let _ = news.send(News::Listed(snapshot));
+                        let _ = news.send(News::Listed(Box::new(snapshot)));
                         due = Some(tokio::time::Instant::now() + interval);
                     }
                     Err(err) => return said(&err),
                 },
                 event = events.next() => match event {
-                    Some(Ok(event)) => drop(subject(stack, &event).map(|bot| news.send(News::Happened(bot)))),
+                    Some(Ok(event)) => {
+                        if let Some(bot) = subject(stack, &event) {
+                            let _ = news.send(News::Happened(bot));
+                        }
+                    }
                     Some(Err(err)) => return said(&err),
                     None => return "the Docker daemon ended the connection".to_owned(),
                 },
@@ -205,11 +209,11 @@ impl Snapshot {
             let networks = container
                 .network_settings
                 .and_then(|settings| settings.networks);
-            let addresses = networks.into_iter().flat_map(HashMap::into_values);
+            let mut addresses = networks.into_iter().flat_map(HashMap::into_values);
             let seen = Seen {
                 id: container.id.unwrap_or_default(),
                 stage,
-                address: addresses.filter_map(|n| n.ip_address?.parse().ok()).next(),
+                address: addresses.find_map(|n| n.ip_address?.parse().ok()),
                 image: container.image_id.unwrap_or_default(),
                 labels,
             };
@@ -250,18 +254,18 @@ mod tests {
             ..ContainerSummary::default()
         };
         let mut snapshot = Snapshot::default();
-        snapshot.take(&stack, container("the0-s-b1", stack.labels(&bot)));
+        snapshot.take(&stack, container("the0-s.b1", stack.labels(&bot)));
         let mut original = stack.labels(&bot);
         original.remove(names::STACK);
         snapshot.take(&stack, container("bot-b1", original.clone()));
         original.insert(names::TYPE.into(), "query".into());
         original.insert(names::ID.into(), "b2".into());
         snapshot.take(&stack, container("query-b2", original));
-        snapshot.take(&stack, container("the0-s-b1", HashMap::new()));
+        snapshot.take(&stack, container("the0-s.b1", HashMap::new()));
         let other: Stack = "t".parse().unwrap();
         snapshot.take(
             &stack,
-            container("the0-t-b3", other.labels(&"b3".parse().unwrap())),
+            container("the0-t.b3", other.labels(&"b3".parse().unwrap())),
         );
         assert_eq!(snapshot.ours.keys().collect::<Vec<_>>(), [&bot]);
         assert_eq!(

@@ -1,7 +1,7 @@
 //! Names and labels: how what belongs to a bot of a stack is told from everything else on the daemon.
 //!
-//! A container's name is made of stack and bot, so the daemon itself refuses a second container of one bot. A stack's
-//! name has no hyphen, so no two pairs make one name.
+//! A container's name is made of stack and bot, so the daemon itself refuses a second container of one bot. Neither has
+//! a dot, which stands between them, so no two pairs make one name.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -45,12 +45,12 @@ impl Stack {
 
     /// The name of the bot's container.
     pub fn container(&self, bot: &BotId) -> String {
-        format!("the0-{}-{bot}", self.0)
+        format!("the0-{}.{bot}", self.0)
     }
 
     /// The names of the bot's volumes.
     pub fn volumes(&self, bot: &BotId) -> [(String, &'static str); 3] {
-        let name = |what: &str| format!("{}-{what}", self.container(bot));
+        let name = |what: &str| format!("{}.{what}", self.container(bot));
         [
             (name("code"), "/bot"),
             (name("state"), "/state"),
@@ -85,15 +85,13 @@ impl FromStr for Stack {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        let fits = (1..=32).contains(&name.len())
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b);
+        let fits = (1..=40).contains(&name.len()) && name.bytes().all(plain);
         if fits {
             Ok(Self(name.to_owned()))
         } else {
             Err(format!(
-                "{name:?} is no name of a stack: 1 to 32 characters of a-z 0-9 _"
+                "{name:?} is no name of a stack: 1 to 40 characters of a-z 0-9 - _"
             ))
         }
     }
@@ -115,9 +113,9 @@ mod tests {
 
     #[test]
     fn no_two_bots_of_any_stacks_have_one_name() {
-        let (one, other): (Stack, Stack) = ("a".parse().unwrap(), "a_b".parse().unwrap());
+        let (one, other): (Stack, Stack) = ("a".parse().unwrap(), "a-b".parse().unwrap());
         assert_ne!(one.container(&bot("b-c")), other.container(&bot("c")));
-        for bad in ["", "a-b", "A", "é", &"x".repeat(33)] {
+        for bad in ["", "a.b", "A", "é", &"x".repeat(41)] {
             assert!(bad.parse::<Stack>().is_err(), "{bad}");
         }
     }
@@ -126,14 +124,14 @@ mod tests {
     fn what_is_not_ours_by_label_and_name_is_nobodys() {
         let stack: Stack = "s".parse().unwrap();
         let labels = stack.labels(&bot("b1"));
-        assert_eq!(stack.bot_of("/the0-s-b1", &labels), Some(bot("b1")));
+        assert_eq!(stack.bot_of("/the0-s.b1", &labels), Some(bot("b1")));
         assert_eq!(stack.bot_of("/mine", &labels), None);
         let other: Stack = "t".parse().unwrap();
-        assert_eq!(other.bot_of("/the0-s-b1", &labels), None);
+        assert_eq!(other.bot_of("/the0-s.b1", &labels), None);
         for label in [MANAGED, STACK, ID] {
             let mut fewer = labels.clone();
             fewer.remove(label);
-            assert_eq!(stack.bot_of("/the0-s-b1", &fewer), None, "{label}");
+            assert_eq!(stack.bot_of("/the0-s.b1", &fewer), None, "{label}");
         }
     }
 }

@@ -16,14 +16,14 @@ impl Engine {
     pub fn take(&mut self, news: News, now: Duration) {
         match news {
             News::Down(why) => self.down(why),
-            News::Listed(snapshot) => self.listed(snapshot, now),
+            News::Listed(snapshot) => self.listed(*snapshot, now),
             News::Happened(bot) => self.look(&bot),
             News::Started(bot, result) => self.started(&bot, result, now),
             News::Looked(bot, result) => self.looked(&bot, result, now),
-            News::Signalled(bot, result) => self.signalled(&bot, result),
+            News::Signalled(bot, result) => self.signalled(&bot, result.is_ok()),
             News::Renewed(bot, result) => self.renewed(&bot, result, now),
             News::Removed(bot, result) => self.removed(&bot, result),
-            News::Opened(bot, result) => self.opened(&bot, result, now),
+            News::Opened(bot, result) => self.opened(&bot, *result, now),
         }
     }
 
@@ -91,7 +91,7 @@ impl Engine {
             Stage::Created | Stage::Over => {
                 self.slots
                     .entry(bot.clone())
-                    .or_insert_with(|| found(seen, now, begun));
+                    .or_insert_with(|| found(bot, seen, now, begun));
                 self.look(bot);
             }
         }
@@ -102,7 +102,7 @@ impl Engine {
         let slot = self
             .slots
             .entry(bot.clone())
-            .or_insert_with(|| found(seen, now, touched));
+            .or_insert_with(|| found(bot, seen, now, touched));
         slot.touched = touched;
         let label = |name: &str| seen.labels.get(name).cloned().unwrap_or_default();
         let running = Running {
@@ -229,7 +229,7 @@ impl Engine {
                 slot.ended(outcome, why.to_owned(), now);
             }
             Ok(Examined::Gone) => {
-                slot.ended(Outcome::Stopped, "its container is gone".to_owned(), now)
+                slot.ended(Outcome::Stopped, "its container is gone".to_owned(), now);
             }
             // The next listing looks again.
             Err(why) => self
@@ -269,7 +269,7 @@ impl Engine {
         }
         if !husk.is_saved() {
             self.console.warn(&format!(
-                "{}: not all that it had is in the store; it is on its volumes ({}-*), which are kept, and its next start saves it",
+                "{}: not all that it had is in the store; it is on its volumes ({}.*), which are kept, and its next start saves it",
                 slot.name,
                 self.access.template.stack.container(bot)
             ));
@@ -277,14 +277,14 @@ impl Engine {
         self.husks.insert(bot.clone(), husk);
     }
 
-    fn signalled(&mut self, bot: &BotId, result: Result<(), String>) {
+    fn signalled(&mut self, bot: &BotId, taken: bool) {
         let Some(slot) = self.slots.get_mut(bot) else {
             return;
         };
         if let Some(stop) = &mut slot.stop {
-            stop.told = if result.is_ok() { Told::Yes } else { Told::No };
+            stop.told = if taken { Told::Yes } else { Told::No };
         }
-        if result.is_err() {
+        if !taken {
             // It may have ended before the signal came; the daemon knows.
             self.look(bot);
         }
@@ -305,7 +305,7 @@ impl Engine {
 }
 
 /// A container that was found and not started by us.
-fn found(seen: &Seen, now: Duration, touched: u64) -> Slot {
+fn found(bot: &BotId, seen: &Seen, now: Duration, touched: u64) -> Slot {
     let label = |name: &str| seen.labels.get(name).cloned().unwrap_or_default();
     let kind = match label(names::TYPE).as_str() {
         "scheduled" => BotType::Scheduled,
@@ -314,7 +314,7 @@ fn found(seen: &Seen, now: Duration, touched: u64) -> Slot {
     // A label that is no digest is no bot's: it is started anew.
     let launch = label(names::LAUNCH).parse();
     let launch = launch.unwrap_or_else(|_| contract::Digest::from_bytes([0; 32]));
-    let mut slot = Slot::new(label(names::NAME), kind, launch, now, touched);
+    let mut slot = Slot::new(bot, &label(names::NAME), kind, launch, now, touched);
     slot.code = label(names::CODE).parse().ok();
     slot
 }

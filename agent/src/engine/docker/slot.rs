@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use contract::record::{Outcome as Saved, Time};
-use contract::{BotType, Digest, ObjectKey};
+use contract::{BotId, BotType, Digest, ObjectKey};
 use tokio::sync::oneshot;
 
 use super::start::{Over, Running};
@@ -18,7 +18,7 @@ const STABLE: Duration = Duration::from_secs(60);
 /// One bot's.
 #[derive(Debug)]
 pub struct Slot {
-    /// The bot's name.
+    /// The bot for a person: many instances have one name, so with its id.
     pub name: String,
     /// How its life goes.
     pub kind: BotType,
@@ -76,15 +76,22 @@ pub enum Told {
 }
 
 impl Slot {
-    /// One whose digest is `launch`.
-    pub fn new(name: String, kind: BotType, launch: Digest, now: Duration, touched: u64) -> Self {
+    /// One of the bot `id` whose digest is `launch`.
+    pub fn new(
+        id: &BotId,
+        name: &str,
+        kind: BotType,
+        launch: Digest,
+        now: Duration,
+        touched: u64,
+    ) -> Self {
         let mut instance = Instance::new(Actual {
             digest: launch,
             phase: Phase::Running,
         });
-        instance.name = Some(name.clone());
+        instance.name = Some(name.to_owned());
         Self {
-            name,
+            name: format!("{name} ({id})"),
             kind,
             code: None,
             instance,
@@ -171,7 +178,7 @@ impl Slot {
                 ": the kernel killed it for want of memory: raise config.memory_limit";
         }
         if let Some(error) = &over.error {
-            verdict.reason += &format!(": {error}");
+            verdict.reason = format!("{}: {error}", verdict.reason);
         }
         verdict
     }

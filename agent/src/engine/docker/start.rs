@@ -318,10 +318,8 @@ pub fn running(found: &ContainerInspectResponse, origin: Origin) -> Running {
         .network_settings
         .as_ref()
         .and_then(|settings| settings.networks.as_ref());
-    let addresses = networks.into_iter().flat_map(|n| n.values());
-    let address = addresses
-        .filter_map(|n| n.ip_address.as_ref()?.parse().ok())
-        .next();
+    let mut addresses = networks.into_iter().flat_map(|n| n.values());
+    let address = addresses.find_map(|n| n.ip_address.as_ref()?.parse().ok());
     Running {
         id: found.id.clone().unwrap_or_default(),
         address,

@@ -52,12 +52,27 @@ pub struct Template {
     pub log: u64,
     /// Another OCI runtime, as in `runsc` (gVisor).
     pub oci_runtime: Option<String>,
+    /// A file of authorities on this host that the store's certificate is signed by.
+    pub ca: Option<String>,
     /// How long a bot's keys are good, where the store makes keys per bot.
     pub keys: Duration,
     /// How long a container that has ended, with everything of it in the store, is kept.
     pub keep: Duration,
     /// Variables that tune supervisors, and those the operator passes on to bots.
     pub environment: Variables,
+}
+
+/// The file of authorities, by its variable.
+pub const CA_FILE: &str = "THE0_CA_FILE";
+
+fn absolute(path: &str) -> Result<String, BadSetting> {
+    let absolute = std::path::absolute(path)
+        .ok()
+        .and_then(|path| path.into_os_string().into_string().ok());
+    absolute.ok_or_else(|| BadSetting {
+        variable: CA_FILE,
+        why: format!("is {path:?}: give the path of a file"),
+    })
 }
 
 /// What a bot has, and may have, of something.
@@ -115,6 +130,7 @@ impl Template {
             tmp: read.bytes("THE0_TMP_SIZE", 64 * MIB)?,
             log: read.bytes("THE0_CONTAINER_LOG_SIZE", 10 * MIB)?,
             oci_runtime: read.get("THE0_OCI_RUNTIME").map(str::to_owned),
+            ca: read.get(CA_FILE).map(absolute).transpose()?,
             keys: read.time("THE0_KEYS_TTL", Duration::from_hours(12))?,
             keep: read.time("THE0_KEEP_ENDED", Duration::from_hours(1))?,
             environment,
@@ -271,7 +287,7 @@ mod tests {
     fn a_setting_that_cannot_be_used_is_named_with_what_can() {
         for (name, value, hint) in [
             ("THE0_PULL", "sometimes", "always, missing or never"),
-            ("THE0_STACK", "My-Stack", "a-z 0-9 _"),
+            ("THE0_STACK", "My.Stack", "a-z 0-9 - _"),
             ("BOT_MEMORY_LIMIT_MB", "512Mi", "whole number"),
             ("THE0_MAX_MEMORY", "lots", ""),
             ("THE0_BOT_CPU", "-1", ""),

@@ -1,0 +1,81 @@
+//! A bot's lines as the daemon keeps them: its own and those of the programs around it.
+
+use std::io::Write;
+
+use anyhow::{Context, Result, bail};
+use bollard::container::LogOutput;
+use bollard::errors::Error;
+use bollard::query_parameters::LogsOptionsBuilder;
+use contract::BotId;
+use futures_util::StreamExt;
+
+use super::Engine;
+use super::names::Stack;
+use super::start::said;
+use crate::logs::{Stamps, Tail};
+use crate::output;
+use crate::place::Containers;
+
+/// Writes the end of what the bot's container has printed, and what it prints from now on if `follow`, until it ends or
+/// nobody reads any more.
+///
+/// # Errors
+/// There is no such container, or the daemon does not answer.
+pub fn show(
+    place: &Containers,
+    bot: &BotId,
+    tail: Tail,
+    stamps: Stamps,
+    follow: bool,
+) -> Result<()> {
+    let stack: Stack = place.stack.parse().map_err(anyhow::Error::msg)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(copy(place, &stack.container(bot), tail, stamps, follow))
+}
+
+async fn copy(
+    place: &Containers,
+    container: &str,
+    tail: Tail,
+    stamps: Stamps,
+    follow: bool,
+) -> Result<()> {
+    let docker = Engine::connect(place.docker_host.as_deref())?;
+    let docker = docker
+        .negotiate_version()
+        .await
+        .context("the Docker daemon")?;
+    let lines = match tail {
+        Tail::All => "all".to_owned(),
+        Tail::Lines(count) => count.to_string(),
+    };
+    let options = LogsOptionsBuilder::default()
+        .stdout(true)
+        .stderr(true)
+        .follow(follow)
+        .tail(&lines)
+        .timestamps(stamps == Stamps::Shown)
+        .build();
+    let mut log = std::pin::pin!(docker.logs(container, Some(options)));
+    let mut out = std::io::stdout().lock();
+    while let Some(piece) = log.next().await {
+        match piece {
+            Ok(LogOutput::StdIn { .. }) => {}
+            Ok(piece) => match out.write_all(piece.as_ref()).and_then(|()| out.flush()) {
+                Err(err) if err.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+                written => written?,
+            },
+            Err(Error::DockerResponseServerError {
+                status_code: 404, ..
+            }) => {
+                bail!(
+                    "there is no container {container}: the bot was not started yet, or what was left of it is removed; `--day` shows a day's log from the store"
+                )
+            }
+            Err(err) => bail!("the log of container {container}: {}", said(&err)),
+        }
+    }
+    Ok(output::unbroken(out.flush())?)
+}
