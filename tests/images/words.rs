@@ -91,6 +91,13 @@ fn a_pod_of_the_first_runtimes_words_runs_a_bot() {
     assert_eq!(bot.stored().0, last);
     assert!(query.is_running());
     query.stop();
+
+    let both = pod.without_keys("both", "execute --skip-sync");
+    both.says(&format!("counts BTC/USD from {last}"), LATE);
+    wait_for("an answer from the bot's own container", LATE, || {
+        ask(&both, &["/count"])["data"]["count"].as_u64()
+    });
+    assert_eq!(both.stop(), ENDED, "{}", both.logs());
 }
 
 /// Its address, once something listens on `port`.
