@@ -136,7 +136,7 @@ pub fn collect(data: &Path, bots: &[String], discard_state: bool) -> Result<()> 
         return Ok(output::print("nothing is left over")?);
     }
     for row in left {
-        output::print(&format!("{} ({}): {}", row.name, row.bot, row.what))?;
+        output::print(&format!("{}: {}", row.name, row.what))?;
     }
     Ok(())
 }
