@@ -71,13 +71,10 @@ impl Host {
     }
 }
 
-/// The variables of the launch of `bot` under `agent dev`, without keys.
-pub fn variables(bot: &Bot, host: &Host) -> Variables {
-    let paths = host.paths(&bot.id);
-    let path = |path: &Path| path.to_string_lossy().into_owned();
+/// The variables of a launch that the bot's document alone tells.
+pub fn of_document(bot: &Bot) -> Variables {
     let definition = &bot.definition;
-    let mut set = host.environment.clone();
-    let ours = [
+    let told = [
         (vars::BOT_ID, bot.id.to_string()),
         (vars::RUNTIME, definition.runtime.name().to_owned()),
         (vars::ENTRYPOINT, definition.entrypoint.clone()),
@@ -85,6 +82,20 @@ pub fn variables(bot: &Bot, host: &Host) -> Variables {
         (vars::BOT_CONFIG, bot.config.reveal().to_owned()),
         (vars::BOT_TYPE, definition.kind.name().to_owned()),
         (vars::ENTRYPOINT_TYPE, "bot".to_owned()),
+    ];
+    let query = definition.query.clone();
+    let query = query.map(|query| (vars::QUERY_ENTRYPOINT, query));
+    let told = told.into_iter().chain(query);
+    told.map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// The variables of the launch of `bot` under `agent dev`, without keys.
+pub fn variables(bot: &Bot, host: &Host) -> Variables {
+    let paths = host.paths(&bot.id);
+    let path = |path: &Path| path.to_string_lossy().into_owned();
+    let mut set = host.environment.clone();
+    set.extend(of_document(bot));
+    let ours = [
         (vars::CODE_PATH, path(&paths.code)),
         (vars::STATE_PATH, path(&paths.state)),
         (vars::STATE_DIR, path(&paths.sdk_state)),
@@ -96,9 +107,6 @@ pub fn variables(bot: &Bot, host: &Host) -> Variables {
     ];
     set.extend(ours.map(|(name, value)| (name.to_owned(), value)));
     set.extend(host.store.variables());
-    if let Some(query) = &definition.query {
-        set.insert(vars::QUERY_ENTRYPOINT.to_owned(), query.clone());
-    }
     set
 }
 

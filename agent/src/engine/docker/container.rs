@@ -51,22 +51,9 @@ pub enum Refused {
 
 /// The variables of the bot's launch, without keys.
 pub fn variables(bot: &Bot, template: &Template, store: &Variables) -> Variables {
-    let definition = &bot.definition;
     let mut set = template.environment.clone();
-    let ours = [
-        (vars::BOT_ID, bot.id.to_string()),
-        (vars::RUNTIME, definition.runtime.name().to_owned()),
-        (vars::ENTRYPOINT, definition.entrypoint.clone()),
-        (vars::CODE_FILE, bot.code.to_string()),
-        (vars::BOT_CONFIG, bot.config.reveal().to_owned()),
-        (vars::BOT_TYPE, definition.kind.name().to_owned()),
-        (vars::ENTRYPOINT_TYPE, "bot".to_owned()),
-    ];
-    set.extend(ours.map(|(name, value)| (name.to_owned(), value)));
+    set.extend(launch::of_document(bot));
     set.extend(store.clone());
-    if let Some(query) = &definition.query {
-        set.insert(vars::QUERY_ENTRYPOINT.to_owned(), query.clone());
-    }
     set
 }
 
