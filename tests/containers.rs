@@ -227,6 +227,7 @@ impl Docker {
                 self.output([remove, &ids].concat());
             }
         }
+        crate::metadata::remove_rules(|rule| tokens(rule).any(&meant));
     }
 }
 

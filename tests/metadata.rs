@@ -88,6 +88,25 @@ impl Drop for Metadata {
     }
 }
 
+/// Removes the rules that an agent has set for a stack, those that are `meant`.
+pub fn remove_rules(meant: impl Fn(&str) -> bool) {
+    let iptables = |words: &[&str]| {
+        let output = Command::new("iptables")
+            .args(["-w", "5"])
+            .args(words)
+            .output();
+        output.map_or(String::new(), |output| crate::text(&output.stdout))
+    };
+    for chain in ["DOCKER-USER", "FORWARD", "INPUT"] {
+        let listed = iptables(&["-S", chain]).replace('"', "");
+        let ours = |rule: &&str| rule.contains("--comment the0:") && meant(rule);
+        for rule in listed.lines().filter(ours) {
+            let words: Vec<&str> = rule.split_whitespace().skip(1).collect();
+            iptables(&[&["-D"], &words[..]].concat());
+        }
+    }
+}
+
 /// Listens on addresses of a namespace, by a thread that goes there.
 fn listen_in(namespace: &str, addresses: [IpAddr; 2]) -> [SocketAddr; 2] {
     let path = format!("/run/netns/{namespace}");
