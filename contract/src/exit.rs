@@ -18,7 +18,7 @@ pub const CODE: u8 = 112;
 pub const STATE: u8 = 113;
 /// Another instance has claimed the bot: this one must not run.
 pub const FENCED: u8 = 114;
-/// The state has outgrown its limit and the bot was stopped.
+/// The state, or the folder of the code, has outgrown its limit and the bot was stopped.
 pub const DISK: u8 = 115;
 /// An archive was refused by `sync unpack`.
 pub const REFUSED: u8 = 116;
@@ -44,7 +44,7 @@ pub fn meaning(code: u8) -> Option<&'static str> {
         CODE => "the code could not be fetched",
         STATE => "the state could not be restored",
         FENCED => "another instance has claimed the bot",
-        DISK => "the state has outgrown its limit",
+        DISK => "the state, or what the bot wrote to its code's folder, has outgrown its limit",
         REFUSED => "the archive was refused",
         NO_ANSWER => "nobody answered the question",
         INTERNAL => "the program itself failed",

@@ -43,6 +43,7 @@ The bot, its folders and the store are told by environment variables:
   THE0_MAX_UNPACKED_MB THE0_MAX_UNPACKED_ENTRIES THE0_MAX_UNPACKED_RATIO
                                     largest code (1024, 100000, 1000)
   THE0_MAX_DAY_LOG_MB               largest log of a day (256)
+  THE0_MAX_CODE_MB                  most that the code's folder may take while the bot runs (2048)
   THE0_FETCH_DEADLINE               how long fetch goes on trying (60s)
   THE0_DRAIN                        how long watch waits for the bot's end after TERM (20s)
 ";

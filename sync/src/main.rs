@@ -27,6 +27,7 @@ mod push;
 mod ready;
 mod restore;
 mod retry;
+mod room;
 mod settings;
 mod ship;
 mod state;

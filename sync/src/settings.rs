@@ -10,6 +10,8 @@ use crate::extract::Budget;
 use crate::store::{Address, Place};
 
 const MIB: u64 = 1 << 20;
+/// The variable of how much room the folder of the code may take.
+pub const LARGEST_CODE: &str = "THE0_MAX_CODE_MB";
 
 /// Where a bot's objects are, and what bounds their reading: all that a command about a stored state needs.
 #[derive(Debug)]
@@ -54,6 +56,8 @@ pub struct Settings {
     pub largest_file: Option<u64>,
     /// Largest log of one day, bytes.
     pub largest_log: u64,
+    /// Most that the folder of the code may take, bytes.
+    pub largest_code: u64,
 }
 
 impl Places {
@@ -114,6 +118,7 @@ impl Settings {
             places: Places::parse(variables)?,
             largest_file,
             largest_log: given.mebibytes("THE0_MAX_DAY_LOG_MB", 256)?,
+            largest_code: given.mebibytes(LARGEST_CODE, 2048)?,
             launch: Launch::parse(launch)?,
         })
     }

@@ -23,10 +23,10 @@ use crate::command::Until;
 use crate::hints::{Hints, Wake};
 use crate::pace::{At, Pace, Went, Work};
 use crate::push::{Care, Halt, Pushed, Pusher, Sight};
-use crate::settings::Settings;
+use crate::settings::{LARGEST_CODE, Settings};
 use crate::ship::Shipper;
 use crate::store::Store;
-use crate::{pace, restore};
+use crate::{pace, restore, room};
 
 /// Makes ready to watch: [`Watch::run`] does it.
 pub fn begin<'a>(
@@ -51,6 +51,7 @@ pub fn begin<'a>(
         state: (Outcome::Ok, None),
         held_at: None,
         log: Ok(()),
+        room: (Room::Enough, At::ZERO),
         settings,
         shipper,
         hints,
@@ -66,6 +67,13 @@ struct Ended {
     run: Option<u64>,
     /// When the exit file was written.
     done: Option<std::time::SystemTime>,
+}
+
+/// Whether there is room for the folder of the code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Enough,
+    Over,
 }
 
 /// When `synced.json` is written.
@@ -92,6 +100,8 @@ pub struct Watch<'a> {
     held_at: Option<Time>,
     /// How the log's last shipping went.
     log: Result<(), String>,
+    /// Whether the folder of the code has outgrown its limit, and when that is looked at next.
+    room: (Room, At),
     run: u64,
     synced: Option<Synced>,
 }
@@ -181,7 +191,23 @@ impl Watch<'_> {
 
     fn pass(&mut self) {
         self.push(Care::Changed);
+        self.look_at_room();
         self.tell(Tell::News);
+    }
+
+    fn look_at_room(&mut self) {
+        let now = self.now();
+        if now < self.room.1 {
+            return;
+        }
+        let (code, most) = (&self.settings.launch.paths.code, self.settings.largest_code);
+        let room = if room::is_over(code, most) {
+            Room::Over
+        } else {
+            Room::Enough
+        };
+        let then = self.now();
+        self.room = (room, then + room::pause(then - now));
     }
 
     fn ship(&mut self) {
@@ -237,6 +263,15 @@ impl Watch<'_> {
 
     /// How state and log went, in one word; what became of the state comes first.
     fn outcome(&self) -> (Outcome, Option<String>) {
+        if self.room.0 == Room::Over && self.state.0 == Outcome::Ok && !self.has_ended() {
+            let (code, most) = (&self.settings.launch.paths.code, self.settings.largest_code);
+            let text = format!(
+                "the bot has filled {}: more than {} MiB are in it; write to the state or /tmp, or raise {LARGEST_CODE}",
+                code.display(),
+                most >> 20
+            );
+            return (Outcome::TooLarge, Some(text));
+        }
         match (&self.state, &self.log) {
             ((Outcome::Ok, _), Err(error)) => (Outcome::Failed, Some(format!("log: {error}"))),
             (state, _) => state.clone(),

@@ -113,3 +113,31 @@ fn a_stop_that_came_while_the_agent_was_away_is_not_the_bots_failure() {
     host.state(&bot, "running");
     assert_eq!(host.containers().len(), 1);
 }
+
+/// Writes where its code is, and then to its state.
+const FILLER: &str = r#"
+import os, pathlib, time
+def main(id, config):
+    pathlib.Path("heap").write_bytes(os.urandom(4 << 20))
+    state = pathlib.Path(os.environ["STATE_DIR"])
+    state.mkdir(parents=True, exist_ok=True)
+    state.joinpath("count.json").write_text("7")
+    print("FILLED", flush=True)
+    time.sleep(100000)
+"#;
+
+#[test]
+fn a_bot_that_fills_the_folder_of_its_code_is_stopped_for_it_and_its_state_is_saved() {
+    let Some(mut host) = Stack::start("docker::filler", &["python3.11"]) else {
+        return;
+    };
+    host.set("THE0_MAX_CODE_MB", "2");
+    let bot = host.bot("filler", FILLER, doc! {});
+    host.begin();
+    let row = host.state(&bot, "failed");
+    assert_eq!(row["last_exit"]["reason"], "disk", "{row:#}");
+    assert!(row["reason"].as_str().unwrap().contains("exit code 115"), "{row:#}");
+    let logs = host.container(&bot).logs();
+    assert!(logs.contains("raise THE0_MAX_CODE_MB"), "{logs}");
+    assert_eq!(host.saved(&bot), 7);
+}

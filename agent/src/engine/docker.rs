@@ -60,6 +60,8 @@ const PATIENCE: Duration = Duration::from_secs(75);
 const RENEW_AGAIN: Duration = Duration::from_mins(5);
 /// Within this time an agent hands new keys to the containers it finds.
 const RENEW_FOUND: Duration = Duration::from_mins(1);
+/// Time between two looks at the rules around the bots' network.
+const GUARD: Duration = Duration::from_mins(10);
 /// Starts under way at once: more of them take no less time, and the daemon answers others meanwhile.
 const STARTS: usize = 8;
 /// Containers whose files are read at once.
@@ -77,6 +79,8 @@ pub struct Engine {
     /// Bots that have volumes and no container, and an image to look into these with.
     loose: HashMap<BotId, Option<String>>,
     link: Link,
+    /// When the rules around the bots' network are looked at again.
+    guard_at: Duration,
     starts: std::sync::Arc<tokio::sync::Semaphore>,
     console: Console,
 }
@@ -137,6 +141,7 @@ impl Engine {
             foreign: HashMap::new(),
             loose: HashMap::new(),
             link: Link::Unknown,
+            guard_at: GUARD,
             starts: std::sync::Arc::new(tokio::sync::Semaphore::new(STARTS)),
         }
     }
@@ -290,6 +295,11 @@ impl Engine {
         if self.link != Link::Up {
             return;
         }
+        if now >= self.guard_at {
+            self.guard_at = now + GUARD;
+            let access = self.access.clone();
+            tokio::spawn(async move { access.guard().await });
+        }
         let mut signals = Vec::new();
         let mut renewals = Vec::new();
         for (bot, slot) in &mut self.slots {
@@ -331,7 +341,11 @@ impl Engine {
         let (id, code, bot) = (running.id.clone(), code.clone(), bot.clone());
         tokio::spawn(async move {
             let renewed = async {
-                let granted = access.keys.grant_for(&bot, &code).await?;
+                let granted = access
+                    .keys
+                    .grant_for(&bot, &code)
+                    .await
+                    .map_err(|not| not.why)?;
                 start::tell(&access.docker, &id, &container::renewal(&granted.keys)).await?;
                 Ok(granted.renew_in)
             };

@@ -34,7 +34,15 @@ pub struct Access {
     pub images: Images,
     /// Where people look.
     pub console: Console,
-    network: Arc<Mutex<Option<String>>>,
+    network: Arc<Mutex<Known>>,
+}
+
+/// What is known of the bots' network.
+#[derive(Debug, Default)]
+struct Known {
+    network: Option<Network>,
+    /// Why metadata addresses are open, as it was told.
+    open: Option<String>,
 }
 
 impl Access {
@@ -65,26 +73,56 @@ impl Access {
     /// There is none, and the daemon makes none.
     pub async fn network(&self) -> Result<String, NotStarted> {
         let mut known = self.network.lock().await;
-        if let Some(id) = &*known {
-            return Ok(id.clone());
+        if let Some(network) = &known.network {
+            return Ok(network.id.clone().unwrap_or_default());
         }
         let network = match &self.template.network {
             Some(name) => self.named(name).await?,
             None => self.own().await?,
         };
+        self.close(&network);
+        self.block(&mut known, &network).await;
         let id = network.id.clone().unwrap_or_default();
-        if let Err(why) = metadata::block(&bridge_of(&network), &self.template.stack).await {
+        known.network = Some(network);
+        Ok(id)
+    }
+
+    /// The network may have been removed, or the daemon started anew.
+    pub async fn forget_network(&self) {
+        self.network.lock().await.network = None;
+    }
+
+    /// Whoever loads the machine's rules anew takes ours away: they are made again where they are missing.
+    pub async fn guard(&self) {
+        let mut known = self.network.lock().await;
+        if let Some(network) = known.network.clone() {
+            self.block(&mut known, &network).await;
+        }
+    }
+
+    async fn block(&self, known: &mut Known, network: &Network) {
+        let blocked = metadata::block(&bridge_of(network), &self.template.stack).await;
+        let why = blocked.err().map(|why| why.to_string());
+        if let (Some(why), true) = (&why, why != known.open) {
             self.console.warn(&format!(
                 "bots are not kept from metadata addresses (169.254.0.0/16): {why}"
             ));
         }
-        *known = Some(id.clone());
-        Ok(id)
+        known.open = why;
     }
 
-    /// The network may have been removed, or the daemon started anew with other rules.
-    pub async fn forget_network(&self) {
-        *self.network.lock().await = None;
+    /// Tells when bots in the network are not kept from each other.
+    fn close(&self, network: &Network) {
+        let icc = network
+            .options
+            .as_ref()
+            .and_then(|options| options.get(ICC));
+        if icc.is_none_or(|icc| icc != "false") {
+            let name = network.name.as_deref().unwrap_or_default();
+            self.console.warn(&format!(
+                "network {name} lets its containers reach each other, so bots in it are not kept apart: the stack's own, without DOCKER_NETWORK and made by the agent, does not"
+            ));
+        }
     }
 
     async fn named(&self, name: &str) -> Result<Network, NotStarted> {
@@ -97,15 +135,6 @@ impl Access {
                 ),
             });
         };
-        let icc = network
-            .options
-            .as_ref()
-            .and_then(|options| options.get(ICC));
-        if icc.is_none_or(|icc| icc != "false") {
-            self.console.warn(&format!(
-                "network {name} lets its containers reach each other: bots in it are not kept apart; leave DOCKER_NETWORK unset for one that does"
-            ));
-        }
         Ok(network)
     }
 

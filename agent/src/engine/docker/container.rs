@@ -182,10 +182,12 @@ fn host(bot: &Bot, template: &Template, image_id: &str) -> Result<HostConfig, Re
 }
 
 fn tmpfs(template: &Template) -> HashMap<String, String> {
-    let sized = |size: u64, mode: &str| format!("rw,exec,nosuid,nodev,size={size},mode={mode}");
+    let sized = |size: u64| format!("rw,exec,nosuid,nodev,size={size},mode=1777");
+    // The runtime gives a tmpfs the mode of the image's folder, which is its owner's alone to write to.
+    let own = format!("{},uid=1000,gid=1000", sized(QUERY_SIZE));
     HashMap::from([
-        ("/tmp".to_owned(), sized(template.tmp, "1777")),
-        ("/query".to_owned(), sized(QUERY_SIZE, "1777")),
+        ("/tmp".to_owned(), sized(template.tmp)),
+        ("/query".to_owned(), own),
     ])
 }
 

@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime};
 use contract::launch::Keys;
 use contract::{BotId, ObjectKey};
 
+use super::start::NotStarted;
 use crate::document::Bot;
+use crate::plan::Outcome;
 use crate::show::Console;
 use crate::store::address::Endpoint;
 use crate::store::sts::{Sts, StsError};
@@ -50,7 +52,7 @@ impl KeyMaker {
     ///
     /// # Errors
     /// The store does not answer.
-    pub async fn grant(&self, bot: &Bot) -> Result<Granted, String> {
+    pub async fn grant(&self, bot: &Bot) -> Result<Granted, NotStarted> {
         self.grant_for(&bot.id, &bot.code).await
     }
 
@@ -58,7 +60,7 @@ impl KeyMaker {
     ///
     /// # Errors
     /// The store does not answer.
-    pub async fn grant_for(&self, bot: &BotId, code: &ObjectKey) -> Result<Granted, String> {
+    pub async fn grant_for(&self, bot: &BotId, code: &ObjectKey) -> Result<Granted, NotStarted> {
         if self.is_unsupported.load(Ordering::Relaxed) {
             return Ok(self.own());
         }
@@ -81,7 +83,13 @@ impl KeyMaker {
                 }
                 Ok(self.own())
             }
-            Err(err @ (StsError::Failed(_) | StsError::Names(_))) => Err(err.to_string()),
+            Err(err @ StsError::Failed(_)) => {
+                Err(NotStarted::new(Outcome::Failed, err.to_string()))
+            }
+            // Names do not come right by themselves, and the agent's own keys open more than this bot's.
+            Err(err @ StsError::Names(_)) => {
+                Err(NotStarted::new(Outcome::Refused, err.to_string()))
+            }
         }
     }
 

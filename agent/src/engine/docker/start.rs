@@ -70,7 +70,8 @@ pub struct NotStarted {
 }
 
 impl NotStarted {
-    fn new(outcome: Outcome, why: impl Into<String>) -> Self {
+    /// This one.
+    pub fn new(outcome: Outcome, why: impl Into<String>) -> Self {
         let why = why.into();
         Self { outcome, why }
     }
@@ -134,11 +135,7 @@ pub async fn start(
     let variables = container::variables(bot, template, &access.store_variables);
     container::document(variables.clone(), &contract::launch::Keys::new())
         .map_err(Refused::from)?;
-    let granted = access
-        .keys
-        .grant(bot)
-        .await
-        .map_err(|why| NotStarted::new(Outcome::Failed, why))?;
+    let granted = access.keys.grant(bot).await?;
     let document = container::document(variables, &granted.keys).map_err(Refused::from)?;
 
     let name = template.stack.container(&bot.id);

@@ -165,13 +165,14 @@ impl Template {
 /// The variables of the agent's environment that go on to the supervisors of containers: what tunes them, and what
 /// `THE0_PASS_ENV` names. Where the agent itself runs (`PATH`, `HOME`, its proxies) is nothing to them.
 pub fn passed(environment: &Variables) -> Variables {
-    const TUNING: [&str; 11] = [
+    const TUNING: [&str; 12] = [
         vars::LOG_LEVEL,
         "THE0_FETCH_DEADLINE",
         "THE0_MAX_UNPACKED_MB",
         "THE0_MAX_UNPACKED_ENTRIES",
         "THE0_MAX_UNPACKED_RATIO",
         "THE0_MAX_DAY_LOG_MB",
+        "THE0_MAX_CODE_MB",
         vars::MAX_STATE_SIZE_MB,
         vars::MAX_STATE_FILE_SIZE_MB,
         vars::THE0_GRACE,
