@@ -207,7 +207,7 @@ impl Watch<'_> {
             Room::Enough
         };
         let then = self.now();
-        self.room = (room, then + room::pause(then - now));
+        self.room = (room, then + room::pause(then.saturating_sub(now)));
     }
 
     fn ship(&mut self) {
