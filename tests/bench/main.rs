@@ -1,10 +1,11 @@
 //! `make bench`: what is claimed about speed and memory, measured side by side in one run.
 //!
-//! The first argument is the folder of the static binaries; those after it name the parts to measure (none: all). The program is also the child it measures with: see
-//! [`roles`]. Figures are medians; machines are noisy, so compare rows of one run and not runs.
+//! The first argument is the folder of the static binaries; those after it name the parts to measure (none: all;
+//! `containers`: all whose names begin so). The program is also the child it measures with: see [`roles`]. Figures are medians; machines are noisy, so compare rows of one run and not runs.
 
 mod archives;
 mod bot;
+mod containers;
 mod day;
 mod documents;
 mod init;
@@ -28,7 +29,7 @@ fn main() {
     };
     let folder = folder.canonicalize().unwrap_or(folder);
     let parts: Vec<_> = std::env::args().skip(2).collect();
-    let measure: [(&str, Measure); 8] = [
+    let measure: [(&str, Measure); 11] = [
         ("init", init::compare),
         ("bot", bot::measure),
         ("archives", archives::compare),
@@ -37,10 +38,18 @@ fn main() {
         ("mirrors", mirrors::compare),
         ("day", day::measure),
         ("documents", documents::measure),
+        ("containers-line", containers::line),
+        ("containers-rate", containers::rate),
+        ("containers-hundred", containers::hundred),
     ];
     for (part, measure) in measure {
-        if parts.is_empty() || parts.iter().any(|wanted| wanted == part) {
+        if parts.is_empty() || parts.iter().any(|wanted| is_of(part, wanted)) {
             measure(&folder);
         }
     }
+}
+
+fn is_of(part: &str, wanted: &str) -> bool {
+    let rest = part.strip_prefix(wanted);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }
