@@ -167,6 +167,18 @@ pub fn remove(docker: &Docker, names: &[String]) {
     }
 }
 
+/// Removes a network, when the last of many containers has really left it.
+pub fn remove_network(docker: &Docker, name: &str) {
+    let end = Instant::now() + LONG;
+    while !docker.inspect(name).is_null() {
+        let output = docker.output(["network", "rm", name]);
+        if Instant::now() > end {
+            eprintln!("{}", text(&output.stderr));
+            return;
+        }
+    }
+}
+
 /// Removes volumes.
 pub fn remove_volumes(docker: &Docker, names: &[String]) {
     let words = ["volume", "rm", "--force"].into_iter();
