@@ -22,7 +22,7 @@ const ALL: Duration = Duration::from_secs(300);
 const SETTLE: Duration = Duration::from_secs(20);
 /// Bots stopped of those with watches, and of those without.
 const STOPS: usize = 8;
-const LOOKS: u32 = 5;
+const LOOKS: u32 = 3;
 
 const MAIN: &str = r#"
 import os, pathlib, time
