@@ -6,11 +6,12 @@
 //! | `POST /bots/<id or name>/start`, `/stop`, `/restart` | `{"id", "name", "but"}` (but: why it does not run); 404 |
 //! | `POST /query` | the gateway's body and status, see [`crate::ask`] |
 //! | `POST /confirm` | `{"confirmed": [id..]}` |
-//! | `POST /stop`, `/start` | all bots, until told otherwise: `{"unsaved": [id..]}`, whose last state is not in the store |
+//! | `POST /stop`, `/start` | all bots, until told otherwise; how far that is: `{"known", "live": [name..], "unsaved": [name..]}` |
 //! | `POST /roll` `{"max_unavailable"}` | `{"rolling": [id..]}` |
 //! | `POST /collect` `{"bots", "discard_state"}` | `{"left": [{"bot", "name", "what"}..]}` |
 
 use std::convert::Infallible;
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ use hyper::{Method, Request as HttpRequest, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::stat::{Mode, umask};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::UnboundedSender;
@@ -113,11 +116,17 @@ async fn answer(
             None => ending(),
         },
         Route::Switch(switch) => match ask(requests, |to| Request::Switch(switch, to)).await {
-            Some(unsaved) => (StatusCode::OK, json!({"unsaved": unsaved})),
+            Some(turned) => (StatusCode::OK, json!(turned)),
             None => ending(),
         },
-        Route::Roll => roll(&body_of(request).await, requests).await,
-        Route::Collect => collect(&body_of(request).await, requests).await,
+        Route::Roll => match body_of(request).await {
+            Ok(order) => roll(order, requests).await,
+            Err(refused) => refused,
+        },
+        Route::Collect => match body_of(request).await {
+            Ok(order) => collect(order, requests).await,
+            Err(refused) => refused,
+        },
         Route::Query => {
             let body = Limited::new(request.into_body(), LARGEST).collect().await;
             match body {
@@ -134,17 +143,40 @@ async fn answer(
     respond(status, &body)
 }
 
-/// A small JSON body; null when it is none.
-async fn body_of(request: HttpRequest<Incoming>) -> Value {
-    let body = Limited::new(request.into_body(), LARGEST).collect().await;
-    body.ok()
-        .and_then(|body| serde_json::from_slice(&body.to_bytes()).ok())
-        .unwrap_or_default()
+/// What a roll is asked with.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RollOrder {
+    max_unavailable: NonZeroUsize,
 }
 
-async fn roll(body: &Value, requests: &UnboundedSender<Request>) -> (StatusCode, Value) {
-    let most = body["max_unavailable"].as_u64().unwrap_or(1);
-    let most = usize::try_from(most).unwrap_or(usize::MAX);
+/// What a collection is asked with.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CollectOrder {
+    #[serde(default)]
+    bots: Vec<String>,
+    #[serde(default)]
+    discard_state: bool,
+}
+
+/// A JSON body that says what is meant, or the answer that refuses it.
+async fn body_of<T: DeserializeOwned>(
+    request: HttpRequest<Incoming>,
+) -> Result<T, (StatusCode, Value)> {
+    let refuse = |why: String| {
+        error(
+            StatusCode::BAD_REQUEST,
+            &format!("invalid request body: {why}"),
+        )
+    };
+    let body = Limited::new(request.into_body(), LARGEST).collect().await;
+    let body = body.map_err(|err| refuse(err.to_string()))?.to_bytes();
+    serde_json::from_slice(&body).map_err(|err| refuse(err.to_string()))
+}
+
+async fn roll(order: RollOrder, requests: &UnboundedSender<Request>) -> (StatusCode, Value) {
+    let most = order.max_unavailable.get();
     match ask(requests, |to| Request::Roll(most, to)).await {
         Some(Ok(bots)) => (StatusCode::OK, json!({"rolling": bots})),
         Some(Err(why)) => error(StatusCode::CONFLICT, &why),
@@ -152,17 +184,17 @@ async fn roll(body: &Value, requests: &UnboundedSender<Request>) -> (StatusCode,
     }
 }
 
-async fn collect(body: &Value, requests: &UnboundedSender<Request>) -> (StatusCode, Value) {
-    let words = body["bots"].as_array().into_iter().flatten();
-    let words = words
-        .filter_map(|word| word.as_str().map(str::to_owned))
-        .collect();
-    let unsaved = if body["discard_state"] == true {
+async fn collect(order: CollectOrder, requests: &UnboundedSender<Request>) -> (StatusCode, Value) {
+    let unsaved = if order.discard_state {
         Unsaved::Discard
     } else {
         Unsaved::Keep
     };
-    match ask(requests, |to| Request::Collect(words, unsaved, to)).await {
+    if order.discard_state && order.bots.is_empty() {
+        let why = "discard_state wants the bots by name: nobody's state is given up unnamed";
+        return error(StatusCode::BAD_REQUEST, why);
+    }
+    match ask(requests, |to| Request::Collect(order.bots, unsaved, to)).await {
         Some(Ok(left)) => (StatusCode::OK, json!({"left": left})),
         Some(Err(why)) => error(StatusCode::NOT_FOUND, &why),
         None => ending(),

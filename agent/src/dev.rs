@@ -17,7 +17,7 @@ use crate::engine::Engine;
 use crate::engine::process::Process;
 use crate::failure::Failure;
 use crate::launch::Host;
-use crate::reconcile::{End, Events, World};
+use crate::reconcile::{End, Events, World, ticks};
 use crate::show::{Colours, Console};
 use crate::signals::Signals;
 use crate::store::Store;
@@ -127,6 +127,7 @@ async fn session(
         news,
         requests,
         signals,
+        ticks: ticks(),
     };
     tokio::spawn(control::serve(socket, to_loop));
     let end = world.run(&mut events, |world| greet(world, &root)).await;

@@ -179,6 +179,14 @@ impl Engine {
         }
     }
 
+    /// A person acts: what could not be had is asked for again at once.
+    pub fn hope(&self) {
+        match self {
+            Engine::Process(_) => {}
+            Engine::Docker(docker) => docker.hope(),
+        }
+    }
+
     /// Whether a start is under way.
     pub fn is_starting(&self) -> bool {
         match self {

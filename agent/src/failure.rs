@@ -14,7 +14,7 @@ pub enum Failure {
     Answer(String),
     /// No agent runs on the data folder.
     #[error(
-        "no agent runs on {}: start one with `agent dev DIR --data {}`, or name its folder with --data",
+        "no agent runs on {}: start one (`agent dev DIR --data {}`, or `agent run`), or name its folder with --data",
         .0.display(), .0.display()
     )]
     NoAgent(PathBuf),

@@ -1,6 +1,5 @@
 //! The commands about all bots at once.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::engine::docker::left::Left;
 use crate::failure::Failure;
-use crate::report::Row;
+use crate::request::Turned;
 use crate::{client, output};
 
 /// How long the agent may take for what it knows itself.
@@ -56,54 +55,41 @@ pub fn stop(data: &Path) -> Result<()> {
 /// See above, or no agent runs.
 pub fn drain(data: &Path, timeout: Duration) -> Result<()> {
     let end = Instant::now() + timeout;
-    let mut told: BTreeMap<String, String> = BTreeMap::new();
+    let mut told: Option<Turned> = None;
     loop {
-        let unsaved = post(data, "/stop", &Value::Null, PATIENCE)?;
-        let rows = rows(data)?;
-        for row in &rows {
-            if told.insert(row.id.to_string(), row.state.clone()).as_ref() != Some(&row.state) {
-                output::print(&format!("{}: {}", row.name, row.state))?;
-            }
+        let patience = end.saturating_duration_since(Instant::now()).max(LOOK);
+        let answer = post(data, "/stop", &Value::Null, patience.min(PATIENCE))?;
+        let turned: Turned = serde_json::from_value(answer).context("the agent's answer")?;
+        if turned.known && turned.live.is_empty() {
+            return finish(&turned);
         }
-        let alive: Vec<&Row> = rows.iter().filter(|row| is_alive(row)).collect();
-        if alive.is_empty() {
-            return finish(&rows, &unsaved);
+        if told.as_ref() != Some(&turned) {
+            output::print(&waits(&turned))?;
         }
         if Instant::now() >= end {
-            let names: Vec<&str> = alive.iter().map(|row| row.name.as_str()).collect();
-            bail!(
-                "still there after {timeout:?}: {}; they are told to stop and it is safe to wait on",
-                names.join(", ")
-            );
+            bail!("after {timeout:?}: {}", waits(&turned));
         }
+        told = Some(turned);
         std::thread::sleep(LOOK);
     }
 }
 
-fn rows(data: &Path) -> Result<Vec<Row>> {
-    let (_, answer) = client::call(data, &Method::GET, "/bots", "", PATIENCE)?;
-    serde_json::from_value(answer["bots"].clone()).context("the agent's answer")
+fn waits(turned: &Turned) -> String {
+    if !turned.known {
+        return "it is not known what runs: the Docker daemon does not answer, or was not listed yet".to_owned();
+    }
+    format!("still there: {}", turned.live.join(", "))
 }
 
-fn is_alive(row: &Row) -> bool {
-    row.supervisor.is_some() || matches!(row.state.as_str(), "stopping" | "running" | "held")
-}
-
-fn finish(rows: &[Row], unsaved: &Value) -> Result<()> {
-    let unsaved = unsaved["unsaved"].as_array().cloned().unwrap_or_default();
-    if unsaved.is_empty() {
+fn finish(turned: &Turned) -> Result<()> {
+    if turned.unsaved.is_empty() {
         return Ok(output::print(
             "all bots have ended, and all of them is in the store",
         )?);
     }
-    let name = |id: &Value| {
-        let found = rows.iter().find(|row| id == row.id.as_str());
-        found.map_or_else(|| id.to_string(), |row| row.name.clone())
-    };
-    let names: Vec<String> = unsaved.iter().map(name).collect();
     bail!(
-        "all bots have ended, but not all that these had is in the store: {}; it is on their volumes: keep them, their next start here saves it",
-        names.join(", ")
+        "all bots have ended, but it is not proven that all these had is in the store: {}; it is on their volumes: keep them, their next start here saves it",
+        turned.unsaved.join(", ")
     )
 }
 

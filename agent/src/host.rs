@@ -20,7 +20,7 @@ use crate::engine::docker::{Access, Engine as Docker, KeyMaker};
 use crate::engine::{Engine, News};
 use crate::launch::Host;
 use crate::place::{self, Containers};
-use crate::reconcile::{Events, World};
+use crate::reconcile::{Events, World, ticks};
 use crate::show::{Colours, Console};
 use crate::signals::Signals;
 use crate::store::address::Endpoint;
@@ -30,7 +30,7 @@ use crate::{control, lister};
 /// What the host's agent is told besides the environment.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// The database of bots [env: MONGO_URI]
+    /// The database of bots [env: MONGO_URI, where its password is not in the list of processes]
     #[arg(long, value_name = "URI", conflicts_with = "bots")]
     mongo_uri: Option<String>,
     /// Bots of a folder instead of the database's
@@ -89,7 +89,8 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
              MINIO_ACCESS_KEY and MINIO_SECRET_KEY, or run bots of one machine without containers by `agent dev`"
         );
     };
-    let template = Template::parse(&environment, passed(&environment))?;
+    let store = store_variables(&host.store, &environment)?;
+    let template = Template::parse(&environment, passed(&environment), store)?;
     let value = |name: &str| environment.get(name).filter(|v| !v.is_empty()).cloned();
     if options.nats_url.is_some() || value("NATS_URL").is_some() {
         console.warn("events over NATS are not in this version: changes are seen at the next look at the database");
@@ -138,8 +139,7 @@ async fn session(options: &Options, setup: Setup, store: Store, console: &Consol
 
     let docker = Docker::connect(setup.containers.docker_host.as_deref())?;
     let keys = KeyMaker::new(&setup.endpoint, setup.template.keys, console.clone())?;
-    let variables = store_variables(&setup.host.store, &environment())?;
-    let access = Access::new(docker, setup.template, variables, keys, console.clone());
+    let access = Access::new(docker, setup.template, keys, console.clone());
     let (docker_to, mut from_docker) = unbounded_channel();
     tokio::spawn(async move {
         while let Some(news) = from_docker.recv().await {
@@ -172,6 +172,7 @@ async fn session(options: &Options, setup: Setup, store: Store, console: &Consol
         news,
         requests,
         signals,
+        ticks: ticks(),
     };
     tokio::spawn(control::serve(socket, to_loop));
     world.run(&mut events, greet).await;

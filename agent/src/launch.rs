@@ -12,6 +12,22 @@ use crate::document::Bot;
 use crate::store::Address;
 use crate::store::address::BadAddress;
 
+/// The variables that tune supervisors, which an agent hands on.
+pub const TUNING: [&str; 12] = [
+    vars::LOG_LEVEL,
+    "THE0_FETCH_DEADLINE",
+    "THE0_MAX_UNPACKED_MB",
+    "THE0_MAX_UNPACKED_ENTRIES",
+    "THE0_MAX_UNPACKED_RATIO",
+    "THE0_MAX_DAY_LOG_MB",
+    "THE0_MAX_CODE_MB",
+    vars::MAX_STATE_SIZE_MB,
+    vars::MAX_STATE_FILE_SIZE_MB,
+    vars::THE0_GRACE,
+    vars::THE0_DRAIN,
+    vars::THE0_QUERY_TIMEOUT,
+];
+
 /// What is the same for every bot of this host.
 #[derive(Debug, Clone)]
 pub struct Host {
@@ -29,23 +45,13 @@ impl Host {
     /// # Errors
     /// It names a store that cannot be used.
     pub fn new(data: PathBuf, environment: Variables) -> Result<Self, BadAddress> {
-        const TUNING: [&str; 8] = [
-            vars::LOG_LEVEL,
-            "THE0_FETCH_DEADLINE",
-            vars::MAX_STATE_SIZE_MB,
-            vars::MAX_STATE_FILE_SIZE_MB,
-            vars::THE0_GRACE,
-            vars::THE0_DRAIN,
-            vars::THE0_QUERY_TIMEOUT,
-            vars::THE0_PASS_ENV,
-        ];
         let mut environment = renamed(environment);
         let store = Address::parse(&environment, &data)?;
         let passed = environment.get(vars::THE0_PASS_ENV).cloned();
         let passed = passed.unwrap_or_default();
         environment.retain(|name, _| {
             let asked_for = passed.split(',').any(|p| p.trim() == name);
-            let ours = TUNING.contains(&name.as_str());
+            let ours = TUNING.contains(&name.as_str()) || name == vars::THE0_PASS_ENV;
             (asked_for && !vars::KEYS.contains(&name.as_str())) || ours || vars::is_harmless(name)
         });
         Ok(Self {

@@ -97,7 +97,10 @@ fn cells(row: &Row) -> [String; 9] {
         row.run.to_string(),
         row.restarts.to_string(),
         row.last_exit.as_ref().map_or_else(none, exit),
-        row.synced.as_ref().map_or_else(none, report::saved),
+        match &row.synced {
+            _ if row.unsaved => "not all: see volumes".to_owned(),
+            synced => synced.as_ref().map_or_else(none, report::saved),
+        },
         row.query.clone().unwrap_or_else(none),
     ]
 }

@@ -100,6 +100,13 @@ pub struct Situation<'a> {
     pub settle: Duration,
 }
 
+impl Situation<'_> {
+    /// Whether a person wants the bot not to run.
+    fn is_stopped(&self, bot: &BotId) -> bool {
+        self.switch == Switch::Off || self.stopped.contains(bot)
+    }
+}
+
 /// The switch that stops all bots at once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -118,6 +125,8 @@ pub struct Patience {
     absent: BTreeMap<BotId, Duration>,
     /// Those whose removal a person has confirmed.
     confirmed: BTreeSet<BotId>,
+    /// Those that wait for that: however many of them there still are.
+    held: BTreeSet<BotId>,
 }
 
 impl Patience {
@@ -202,13 +211,35 @@ pub fn unconfirmed(running: usize) -> usize {
     (running / 5).max(5)
 }
 
+/// The stops that a person has asked for of bots that are not in the listing, or when there is none yet: these wait for
+/// no listing and no confirmation.
+pub fn ordered(
+    actual: &BTreeMap<BotId, Actual>,
+    is_stopped: impl Fn(&BotId) -> bool,
+) -> Vec<Action> {
+    let running = actual
+        .iter()
+        .filter(|(bot, actual)| actual.phase == Phase::Running && is_stopped(bot));
+    running
+        .map(|(bot, _)| Action::Stop(bot.clone(), Why::Asked))
+        .collect()
+}
+
 /// Decides.
 pub fn plan(see: Situation<'_>, patience: Patience) -> Plan {
     let (patience, removed, held) = absences(see, patience);
     let mut actions: Vec<Action> = removed;
+    actions.extend(ordered(see.actual, |bot| {
+        see.is_stopped(bot) && !see.wanted.contains_key(bot)
+    }));
     let listed = see.wanted.iter().filter_map(|(bot, wanted)| {
-        let stopped = see.switch == Switch::Off || see.stopped.contains(bot);
-        next(bot, wanted, see.actual.get(bot), stopped, see.now)
+        next(
+            bot,
+            wanted,
+            see.actual.get(bot),
+            see.is_stopped(bot),
+            see.now,
+        )
     });
     actions.extend(listed);
     actions.sort_by_key(|action| matches!(action, Action::Start(_)));
@@ -289,25 +320,30 @@ fn absences(see: Situation<'_>, before: Patience) -> (Patience, Vec<Action>, BTr
         actual.is_some_and(|a| a.phase == Phase::Running)
     };
     let running = see.actual.keys().filter(|bot| runs(bot)).count();
-    let unsaid = |bot: &&BotId| runs(bot) && !confirmed.contains(*bot);
+    let unsaid = |bot: &&BotId| runs(bot) && !confirmed.contains(*bot) && !see.is_stopped(bot);
     let vanished: BTreeSet<BotId> = absent.keys().filter(unsaid).cloned().collect();
-    let held = if vanished.len() > unconfirmed(running) {
+    let held: BTreeSet<BotId> = if vanished.len() > unconfirmed(running) {
         vanished
     } else {
-        BTreeSet::new()
+        vanished.intersection(&before.held).cloned().collect()
     };
 
     let settled = |since: Duration| see.listed.saturating_sub(since) >= see.settle;
-    let ripe = absent
-        .iter()
-        .filter(|(bot, since)| settled(**since) && !held.contains(*bot));
+    let ripe = absent.iter().filter(|(bot, since)| {
+        settled(**since) && !held.contains(*bot) && !(runs(bot) && see.is_stopped(bot))
+    });
     let actions = ripe.filter_map(|(bot, _)| match see.actual.get(bot)?.phase {
         Phase::Running => Some(Action::Stop(bot.clone(), Why::Absent)),
         Phase::Ended(_) => Some(Action::Forget(bot.clone())),
         Phase::Stopping => None,
     });
     let actions = actions.collect();
-    (Patience { absent, confirmed }, actions, held)
+    let patience = Patience {
+        absent,
+        confirmed,
+        held: held.clone(),
+    };
+    (patience, actions, held)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use contract::{BotId, ObjectKey};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::time::{Instant as Moment, sleep_until};
+use tokio::time::{Instant as Moment, Interval, MissedTickBehavior, sleep_until};
 
 use crate::bots::{Listing, Offer, registered};
 use crate::engine::{Bond, Engine, Instance, News};
@@ -87,6 +87,15 @@ pub struct Events {
     pub requests: UnboundedReceiver<Request>,
     /// Signals to the agent.
     pub signals: Signals,
+    /// Comes however much else does.
+    pub ticks: Interval,
+}
+
+/// The ticks of a loop.
+pub fn ticks() -> Interval {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 enum Event {
@@ -151,6 +160,8 @@ impl World {
                 if self.wake.is_none_or(|wake| self.now() >= wake) {
                     self.converge();
                 }
+            } else if self.engine.is_ready() {
+                self.obey();
             }
         }
     }
@@ -236,6 +247,15 @@ impl World {
         }
     }
 
+    /// Before anything was listed: only what a person has asked for.
+    fn obey(&mut self) {
+        let (stopped, switch, now) = (&self.stopped, self.switch, self.now());
+        let is_stopped = |bot: &BotId| switch == Switch::Off || stopped.contains(bot);
+        for action in plan::ordered(&self.engine.actual(), is_stopped) {
+            self.act(action, now);
+        }
+    }
+
     fn converge(&mut self) {
         let actual = self.engine.actual();
         let now = self.now();
@@ -294,7 +314,8 @@ impl World {
             let runs = matches!(wanted.get(bot), Some(Wanted::Run(_)));
             runs && switch == Switch::On && !stopped.contains(bot)
         };
-        for bot in roll.next(is_wanted, &self.engine.instances(), now) {
+        let instances = self.engine.instances();
+        for bot in roll.next(is_wanted, wanted.keys(), &instances, now) {
             self.engine.stop(&bot, Why::Rolled, now);
         }
         if roll.is_over() {
@@ -430,6 +451,7 @@ impl World {
 
     /// Starts the bot anew: at once, whatever it was waiting for.
     pub fn restart(&mut self, bot: &BotId) {
+        self.engine.hope();
         self.engine.stop(bot, Why::Restarted, self.now());
         self.engine.forget(bot);
         self.look_again();
@@ -495,11 +517,12 @@ impl Events {
 
     async fn next(&mut self) -> Event {
         tokio::select! {
+            biased;
             signal = self.signals.next() => Event::Signal(signal),
+            _ = self.ticks.tick() => Event::Tick,
             Some(news) = self.news.recv() => Event::Told(news),
             Some(request) = self.requests.recv() => Event::Asked(request),
             Some(listed) = self.listings.recv() => Event::Listed(listed),
-            () = tokio::time::sleep(TICK) => Event::Tick,
         }
     }
 }

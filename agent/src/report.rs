@@ -29,7 +29,7 @@ pub struct Row {
     /// Its runtime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
-    /// How it is: starting, running, waiting (to be started again), stopping, stopped, disabled, failed, completed,
+    /// How it is: unknown (where bots run does not answer yet), starting, running, waiting (to be started again), stopping, stopped, disabled, failed, completed,
     /// invalid (its document cannot be used), removed, held (missing, and a person must confirm).
     pub state: String,
     /// Why it is so.
@@ -54,6 +54,9 @@ pub struct Row {
     /// What has been saved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub synced: Option<Synced>,
+    /// Whether something of it is on this host's volumes only, after its container has ended.
+    #[serde(default)]
+    pub unsaved: bool,
     /// Where it answers questions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
@@ -80,6 +83,19 @@ pub struct Sources {
     pub stopped: bool,
     /// Whether it runs only until a person confirms its removal.
     pub held: bool,
+    /// Whether something of it is on this host's volumes only.
+    pub unsaved: bool,
+    /// Whether it is known what runs.
+    pub sight: Sight,
+}
+
+/// Whether it is known what runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sight {
+    /// It is.
+    Clear,
+    /// The engine has not been seen yet.
+    Unseen,
 }
 
 /// What the programs around a bot have written down.
@@ -95,9 +111,27 @@ pub struct Records {
     pub synced: Option<Synced>,
     /// Where questions are answered.
     pub listening: Option<Listening>,
+    /// Whether all that is there was understood.
+    pub integrity: Integrity,
+}
+
+/// Whether what is not among records was not written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Integrity {
+    /// It was not.
+    #[default]
+    Whole,
+    /// It may have been: something is there that could not be read or understood.
+    Doubtful,
 }
 
 impl Records {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        let some = self.status.is_some() || self.done.is_some() || self.synced.is_some();
+        !some && self.runs.is_empty()
+    }
+
     /// Reads those of a bot on this machine. One that is not there, or not understood, is none.
     pub fn read(paths: &Paths) -> Self {
         Self {
@@ -106,6 +140,7 @@ impl Records {
             runs: file::read_json_lines(&paths.runs()).unwrap_or_default(),
             synced: file::read_json(&paths.synced()).ok().flatten(),
             listening: file::read_json(&paths.listening()).ok().flatten(),
+            integrity: Integrity::Whole,
         }
     }
 }
@@ -145,6 +180,7 @@ pub fn row(from: &Sources, records: Records) -> Row {
         supervisor: live,
         last_exit,
         synced: records.synced,
+        unsaved: from.unsaved,
         query: records
             .listening
             .filter(|_| live.is_some())
@@ -186,6 +222,7 @@ fn state(from: &Sources, status: Option<&Status>) -> (&'static str, Option<Strin
             Outcome::Busy => ("waiting", why),
             Outcome::Failed | Outcome::Refused => ("failed", why),
         },
+        None if from.sight == Sight::Unseen => ("unknown", None),
         None => match listed.map(|listed| &listed.offer) {
             Some(Offer::Bot(bot)) if !bot.enabled => ("disabled", None),
             Some(Offer::Bot(_)) if from.stopped => ("stopped", None),
@@ -260,6 +297,8 @@ mod tests {
                     listed: listed.cloned().map(Arc::new),
                     instance: instance.cloned(),
                     stopped: false,
+                    unsaved: false,
+                    sight: Sight::Clear,
                     held,
                 },
                 None,

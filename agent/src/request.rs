@@ -5,16 +5,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use contract::{BotId, Runtime, file, record::Listening};
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot::Sender;
 
 use crate::ask::Refusal;
 use crate::bots::Offer;
-use crate::engine::Engine;
 use crate::engine::docker::left::{Left, Unsaved};
+use crate::engine::{Engine, Instance};
 use crate::id::{self, Known, Unclear};
-use crate::plan::Switch;
+use crate::plan::{Phase, Switch};
 use crate::reconcile::World;
-use crate::report::{self, Records, Row, Sources};
+use crate::report::{self, Records, Row, Sight, Sources};
 use crate::roll::Roll;
 
 /// What to do with a bot.
@@ -26,6 +27,17 @@ pub enum Verb {
     Stop,
     /// Run it anew.
     Restart,
+}
+
+/// How far it is after all were told to run, or not to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turned {
+    /// Whether it is known what runs.
+    pub known: bool,
+    /// Bots of which something runs or is under way, by name.
+    pub live: Vec<String>,
+    /// Bots of which something is on this host's volumes only, by name.
+    pub unsaved: Vec<String>,
 }
 
 /// A bot something was done with.
@@ -50,8 +62,8 @@ pub enum Request {
     Where(String, Sender<Result<SocketAddr, Refusal>>),
     /// The bots that are missing were removed on purpose.
     Confirm(Sender<Vec<BotId>>),
-    /// Let all bots run as they are wanted, or none; tells what is not in the store.
-    Switch(Switch, Sender<Vec<BotId>>),
+    /// Let all bots run as they are wanted, or none; tells how far that is.
+    Switch(Switch, Sender<Turned>),
     /// Start bots anew whose containers are not as the operator wants them now, so many at a time at most.
     Roll(usize, Sender<Result<Vec<BotId>, String>>),
     /// The same, once it is known which images there are.
@@ -130,6 +142,11 @@ fn sources(world: &World) -> Vec<Sources> {
         .collect();
     ids.sort_unstable();
     ids.dedup();
+    let (unsaved, sight) = match &world.engine {
+        Engine::Process(_) => (Vec::new(), Sight::Clear),
+        Engine::Docker(docker) if docker.is_seen() => (docker.unsaved(), Sight::Clear),
+        Engine::Docker(_) => (Vec::new(), Sight::Unseen),
+    };
     let of = |id: BotId| Sources {
         name: (!bots.contains_key(&id))
             .then(|| world.name_of(&id))
@@ -138,12 +155,14 @@ fn sources(world: &World) -> Vec<Sources> {
         instance: instances.remove(&id),
         stopped: world.stopped.contains(&id) || world.switch == Switch::Off,
         held: world.held.contains(&id),
+        unsaved: unsaved.contains(&id),
+        sight,
         id,
     };
     ids.into_iter().map(of).collect()
 }
 
-fn turn(world: &mut World, switch: Switch) -> Vec<BotId> {
+fn turn(world: &mut World, switch: Switch) -> Turned {
     if world.switch != switch {
         world.switch = switch;
         world.save_switch();
@@ -152,9 +171,27 @@ fn turn(world: &mut World, switch: Switch) -> Vec<BotId> {
             Switch::Off => "all bots are stopped, and none is started until `agent start --all`",
         });
     }
-    match &world.engine {
-        Engine::Process(_) => Vec::new(),
-        Engine::Docker(docker) => docker.unsaved(),
+    let is_over = |instance: &Instance| matches!(instance.actual.phase, Phase::Ended(_));
+    let (live, unsaved) = match &world.engine {
+        Engine::Process(_) => {
+            let live = world.instances().into_iter().filter(|(_, i)| !is_over(i));
+            (live.map(|(id, _)| id).collect(), Vec::new())
+        }
+        Engine::Docker(docker) => (docker.live(), docker.unsaved()),
+    };
+    let names = |ids: Vec<BotId>| {
+        let name = |id: &BotId| match world.listing.get(id) {
+            Some(listed) => listed.name.clone(),
+            None => world.name_of(id).unwrap_or_else(|| id.to_string()),
+        };
+        let mut names: Vec<String> = ids.iter().map(name).collect();
+        names.sort();
+        names
+    };
+    Turned {
+        known: world.engine.is_ready(),
+        live: names(live),
+        unsaved: names(unsaved),
     }
 }
 
@@ -163,6 +200,10 @@ fn roll(world: &World, most: usize, to: Sender<Result<Vec<BotId>, String>>) {
         let why = "bots are processes here: there is no container to roll; `agent restart` starts one anew";
         return drop(to.send(Err(why.to_owned())));
     };
+    if world.roll.is_some() {
+        let why = "a roll is under way: the agent's log tells how it goes";
+        return drop(to.send(Err(why.to_owned())));
+    }
     let runtime = |id: &BotId| Some((id.clone(), world.listing.bot(id)?.definition.runtime));
     let bots: Vec<(BotId, Runtime)> = world.instances().keys().filter_map(runtime).collect();
     let (images, requests) = (docker.images(bots), world.requests.clone());
@@ -180,7 +221,7 @@ fn roll_to(world: &mut World, images: &HashMap<BotId, String>, most: usize) -> V
     };
     let behind = docker.behind(images);
     let count = behind.len();
-    if count > 0 {
+    if count > 0 && world.roll.is_none() {
         world
             .console
             .say(&format!("rolling {count} bots, {most} at a time at most"));
@@ -240,6 +281,7 @@ fn order(world: &mut World, word: &str, verb: Verb) -> Result<Done, Unclear> {
         Verb::Restart => world.restart(&id),
         // One that has ended for good starts again because a person says so.
         Verb::Start => {
+            world.engine.hope();
             world.engine.forget(&id);
             world.look_again();
         }

@@ -39,30 +39,36 @@ impl Roll {
     }
 
     /// The bots whose turn it is now. One that is not wanted any more, or does not run, is passed over; one that does
-    /// not come back holds the others up, which is what the bound is for.
-    pub fn next(
+    /// not come back holds the others up, which is what the bound is for. Bots of `all` that are wanted and do not run for
+    /// another reason count as away, too.
+    pub fn next<'a>(
         &mut self,
         wanted: impl Fn(&BotId) -> bool,
+        all: impl Iterator<Item = &'a BotId>,
         instances: &BTreeMap<BotId, Instance>,
         now: Duration,
     ) -> Vec<BotId> {
+        let runs = |bot: &BotId| {
+            let instance = instances.get(bot);
+            instance.filter(|i| i.actual.phase == Phase::Running && i.container.is_some())
+        };
         let is_back = |bot: &BotId, had: &Option<String>| {
-            instances.get(bot).is_some_and(|instance| {
+            runs(bot).is_some_and(|instance| {
                 let settled = instance.since.is_some_and(|since| now >= since + SETTLED);
-                instance.actual.phase == Phase::Running && instance.container != *had && settled
+                instance.container != *had && settled
             })
         };
         self.away
             .retain(|bot, had| wanted(bot) && !is_back(bot, had));
+        let down =
+            |bot: &&BotId| wanted(bot) && runs(bot).is_none() && !self.away.contains_key(*bot);
+        let down = all.filter(down).count();
         let mut turn = Vec::new();
-        while self.away.len() < self.most {
+        while self.away.len() + down < self.most {
             let Some(bot) = self.left.pop_first() else {
                 break;
             };
-            let running = instances.get(&bot).filter(|instance| {
-                instance.actual.phase == Phase::Running && instance.container.is_some()
-            });
-            if let (Some(instance), true) = (running, wanted(&bot)) {
+            if let (Some(instance), true) = (runs(&bot), wanted(&bot)) {
                 self.away.insert(bot.clone(), instance.container.clone());
                 turn.push(bot);
             }
@@ -94,26 +100,47 @@ mod tests {
 
     #[test]
     fn no_more_than_so_many_are_away_and_one_that_does_not_come_back_holds_the_others_up() {
-        let mut instances: BTreeMap<BotId, Instance> =
-            (0..4).map(|n| (bot(n), instance("old", 0))).collect();
-        let mut roll = Roll::new((0..4).map(bot), 2);
-        let at = Duration::from_secs;
-        let all = |_: &BotId| true;
-        assert_eq!(roll.next(all, &instances, at(100)), [bot(0), bot(1)]);
+        let all: Vec<BotId> = (0..4).map(bot).collect();
+        let mut instances: BTreeMap<BotId, Instance> = all
+            .iter()
+            .map(|b| (b.clone(), instance("old", 0)))
+            .collect();
+        let mut roll = Roll::new(all.clone(), 2);
+        let mut next = |instances: &BTreeMap<BotId, Instance>, gone: Option<usize>, at: u64| {
+            let wanted = |b: &BotId| gone.is_none_or(|gone| *b != bot(gone));
+            let turn = roll.next(wanted, all.iter(), instances, Duration::from_secs(at));
+            (turn, roll.is_over())
+        };
+        assert_eq!(next(&instances, None, 100).0, [bot(0), bot(1)]);
         assert!(
-            roll.next(all, &instances, at(200)).is_empty(),
+            next(&instances, None, 200).0.is_empty(),
             "neither has gone yet"
         );
         instances.insert(bot(0), instance("new", 200));
-        assert!(
-            roll.next(all, &instances, at(203)).is_empty(),
-            "too soon to tell"
-        );
-        assert_eq!(roll.next(all, &instances, at(205)), [bot(2)]);
-        assert!(roll.next(|b| *b != bot(3), &instances, at(300)).is_empty());
+        assert!(next(&instances, None, 203).0.is_empty(), "too soon to tell");
+        assert_eq!(next(&instances, None, 205).0, [bot(2)]);
+        assert!(next(&instances, Some(3), 300).0.is_empty());
         instances.insert(bot(1), instance("new", 300));
         instances.insert(bot(2), instance("new", 300));
-        assert!(roll.next(|b| *b != bot(3), &instances, at(310)).is_empty());
-        assert!(roll.is_over(), "one that is not wanted is passed over");
+        let (turn, is_over) = next(&instances, Some(3), 310);
+        assert!(
+            turn.is_empty() && is_over,
+            "one that is not wanted is passed over"
+        );
+    }
+
+    #[test]
+    fn who_is_down_already_counts_as_away() {
+        let all: Vec<BotId> = (0..3).map(bot).collect();
+        let mut instances: BTreeMap<BotId, Instance> = all
+            .iter()
+            .map(|b| (b.clone(), instance("old", 0)))
+            .collect();
+        instances.remove(&bot(2));
+        let mut roll = Roll::new([bot(0), bot(1)], 1);
+        let now = Duration::from_secs(100);
+        assert!(roll.next(|_| true, all.iter(), &instances, now).is_empty());
+        instances.insert(bot(2), instance("new", 90));
+        assert_eq!(roll.next(|_| true, all.iter(), &instances, now), [bot(0)]);
     }
 }

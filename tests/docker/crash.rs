@@ -136,7 +136,10 @@ fn a_bot_that_fills_the_folder_of_its_code_is_stopped_for_it_and_its_state_is_sa
     host.begin();
     let row = host.state(&bot, "failed");
     assert_eq!(row["last_exit"]["reason"], "disk", "{row:#}");
-    assert!(row["reason"].as_str().unwrap().contains("exit code 115"), "{row:#}");
+    assert!(
+        row["reason"].as_str().unwrap().contains("exit code 115"),
+        "{row:#}"
+    );
     let logs = host.container(&bot).logs();
     assert!(logs.contains("raise THE0_MAX_CODE_MB"), "{logs}");
     assert_eq!(host.saved(&bot), 7);

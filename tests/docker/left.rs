@@ -142,3 +142,89 @@ fn what_has_ended_and_is_saved_goes_after_a_while_and_the_bot_goes_on_from_the_s
     host.state(&bot, "running");
     host.container(&bot).says(&format!("at {saved} "), LONG);
 }
+
+#[test]
+fn a_container_that_is_removed_as_it_ends_takes_no_unsaved_state_along() {
+    let Some(mut host) = Stack::start("docker::removed", &["python3.11"]) else {
+        return;
+    };
+    host.set("THE0_KEEP_ENDED", "1s");
+    let bots: Vec<String> = (0..4)
+        .map(|n| host.bot(&format!("b{n}"), COUNTER, doc! {}))
+        .collect();
+    host.begin();
+    host.states(&bots, "running");
+    for bot in &bots {
+        wait_for("a count", LONG, || (host.count(bot) > 0).then_some(()));
+    }
+    host.store.stop();
+    host.mongo.delete(BOTS, doc! {});
+    for bot in &bots {
+        let name = host.container(bot).name;
+        host.docker.ask(["kill", "--signal=KILL", &name]);
+        host.docker.ask(["rm", "--force", &name]);
+    }
+    for bot in &bots {
+        host.says(&format!("`agent gc --discard-state {bot}`"));
+        assert_eq!(host.volumes(bot).len(), 3);
+        wait_for("what it had, which can be read", LONG, || {
+            (host.count(bot) > 0).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_container_that_somebody_renames_is_still_its_bots_and_is_not_doubled() {
+    let Some(mut host) = Stack::start("docker::renamed", &["python3.11"]) else {
+        return;
+    };
+    let bot = host.bot("b", COUNTER, doc! {});
+    host.begin();
+    host.state(&bot, "running");
+    let name = host.docker.name("mine-now");
+    host.docker
+        .ask(["rename", &host.container(&bot).name, &name]);
+    host.end();
+    host.begin();
+    host.says("was renamed from");
+    host.state(&bot, "running");
+    assert_eq!(host.containers(), std::slice::from_ref(&name));
+    host.ok(&["restart", &bot]);
+    wait_for("a container of its own name", LONG, || {
+        (host.containers() == [host.container(&bot).name]).then_some(())
+    });
+    host.state(&bot, "running");
+    assert!(host.saved(&bot) > 0);
+}
+
+#[test]
+fn a_container_that_cannot_be_started_is_not_tried_at_every_look() {
+    let Some(mut host) = Stack::start("docker::broken", &["python3.11"]) else {
+        return;
+    };
+    let image = host.docker.name("broken");
+    let made = host.docker.ask([
+        "create",
+        "--name",
+        &host.docker.name("source"),
+        &tests::containers::image("python3.11"),
+    ]);
+    let change = "ENTRYPOINT [\"/no/such/program\"]";
+    host.docker
+        .ask(["commit", "--change", change, &made, &image]);
+    host.set("RUNTIME_IMAGE", &image);
+    let bot = host.bot("b", IDLE, doc! {});
+    host.begin();
+    let row = host.state(&bot, "failed");
+    assert!(
+        row["reason"].as_str().unwrap().contains("/no/such/program"),
+        "{row}"
+    );
+    // Many looks of one second each.
+    host.bot("other", IDLE, doc! {"enabled": false});
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    let said = host.said();
+    assert_eq!(said.matches("start its container").count(), 1, "{said}");
+    assert_eq!(host.state(&bot, "failed")["reason"], row["reason"]);
+    assert!(host.containers().is_empty());
+}

@@ -75,7 +75,7 @@ fn a_drain_waits_for_the_last_bot_and_tells_what_is_not_in_the_store() {
     }
     let (code, why) = fails(&host, &["drain"]);
     assert!(
-        code == 1 && why.contains("not all that these had") && why.contains("a, b"),
+        code == 1 && why.contains("not proven that all these had") && why.contains("a, b"),
         "{why}"
     );
 
@@ -143,4 +143,71 @@ fn a_roll_starts_bots_anew_a_few_at_a_time_and_an_agents_upgrade_starts_none() {
         host.ok(&["roll"])
             .contains("every container is as it would be")
     );
+}
+
+#[test]
+fn the_switch_and_a_drain_reach_bots_that_are_in_no_listing() {
+    let Some(mut host) = Stack::start("docker::unlisted", &["python3.11"]) else {
+        return;
+    };
+    let bots: Vec<String> = (0..6)
+        .map(|n| host.bot(&format!("b{n}"), COUNTER, doc! {}))
+        .collect();
+    host.begin();
+    host.states(&bots, "running");
+    // All are missing at once: they are held, and a person's word counts all the same.
+    host.mongo.delete(tests::stack::BOTS, doc! {});
+    host.states(&bots, "held");
+    host.ok(&["stop", &bots[0]]);
+    wait_for("the end of one", LONG, || {
+        (!host.container(&bots[0]).is_running()).then_some(())
+    });
+    assert!(bots[1..].iter().all(|bot| host.container(bot).is_running()));
+    // The next agent never gets a listing.
+    host.end();
+    host.mongo.stop();
+    host.begin();
+    host.says("found running");
+    let said = host.ok(&["drain"]);
+    assert!(said.contains("all of them is in the store"), "{said}");
+    assert!(bots.iter().all(|bot| !host.container(bot).is_running()));
+    for bot in &bots {
+        assert!(host.saved(bot) > 0, "{bot}");
+    }
+}
+
+#[test]
+fn a_drain_is_not_over_before_it_is_known_what_runs() {
+    let Some(mut host) = Stack::start("docker::blind", &["python3.11"]) else {
+        return;
+    };
+    let bot = host.bot("b", IDLE, doc! {});
+    host.begin();
+    host.state(&bot, "running");
+    host.end();
+    host.set("DOCKER_HOST", "unix:///nowhere/docker.sock");
+    host.begin();
+    host.state(&bot, "unknown");
+    let (code, why) = fails(&host, &["drain", "--timeout", "2s"]);
+    assert!(code == 1 && why.contains("not known what runs"), "{why}");
+    assert!(host.container(&bot).is_running());
+}
+
+#[test]
+fn a_second_roll_is_refused_while_one_is_under_way() {
+    let Some(mut host) = Stack::start("docker::rolls", &["python3.11"]) else {
+        return;
+    };
+    let bots: Vec<String> = (0..3)
+        .map(|n| host.bot(&format!("b{n}"), IDLE, doc! {}))
+        .collect();
+    host.begin();
+    host.states(&bots, "running");
+    host.end();
+    host.set("THE0_PIDS", "99");
+    host.begin();
+    host.states(&bots, "running");
+    host.ok(&["roll"]);
+    let (code, why) = fails(&host, &["roll"]);
+    assert!(code == 1 && why.contains("under way"), "{why}");
 }

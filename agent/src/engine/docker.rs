@@ -2,7 +2,8 @@
 //!
 //! It ensures that there are never two instances of a bot: a container's name is made of stack and bot, so the daemon
 //! refuses a second one; of one bot only one thing is under way at a time ([`slot::Work`]); and what a listing tells
-//! is passed over where something has changed since it was begun.
+//! is passed over where something has changed since it was begun. A container is the bot's by its labels, whatever
+//! somebody has named it.
 //!
 //! ```text
 //! listing, event ──▶ look ──▶ running: adopted     ended: judged, kept until its state is in the store
@@ -10,10 +11,11 @@
 //! ```
 //!
 //! Nothing here waits: operations are tasks of their own whose ends come back as [`News`]. An agent that goes away in
-//! the middle of one leaves a container that the next agent finds by its name and labels.
+//! the middle of one leaves a container that the next agent finds by its labels.
 
 mod access;
 pub mod container;
+mod examine;
 mod files;
 mod image;
 mod keys;
@@ -23,26 +25,27 @@ pub mod logs;
 mod metadata;
 pub mod names;
 mod news;
+mod refusal;
 mod slot;
 mod socket;
 mod start;
 pub mod template;
+mod view;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bollard::Docker;
 use bollard::query_parameters::KillContainerOptionsBuilder;
-use contract::{BotId, ObjectKey};
-use futures_util::StreamExt;
+use contract::BotId;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
-use self::left::Husk;
+use self::examine::{Examined, Running};
+use self::left::{Husk, Loose};
 use self::link::{Clock, Snapshot};
+use self::refusal::NotStarted;
 use self::slot::{Slot, Stop, Told, Work};
-use self::start::{Examined, NotStarted, Running};
-use super::Instance;
 use crate::document::Bot;
 use crate::launch;
 use crate::plan::{Outcome, Phase, Why};
@@ -54,18 +57,16 @@ pub use keys::KeyMaker;
 
 /// Seconds that the daemon may take for an answer.
 const ANSWER: u64 = 60;
-/// Time a container has between TERM and KILL: what it is given to stop, and a little more.
-const PATIENCE: Duration = Duration::from_secs(75);
-/// How soon keys that could not be renewed are asked for again.
+/// What a container has between TERM and KILL beyond what its supervisor may take.
+const SLACK: Duration = Duration::from_secs(15);
+/// How soon keys that could not be renewed are asked for again, at most; a quarter of their life, if that is less.
 const RENEW_AGAIN: Duration = Duration::from_mins(5);
 /// Within this time an agent hands new keys to the containers it finds.
 const RENEW_FOUND: Duration = Duration::from_mins(1);
+/// Time between two tries to send a signal that the daemon did not take.
+const SIGNAL_AGAIN: Duration = Duration::from_secs(5);
 /// Time between two looks at the rules around the bots' network.
 const GUARD: Duration = Duration::from_mins(10);
-/// Starts under way at once: more of them take no less time, and the daemon answers others meanwhile.
-const STARTS: usize = 8;
-/// Containers whose files are read at once.
-const READS: usize = 8;
 
 /// The engine.
 #[derive(Debug)]
@@ -75,13 +76,13 @@ pub struct Engine {
     clock: Clock,
     slots: BTreeMap<BotId, Slot>,
     husks: BTreeMap<BotId, Husk>,
+    /// Bots that containers of an agent without stacks run, and the names of these.
     foreign: HashMap<BotId, String>,
-    /// Bots that have volumes and no container, and an image to look into these with.
-    loose: HashMap<BotId, Option<String>>,
+    /// Bots that have volumes and no container.
+    loose: HashMap<BotId, Loose>,
     link: Link,
     /// When the rules around the bots' network are looked at again.
     guard_at: Duration,
-    starts: std::sync::Arc<tokio::sync::Semaphore>,
     console: Console,
 }
 
@@ -111,11 +112,11 @@ pub enum News {
     Looked(BotId, Result<Examined, String>),
     /// A signal was taken by the daemon, or was not.
     Signalled(BotId, Result<(), String>),
-    /// New keys were handed over, and when the next are due; or they were not.
-    Renewed(BotId, Result<Option<Duration>, String>),
+    /// A container's keys were renewed, and when the next are due; or they were not.
+    Renewed(BotId, String, Result<Option<Duration>, String>),
     /// What was left over of a bot is gone, or is not.
     Removed(BotId, Result<(), String>),
-    /// Volumes without a container were made to be looked into.
+    /// Volumes were looked into.
     Opened(BotId, Box<Result<(String, Records), String>>),
 }
 
@@ -142,7 +143,6 @@ impl Engine {
             loose: HashMap::new(),
             link: Link::Unknown,
             guard_at: GUARD,
-            starts: std::sync::Arc::new(tokio::sync::Semaphore::new(STARTS)),
         }
     }
 
@@ -168,15 +168,9 @@ impl Engine {
             return;
         }
         let digest = launch::digest(bot);
-        let touched = self.clock.tick();
-        let mut slot = Slot::new(
-            &bot.id,
-            &bot.definition.name,
-            bot.definition.kind,
-            digest.clone(),
-            now,
-            touched,
-        );
+        let (definition, touched) = (&bot.definition, self.clock.tick());
+        let (name, kind) = (&definition.name, definition.kind);
+        let mut slot = Slot::new(&bot.id, name, kind, digest.clone(), now, touched);
         slot.code = Some(bot.code.clone());
         if let Some(before) = self.slots.remove(&bot.id)
             && before.instance.actual.digest == digest
@@ -185,23 +179,18 @@ impl Engine {
             slot.instance.reason = before.instance.reason;
         }
         match self.obstacle(&bot.id) {
-            Some(why) => self.not_started(
-                &mut slot,
-                NotStarted {
-                    outcome: Outcome::Busy,
-                    why,
-                },
-                now,
-            ),
+            Some(why) => {
+                self.not_started(&mut slot, NotStarted::new(Outcome::Busy, why), now);
+            }
             None => slot.work = Work::Starting(Some(self.begin(bot))),
         }
         self.slots.insert(bot.id.clone(), slot);
     }
 
-    /// What of others keeps the bot from being started.
+    /// What keeps the bot from being started.
     fn obstacle(&self, bot: &BotId) -> Option<String> {
-        if self.husks.get(bot).is_some_and(Husk::is_going) {
-            return Some("what was left of it is being removed".to_owned());
+        if let Some(why) = self.husks.get(bot).and_then(Husk::obstacle) {
+            return Some(why.to_owned());
         }
         let name = self.foreign.get(bot)?;
         Some(format!(
@@ -211,11 +200,11 @@ impl Engine {
 
     fn begin(&mut self, bot: &Bot) -> oneshot::Sender<()> {
         let (cancel, cancelled) = oneshot::channel();
-        let (access, news, starts) = (self.access.clone(), self.news.clone(), self.starts.clone());
+        let (access, news) = (self.access.clone(), self.news.clone());
+        let last = self.husks.get(&bot.id).map(|husk| husk.id.clone());
         let bot = bot.clone();
         tokio::spawn(async move {
-            let _turn = starts.acquire_owned().await;
-            let started = start::start(&access, &bot, cancelled).await;
+            let started = Box::pin(start::start(&access, &bot, last, cancelled)).await;
             let _ = news.send(News::Started(bot.id, started));
         });
         cancel
@@ -223,11 +212,8 @@ impl Engine {
 
     /// Tells the bot to stop.
     pub fn stop(&mut self, bot: &BotId, why: Why, now: Duration) {
-        let Some(slot) = self
-            .slots
-            .get_mut(bot)
-            .filter(|slot| slot.is_live() && slot.stop.is_none())
-        else {
+        let slot = self.slots.get_mut(bot);
+        let Some(slot) = slot.filter(|slot| slot.is_live() && slot.stop.is_none()) else {
             return;
         };
         self.console
@@ -235,8 +221,9 @@ impl Engine {
         slot.touched = self.clock.tick();
         slot.instance.actual.phase = Phase::Stopping;
         slot.stop = Some(Stop {
-            deadline: now + PATIENCE,
+            deadline: now + slot.patience() + SLACK,
             told: Told::No,
+            again_at: now + SIGNAL_AGAIN,
         });
         if let Work::Starting(cancel) = &mut slot.work {
             cancel.take().map(|cancel| cancel.send(()));
@@ -260,7 +247,8 @@ impl Engine {
                 .signal(signal)
                 .build();
             let sent = docker.kill_container(&id, Some(options)).await;
-            let _ = news.send(News::Signalled(bot, sent.map_err(|err| start::said(&err))));
+            let sent = sent.map_err(|err| refusal::said(&err));
+            let _ = news.send(News::Signalled(bot, sent));
         });
     }
 
@@ -275,10 +263,15 @@ impl Engine {
         }
         slot.work = Work::Looking;
         let (docker, news) = (self.access.docker.clone(), self.news.clone());
-        let (name, bot) = (self.access.template.stack.container(bot), bot.clone());
+        let stack = self.access.template.stack.clone();
+        let known = slot.running.as_ref().map(|running| running.id.clone());
+        let which = known.or_else(|| slot.seen.clone());
+        let which = which.unwrap_or_else(|| stack.container(bot));
+        let bot = bot.clone();
         tokio::spawn(async move {
-            let looked = start::examine(&docker, &name).await;
-            let _ = news.send(News::Looked(bot, looked.map_err(|err| start::said(&err))));
+            let looked = examine::examine(&docker, &stack, &bot, &which).await;
+            let looked = looked.map_err(|err| refusal::said(&err));
+            let _ = news.send(News::Looked(bot, looked));
         });
     }
 
@@ -286,11 +279,15 @@ impl Engine {
     pub fn forget(&mut self, bot: &BotId) {
         if self.slots.get(bot).is_some_and(|slot| !slot.is_live()) {
             self.slots.remove(bot);
-            self.access.images.hope();
         }
     }
 
-    /// Does what time has made due: signals that were not taken, stops that are overdue, keys.
+    /// A person acts: what could not be had is asked for again at once.
+    pub fn hope(&self) {
+        self.access.images.hope();
+    }
+
+    /// Does what time has made due: signals that were not taken, stops that are overdue, keys, rules.
     pub fn tick(&mut self, now: Duration) {
         if self.link != Link::Up {
             return;
@@ -303,22 +300,17 @@ impl Engine {
         let mut signals = Vec::new();
         let mut renewals = Vec::new();
         for (bot, slot) in &mut self.slots {
-            match slot.stop {
-                Some(stop) if now >= stop.deadline => {
+            if let Some(signal) = slot.due_signal(now) {
+                if signal == "SIGKILL" {
                     let text =
                         "did not end in its time and is killed; what was unsaved is on its volumes";
                     self.console.warn(&format!("{}: {text}", slot.name));
-                    slot.stop = Some(Stop {
-                        deadline: now + PATIENCE,
-                        ..stop
-                    });
-                    signals.push((bot.clone(), "SIGKILL"));
                 }
-                Some(Stop { told: Told::No, .. }) => signals.push((bot.clone(), "SIGTERM")),
-                _ => {}
+                signals.push((bot.clone(), signal));
             }
             if slot.renew_at.is_some_and(|due| now >= due) {
-                slot.renew_at = Some(now + RENEW_AGAIN);
+                let again = RENEW_AGAIN.min(self.access.template.keys / 4);
+                slot.renew_at = Some(now + again);
                 renewals.push(bot.clone());
             }
         }
@@ -341,132 +333,14 @@ impl Engine {
         let (id, code, bot) = (running.id.clone(), code.clone(), bot.clone());
         tokio::spawn(async move {
             let renewed = async {
-                let granted = access
-                    .keys
-                    .grant_for(&bot, &code)
-                    .await
-                    .map_err(|not| not.why)?;
-                start::tell(&access.docker, &id, &container::renewal(&granted.keys)).await?;
+                let granted = access.keys.grant_for(&bot, &code).await;
+                let granted = granted.map_err(|not| not.why)?;
+                let line = container::renewal(&granted.keys);
+                start::tell(&access.docker, &id, &line).await?;
                 Ok(granted.renew_in)
             };
             let renewed = renewed.await;
-            let _ = news.send(News::Renewed(bot, renewed));
+            let _ = news.send(News::Renewed(bot, id, renewed));
         });
     }
-
-    /// All instances.
-    pub fn instances(&self) -> BTreeMap<BotId, Instance> {
-        self.slots
-            .iter()
-            .map(|(id, slot)| (id.clone(), slot.instance.clone()))
-            .collect()
-    }
-
-    /// The plan's view of all instances.
-    pub fn actual(&self) -> BTreeMap<BotId, crate::plan::Actual> {
-        self.slots
-            .iter()
-            .map(|(id, slot)| (id.clone(), slot.instance.actual.clone()))
-            .collect()
-    }
-
-    /// The bot's instance.
-    pub fn instance(&self, bot: &BotId) -> Option<&Instance> {
-        self.slots.get(bot).map(|slot| &slot.instance)
-    }
-
-    /// Where a running bot answers questions.
-    pub fn address(&self, bot: &BotId) -> Option<std::net::SocketAddr> {
-        let address = self.slots.get(bot)?.running.as_ref()?.address?;
-        Some((address, QUERY_PORT).into())
-    }
-
-    /// Whether the daemon has been listed and answers, so that one can decide.
-    pub fn is_ready(&self) -> bool {
-        self.link == Link::Up
-    }
-
-    /// Whether nothing runs and nothing is under way.
-    pub fn is_idle(&self) -> bool {
-        self.slots.values().all(|slot| !slot.is_live())
-    }
-
-    /// Whether a start is under way.
-    pub fn is_starting(&self) -> bool {
-        self.slots
-            .values()
-            .any(|slot| matches!(slot.work, Work::Starting(_)))
-    }
-
-    /// The code bundles of instances that are not over.
-    pub fn code_in_use(&self) -> Vec<ObjectKey> {
-        let live = self.slots.values().filter(|slot| slot.is_live());
-        live.filter_map(|slot| slot.code.clone()).collect()
-    }
-
-    /// Reads what the programs in the containers of `bots` have written.
-    pub fn records(&self, bots: &[BotId]) -> impl Future<Output = HashMap<BotId, Records>> + use<> {
-        let of = |bot: &BotId| {
-            let running = self
-                .slots
-                .get(bot)
-                .and_then(|slot| Some(slot.running.as_ref()?.id.clone()));
-            let id = running.or_else(|| self.husks.get(bot).map(|husk| husk.id.clone()))?;
-            Some((bot.clone(), id))
-        };
-        let (docker, link) = (self.access.docker.clone(), self.link.clone());
-        let containers: Vec<(BotId, String)> = bots.iter().filter_map(of).collect();
-        async move {
-            if link != Link::Up {
-                return HashMap::new();
-            }
-            let read = |(bot, id): (BotId, String)| {
-                let docker = docker.clone();
-                async move { Some((bot, files::records(&docker, &id).await.ok()?)) }
-            };
-            let reads = futures_util::stream::iter(containers)
-                .map(read)
-                .buffer_unordered(READS);
-            reads.filter_map(std::future::ready).collect().await
-        }
-    }
-
-    /// The ids that images have now, by bot that runs: one whose template digest differs is behind.
-    pub fn behind(&self, images: &HashMap<BotId, String>) -> Vec<BotId> {
-        let is_behind = |(bot, slot): &(&BotId, &Slot)| {
-            let (Some(running), Some(image)) = (&slot.running, images.get(*bot)) else {
-                return false;
-            };
-            running.template != self.access.template.digest(image).as_str()
-        };
-        self.slots
-            .iter()
-            .filter(is_behind)
-            .map(|(bot, _)| bot.clone())
-            .collect()
-    }
-
-    /// Finds the images that the bots would be started with now.
-    pub fn images(
-        &self,
-        bots: Vec<(BotId, contract::Runtime)>,
-    ) -> impl Future<Output = Result<HashMap<BotId, String>, String>> + use<> {
-        let access = self.access.clone();
-        async move {
-            access.images.hope();
-            let mut found = HashMap::new();
-            for (bot, runtime) in bots {
-                let name = access.template.image_for(runtime);
-                let id = access
-                    .images
-                    .ensure(&access.docker, &name, access.template.pull)
-                    .await;
-                found.insert(bot, id.map_err(|err| err.to_string())?);
-            }
-            Ok(found)
-        }
-    }
 }
-
-/// The port of the contract.
-const QUERY_PORT: u16 = 9476;

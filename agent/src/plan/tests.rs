@@ -379,3 +379,45 @@ fn a_start_that_waits_is_woken_for() {
     model.actual.insert(bot(1), Actual { digest, phase });
     assert_eq!(actual(&model), Some(model.now + secs(4)));
 }
+
+#[test]
+fn what_a_person_stops_waits_for_no_confirmation() {
+    let mut model = fleet(20);
+    model.settle();
+    model.wanted.clear();
+    model.settle();
+    assert_eq!(model.running().len(), 20, "held: all are missing at once");
+    model.stopped.insert(bot(3));
+    model.settle();
+    assert!(!model.running().contains(&bot(3)) && model.running().len() == 19);
+    for n in 4..18 {
+        model.stopped.insert(bot(n));
+        model.settle();
+    }
+    assert_eq!(
+        model.running().len(),
+        5,
+        "few by now, and held all the same"
+    );
+    model.stopped.clear();
+    model.switch = Switch::Off;
+    let plan = model.plan();
+    let stops = plan
+        .actions
+        .iter()
+        .filter(|action| matches!(action, Action::Stop(_, Why::Asked)));
+    assert_eq!(stops.count(), 5, "at once");
+    assert!(plan.held.is_empty());
+    model.settle();
+    assert!(model.running().is_empty());
+}
+
+#[test]
+fn before_anything_is_listed_only_what_a_person_stopped_stops() {
+    let mut model = fleet(3);
+    model.settle();
+    let of = |stopped: &dyn Fn(&BotId) -> bool| ordered(&model.actual, stopped);
+    assert!(of(&|_| false).is_empty());
+    assert_eq!(of(&|id| *id == bot(1)), [Action::Stop(bot(1), Why::Asked)]);
+    assert_eq!(of(&|_| true).len(), 3);
+}

@@ -7,14 +7,13 @@ use bollard::Docker;
 use bollard::errors::Error;
 use bollard::models::{Network, NetworkCreateRequest};
 use bollard::query_parameters::ListNetworksOptionsBuilder;
-use contract::launch::Variables;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use super::image::Images;
 use super::keys::KeyMaker;
 use super::metadata;
 use super::names;
-use super::start::{NotStarted, refused_by_engine};
+use super::refusal::NotStarted;
 use super::template::Template;
 use crate::plan::Outcome;
 use crate::show::Console;
@@ -26,8 +25,8 @@ pub struct Access {
     pub docker: Docker,
     /// The operator's settings.
     pub template: Arc<Template>,
-    /// The variables that tell `sync` in a container where the store is.
-    pub store_variables: Arc<Variables>,
+    /// The starts that may be under way at once.
+    pub starts: Arc<Semaphore>,
     /// Who makes keys.
     pub keys: KeyMaker,
     /// What is known of images.
@@ -47,17 +46,11 @@ struct Known {
 
 impl Access {
     /// To this daemon, with these settings.
-    pub fn new(
-        docker: Docker,
-        template: Template,
-        store_variables: Variables,
-        keys: KeyMaker,
-        console: Console,
-    ) -> Self {
+    pub fn new(docker: Docker, template: Template, keys: KeyMaker, console: Console) -> Self {
         Self {
             docker,
             template: Arc::new(template),
-            store_variables: Arc::new(store_variables),
+            starts: Arc::new(Semaphore::new(STARTS)),
             keys,
             images: Images::default(),
             console,
@@ -126,8 +119,9 @@ impl Access {
     }
 
     async fn named(&self, name: &str) -> Result<Network, NotStarted> {
-        let failed = |err| refused_by_engine(&format!("network {name}"), &err);
-        let Some(network) = self.find(name).await.map_err(failed)? else {
+        let failed = |err| NotStarted::by_engine(&format!("network {name}"), &err);
+        let found = self.find(name).await.map_err(failed)?;
+        let Some(network) = found.into_iter().next() else {
             return Err(NotStarted {
                 outcome: Outcome::Failed,
                 why: format!(
@@ -140,23 +134,34 @@ impl Access {
 
     async fn own(&self) -> Result<Network, NotStarted> {
         let name = self.template.stack.network();
-        let failed = |err| refused_by_engine(&format!("make network {name}"), &err);
-        if let Some(network) = self.find(&name).await.map_err(failed)? {
-            return Ok(network);
+        let failed = |err| NotStarted::by_engine(&format!("make network {name}"), &err);
+        if self.find(&name).await.map_err(failed)?.is_empty() {
+            let made = self.docker.create_network(self.request(&name)).await;
+            made.map_err(failed)?;
         }
-        self.docker
-            .create_network(self.request(&name))
-            .await
-            .map_err(failed)?;
-        let made = self.find(&name).await.map_err(failed)?;
-        made.ok_or_else(|| NotStarted {
-            outcome: Outcome::Failed,
-            why: format!("network {name} was made and is gone again"),
+        let found = self.find(&name).await.map_err(failed)?;
+        self.single(found).await.ok_or_else(|| {
+            let why = format!("network {name} was made and is gone again");
+            NotStarted::new(Outcome::Failed, why)
         })
     }
 
-    /// The oldest network of that name: daemons of API 1.43 and before let several have one.
-    async fn find(&self, name: &str) -> Result<Option<Network>, Error> {
+    /// The one of these networks that stays. Two agents, or one that was killed and its successor, can make two of one
+    /// name, and the daemon starts no container then: those that nobody uses go.
+    async fn single(&self, mut networks: Vec<Network>) -> Option<Network> {
+        let mut at = networks.len();
+        while networks.len() > 1 && at > 0 {
+            at -= 1;
+            let id = networks[at].id.clone().unwrap_or_default();
+            if self.docker.remove_network(&id).await.is_ok() {
+                networks.remove(at);
+            }
+        }
+        networks.into_iter().next()
+    }
+
+    /// The networks of that name, oldest first: daemons of API 1.43 and before let several have one.
+    async fn find(&self, name: &str) -> Result<Vec<Network>, Error> {
         let filters = HashMap::from([("name", vec![name.to_owned()])]);
         let options = ListNetworksOptionsBuilder::default()
             .filters(&filters)
@@ -167,7 +172,7 @@ impl Access {
             .filter(|n| n.name.as_deref() == Some(name))
             .collect();
         found.sort_by(|a, b| a.created.cmp(&b.created));
-        Ok(found.into_iter().next())
+        Ok(found)
     }
 
     fn request(&self, name: &str) -> NetworkCreateRequest {
@@ -207,5 +212,7 @@ fn bridge_of(network: &Network) -> String {
     given.unwrap_or_else(|| format!("br-{id}"))
 }
 
+/// Starts under way at once: more of them take no less time, and the daemon answers others meanwhile.
+const STARTS: usize = 8;
 const ICC: &str = "com.docker.network.bridge.enable_icc";
 const BRIDGE: &str = "com.docker.network.bridge.name";

@@ -4,6 +4,7 @@
 //! travel in the [document](document) on standard input.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
@@ -18,8 +19,8 @@ use super::template::{Bounds, Template};
 use crate::document::Bot;
 use crate::launch;
 
-/// Seconds between TERM and KILL when somebody else stops the container: longer than grace and drain together.
-pub const STOP_SECONDS: i64 = 60;
+/// The time between TERM and KILL that the contract gives a container.
+pub const STOP: Duration = Duration::from_secs(60);
 /// Bytes of the folder of one-shot questions.
 const QUERY_SIZE: u64 = 16 << 20;
 /// Where containers find the file of authorities of the store.
@@ -50,10 +51,10 @@ pub enum Refused {
 }
 
 /// The variables of the bot's launch, without keys.
-pub fn variables(bot: &Bot, template: &Template, store: &Variables) -> Variables {
+pub fn variables(bot: &Bot, template: &Template) -> Variables {
     let mut set = template.environment.clone();
     set.extend(launch::of_document(bot));
-    set.extend(store.clone());
+    set.extend(template.store.clone());
     set
 }
 
@@ -107,7 +108,7 @@ pub fn options(
         stdin_once: Some(false),
         attach_stdin: Some(true),
         tty: Some(false),
-        stop_timeout: Some(STOP_SECONDS),
+        stop_timeout: i64::try_from(template.stop.as_secs()).ok(),
         // The supervisor tells how it is in status.json; a probe would cost every bot a process each time.
         healthcheck: Some(HealthConfig {
             test: Some(vec!["NONE".into()]),
@@ -132,6 +133,7 @@ fn labels(bot: &Bot, template: &Template, image_id: &str) -> HashMap<String, Str
         ),
         (names::IMAGE, image_id.to_owned()),
         (names::CODE, bot.code.to_string()),
+        (names::PATIENCE, template.stop.as_secs().to_string()),
         (names::AGENT, env!("CARGO_PKG_VERSION").to_owned()),
     ];
     labels.extend(more.map(|(k, v)| (k.to_owned(), v)));
@@ -305,7 +307,7 @@ mod tests {
             .iter()
             .map(|(n, v)| ((*n).into(), (*v).into()))
             .collect();
-        Template::parse(&given, super::super::template::passed(&given)).unwrap()
+        Template::parse(&given, super::super::template::passed(&given), store()).unwrap()
     }
 
     fn store() -> Variables {
@@ -333,11 +335,7 @@ mod tests {
 
     #[test]
     fn the_launch_variables_in_a_container_are_those_promised() {
-        let told = variables(
-            &bot(&json!({})),
-            &template(&[("THE0_GRACE", "5s")]),
-            &store(),
-        );
+        let told = variables(&bot(&json!({})), &template(&[("THE0_GRACE", "5s")]));
         let text: String = told.iter().flat_map(|(n, v)| [n, "=", v, "\n"]).collect();
         check("container-launch.txt", &text);
         document(told, &Keys::new()).unwrap();

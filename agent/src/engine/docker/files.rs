@@ -2,6 +2,7 @@
 //! ended or were never started, and with volumes.
 
 use std::io::Read;
+use std::path::PathBuf;
 
 use bollard::Docker;
 use bollard::errors::Error;
@@ -11,13 +12,17 @@ use contract::record::RunRecord;
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 
-use crate::report::Records;
+use super::examine::inspect;
+use super::refusal::has_status;
+use crate::report::{Integrity, Records};
 
 /// Bytes of one file at most; more is not read. The largest of them, runs.jsonl, is kept shorter by its writer.
 const LARGEST: usize = 8 << 20;
+/// Bytes of the state's archive that are looked at to tell whether anything is in it.
+const GLANCE: usize = 64 << 10;
 
 /// The layout in every container.
-pub fn paths() -> Paths {
+fn paths() -> Paths {
     Paths {
         code: "/bot".into(),
         state: "/state".into(),
@@ -27,43 +32,127 @@ pub fn paths() -> Paths {
     }
 }
 
-/// The records of a container.
+/// The records in a container, as far as they can be had.
 ///
 /// # Errors
-/// The daemon does not give them. That a file is not there is none, nor that it is not understood.
+/// The daemon does not give them. That a file is not there is none.
 pub async fn records(docker: &Docker, container: &str) -> Result<Records, Error> {
     let paths = paths();
-    let read = |path: std::path::PathBuf| async move {
-        file(docker, container, &path.to_string_lossy()).await
-    };
+    let read = |path: PathBuf| async move { file(docker, container, &path).await };
     let (status, done, runs, synced) = futures_util::try_join!(
         read(paths.status()),
         read(paths.done_record()),
         read(paths.runs()),
         read(paths.synced()),
     )?;
+    let mut integrity = Integrity::Whole;
     Ok(Records {
-        status: json(status),
-        done: json(done),
-        runs: runs.map(|bytes| lines(&bytes)).unwrap_or_default(),
-        synced: json(synced),
+        status: status.json(&mut integrity),
+        done: done.json(&mut integrity),
+        runs: runs.lines(&mut integrity),
+        synced: synced.json(&mut integrity),
         listening: None,
+        integrity,
     })
 }
 
-fn json<T: DeserializeOwned>(bytes: Option<Vec<u8>>) -> Option<T> {
-    serde_json::from_slice(&bytes?).ok()
+/// The records in a container that does not run, all that there are; `None` when the container has gone meanwhile. One
+/// with no records at all and something in its state is [`Integrity::Doubtful`].
+///
+/// # Errors
+/// The daemon does not give them.
+pub async fn records_of_ended(docker: &Docker, container: &str) -> Result<Option<Records>, Error> {
+    let mut records = records(docker, container).await?;
+    if records.is_empty() && has_state(docker, container).await? {
+        records.integrity = Integrity::Doubtful;
+    }
+    // Files of a container that is gone are "not there", too.
+    let there = inspect(docker, container).await?.is_some();
+    Ok(there.then_some(records))
 }
 
-fn lines(bytes: &[u8]) -> Vec<RunRecord> {
-    let lines = bytes.split(|byte| *byte == b'\n');
-    lines
-        .filter_map(|line| serde_json::from_slice(line).ok())
-        .collect()
+/// What was found of a file.
+enum Found {
+    Nothing,
+    TooLarge,
+    Content(Vec<u8>),
 }
 
-/// The content of one regular file; `None` when it is not there.
-async fn file(docker: &Docker, container: &str, path: &str) -> Result<Option<Vec<u8>>, Error> {
+impl Found {
+    fn json<T: DeserializeOwned>(&self, integrity: &mut Integrity) -> Option<T> {
+        let parsed = match self {
+            Self::Nothing => return None,
+            Self::TooLarge => None,
+            Self::Content(bytes) => serde_json::from_slice(bytes).ok(),
+        };
+        if parsed.is_none() {
+            *integrity = Integrity::Doubtful;
+        }
+        parsed
+    }
+
+    fn lines(&self, integrity: &mut Integrity) -> Vec<RunRecord> {
+        match self {
+            Self::Nothing => Vec::new(),
+            Self::TooLarge => {
+                *integrity = Integrity::Doubtful;
+                Vec::new()
+            }
+            Self::Content(bytes) => {
+                let lines = bytes.split(|byte| *byte == b'\n');
+                lines
+                    .filter_map(|line| serde_json::from_slice(line).ok())
+                    .collect()
+            }
+        }
+    }
+}
+
+async fn file(docker: &Docker, container: &str, path: &std::path::Path) -> Result<Found, Error> {
+    match archive(docker, container, &path.to_string_lossy(), LARGEST).await? {
+        None => Ok(Found::Nothing),
+        Some((_, End::Cut)) => Ok(Found::TooLarge),
+        Some((bytes, End::Whole)) => Ok(first_file(&bytes)),
+    }
+}
+
+fn first_file(archive: &[u8]) -> Found {
+    let read = || -> Option<Vec<u8>> {
+        let mut archive = tar::Archive::new(archive);
+        let mut entry = archive.entries().ok()?.next()?.ok()?;
+        let mut content = Vec::new();
+        entry.header().entry_type().is_file().then_some(())?;
+        entry.read_to_end(&mut content).ok()?;
+        Some(content)
+    };
+    read().map_or(Found::TooLarge, Found::Content)
+}
+
+/// Whether there is anything in the state: any file.
+async fn has_state(docker: &Docker, container: &str) -> Result<bool, Error> {
+    let Some((bytes, end)) = archive(docker, container, "/state", GLANCE).await? else {
+        return Ok(false);
+    };
+    let mut archive = tar::Archive::new(bytes.as_slice());
+    let entries = archive.entries().into_iter().flatten().flatten();
+    let mut kinds = entries.map(|entry| entry.header().entry_type());
+    Ok(end == End::Cut || kinds.any(|kind| !kind.is_dir()))
+}
+
+/// Whether an archive is all there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Whole,
+    Cut,
+}
+
+/// The tar of a path in a container, up to `most` bytes; `None` when it is not there, or the container is not.
+async fn archive(
+    docker: &Docker,
+    container: &str,
+    path: &str,
+    most: usize,
+) -> Result<Option<(Vec<u8>, End)>, Error> {
     let options = DownloadFromContainerOptionsBuilder::default()
         .path(path)
         .build();
@@ -71,27 +160,11 @@ async fn file(docker: &Docker, container: &str, path: &str) -> Result<Option<Vec
     let mut archive = Vec::new();
     while let Some(chunk) = stream.next().await {
         match chunk {
-            Ok(chunk) if archive.len() + chunk.len() <= LARGEST => {
-                archive.extend_from_slice(&chunk);
-            }
-            // Too large for one of ours; or not there, and the container itself may be gone: whoever lists will see.
-            Ok(_)
-            | Err(Error::DockerResponseServerError {
-                status_code: 404, ..
-            }) => return Ok(None),
+            Ok(chunk) if archive.len() + chunk.len() <= most => archive.extend_from_slice(&chunk),
+            Ok(_) => return Ok(Some((archive, End::Cut))),
+            Err(err) if has_status(&err, 404) => return Ok(None),
             Err(err) => return Err(err),
         }
     }
-    Ok(first_file(&archive))
-}
-
-fn first_file(archive: &[u8]) -> Option<Vec<u8>> {
-    let mut archive = tar::Archive::new(archive);
-    let mut entry = archive.entries().ok()?.next()?.ok()?;
-    if !entry.header().entry_type().is_file() {
-        return None;
-    }
-    let mut content = Vec::new();
-    entry.read_to_end(&mut content).ok()?;
-    Some(content)
+    Ok(Some((archive, End::Whole)))
 }

@@ -98,10 +98,13 @@ impl Images {
 
     /// Forgets failures: a person has done something about them.
     pub fn hope(&self) {
-        self.known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for image in known.values() {
+            // One that is being pulled is asked for at this moment.
+            if let Ok(mut image) = image.try_lock() {
+                image.failed = None;
+            }
+        }
     }
 
     fn of(&self, name: &str) -> Arc<tokio::sync::Mutex<Known>> {

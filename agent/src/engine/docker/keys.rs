@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use contract::launch::Keys;
 use contract::{BotId, ObjectKey};
 
-use super::start::NotStarted;
+use super::refusal::NotStarted;
 use crate::document::Bot;
 use crate::plan::Outcome;
 use crate::show::Console;

@@ -1,9 +1,17 @@
 //! What is left over: containers that have ended, and volumes without a container.
 //!
 //! A container that has ended is a *husk*: it holds the records by which one knows whether all that its volumes have is
-//! in the store. A husk goes, with its volumes, when that is so and the bot is not listed any more, or has not been
+//! in the store. A husk goes, with its volumes, when that is proven and the bot is not listed any more, or has not been
 //! started again for a while. One that is not saved stays until the bot's next start saves it, or a person discards it.
 //! Volumes without a container get a container that is never started, to be read through it.
+//!
+//! ```text
+//! volumes alone ─▶ opening ─▶ saved ─────────────────▶ going ─▶ gone
+//! container ended ──────┴───▶ unsaved ─▶ discarded ───────┘
+//! ```
+//!
+//! Volumes are removed only together with the container that the verdict is about: if that is gone, somebody has been
+//! here since, and they are looked into again.
 
 use std::time::Duration;
 
@@ -12,27 +20,37 @@ use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{CreateContainerOptionsBuilder, RemoveVolumeOptions};
 use contract::BotId;
 
-use super::slot::is_saved;
-use super::start::{remove, said};
-use super::{Access, Engine, Link, News, files};
+use super::refusal::{has_status, said};
+use super::slot::{Slot, is_saved};
+use super::start::{Removal, remove};
+use super::{Access, Engine, Link, News, files, names};
 use crate::report::Records;
+
+/// Volumes that are looked into at once.
+const OPENINGS: usize = 4;
+/// How soon volumes that could not be looked into are tried again.
+const OPEN_AGAIN: Duration = Duration::from_mins(10);
 
 /// A container that has ended.
 #[derive(Debug, Clone)]
 pub struct Husk {
-    /// The container's id.
+    /// The container's id; empty while it is being made.
     pub id: String,
     name: String,
     keeping: Keeping,
     since: Duration,
+    /// The clock when it was noted: an older listing says nothing about it.
+    touched: u64,
 }
 
 /// What becomes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Keeping {
+    /// It is being looked into.
+    Opening,
     /// All that it had is in the store.
     Saved,
-    /// It is not.
+    /// That is not proven.
     Unsaved,
     /// The same, and it was told what to do about it.
     Told,
@@ -40,6 +58,14 @@ enum Keeping {
     Discarded,
     /// It is being removed.
     Going,
+}
+
+/// Volumes without a container.
+#[derive(Debug, Clone, Default)]
+pub struct Loose {
+    image: Option<String>,
+    /// When they are tried again.
+    not_before: Duration,
 }
 
 /// What a person may do about unsaved state.
@@ -62,9 +88,19 @@ pub struct Left {
     pub what: String,
 }
 
+impl Loose {
+    /// Some, and an image to look into them with.
+    pub fn new(image: Option<String>) -> Self {
+        Self {
+            image,
+            not_before: Duration::ZERO,
+        }
+    }
+}
+
 impl Husk {
     /// A container that has ended at `since`.
-    pub fn new(id: String, name: String, saved: bool, since: Duration) -> Self {
+    pub fn new(id: String, name: String, saved: bool, since: Duration, touched: u64) -> Self {
         let keeping = if saved {
             Keeping::Saved
         } else {
@@ -75,17 +111,42 @@ impl Husk {
             name,
             keeping,
             since,
+            touched,
         }
     }
 
-    /// Whether it is being removed.
-    pub fn is_going(&self) -> bool {
-        self.keeping == Keeping::Going
+    /// Whether it is settled, so that a listing begun at `begun` without its container means that this is gone.
+    pub fn is_settled(&self, begun: u64) -> bool {
+        let busy = matches!(self.keeping, Keeping::Opening | Keeping::Going);
+        !busy && self.touched <= begun
     }
 
-    /// Whether all that it had is in the store.
-    pub fn is_saved(&self) -> bool {
-        self.keeping == Keeping::Saved
+    fn opening(id: String, name: String, since: Duration) -> Self {
+        Self {
+            id,
+            name,
+            keeping: Keeping::Opening,
+            since,
+            touched: 0,
+        }
+    }
+
+    /// Whether it is the container with this id, or is being made.
+    pub fn is(&self, id: &str) -> bool {
+        self.keeping == Keeping::Opening || self.id == id
+    }
+
+    /// Why its bot cannot be started now.
+    pub fn obstacle(&self) -> Option<&'static str> {
+        match self.keeping {
+            Keeping::Opening => Some("its volumes are being looked into"),
+            Keeping::Going => Some("what was left of it is being removed"),
+            _ => None,
+        }
+    }
+
+    fn is_unsaved(&self) -> bool {
+        matches!(self.keeping, Keeping::Unsaved | Keeping::Told)
     }
 }
 
@@ -95,7 +156,7 @@ impl Engine {
         if self.link != Link::Up {
             return;
         }
-        self.open_volumes(&is_listed);
+        self.open_volumes(&is_listed, now);
         let keep = self.access.template.keep;
         let mut going = Vec::new();
         for (bot, husk) in &mut self.husks {
@@ -105,13 +166,13 @@ impl Engine {
                 Keeping::Unsaved if !is_listed(bot) => {
                     husk.keeping = Keeping::Told;
                     self.console.warn(&format!(
-                        "{}: the bot is gone, and not all that it had is in the store: container and volumes {} are kept; `agent gc --discard-state {bot}` removes them",
+                        "{}: the bot is gone, and it is not proven that all it had is in the store: container and volumes {} are kept; `agent gc --discard-state {bot}` removes them",
                         husk.name,
                         self.access.template.stack.container(bot)
                     ));
                     false
                 }
-                Keeping::Unsaved | Keeping::Told | Keeping::Going => false,
+                _ => false,
             };
             if due && self.slots.get(bot).is_none_or(|slot| !slot.is_live()) {
                 husk.keeping = Keeping::Going;
@@ -121,7 +182,7 @@ impl Engine {
         for (bot, id) in going {
             let (access, news) = (self.access.clone(), self.news.clone());
             tokio::spawn(async move {
-                let removed = discard(&access, &bot, &id).await.map_err(|err| said(&err));
+                let removed = discard(&access, &bot, &id).await;
                 let _ = news.send(News::Removed(bot, removed));
             });
         }
@@ -133,21 +194,23 @@ impl Engine {
         let chosen = |bot: &BotId| bots.is_empty() || bots.contains(bot);
         let mut rows = Vec::new();
         for (bot, husk) in self.husks.iter_mut().filter(|(bot, _)| chosen(bot)) {
-            if self.slots.get(bot).is_some_and(super::Slot::is_live) {
+            if self.slots.get(bot).is_some_and(Slot::is_live) {
                 continue;
             }
-            let what = match (husk.keeping, unsaved) {
-                (Keeping::Going | Keeping::Discarded, _) => "is being removed",
-                (Keeping::Saved, _) => {
+            let what = match husk.keeping {
+                Keeping::Opening => "is being looked into",
+                Keeping::Going | Keeping::Discarded => "is being removed",
+                Keeping::Saved => {
                     husk.keeping = Keeping::Discarded;
                     "container and volumes are removed: all of it is in the store"
                 }
-                (Keeping::Unsaved | Keeping::Told, Unsaved::Discard) => {
+                // Never of all at once: each is named.
+                _ if unsaved == Unsaved::Discard && !bots.is_empty() => {
                     husk.keeping = Keeping::Discarded;
-                    "container and volumes are removed, with state that is NOT in the store"
+                    "container and volumes are removed, with state that may not be in the store"
                 }
-                (Keeping::Unsaved | Keeping::Told, Unsaved::Keep) => {
-                    "kept: not all that it had is in the store; start it to save it, or --discard-state"
+                _ => {
+                    "kept: not all that it had is proven to be in the store; start it to save it, or --discard-state"
                 }
             };
             rows.push(Left {
@@ -161,54 +224,56 @@ impl Engine {
 
     /// Bots of which something is on this host's volumes only.
     pub fn unsaved(&self) -> Vec<BotId> {
-        let unsaved = |husk: &Husk| matches!(husk.keeping, Keeping::Unsaved | Keeping::Told);
-        self.husks
-            .iter()
-            .filter(|(_, husk)| unsaved(husk))
-            .map(|(bot, _)| bot.clone())
-            .collect()
+        let unsaved = self.husks.iter().filter(|(_, husk)| husk.is_unsaved());
+        unsaved.map(|(bot, _)| bot.clone()).collect()
     }
 
     pub(super) fn removed(&mut self, bot: &BotId, result: Result<(), String>) {
-        let Some(husk) = self.husks.get_mut(bot) else {
+        let Some(husk) = self.husks.remove(bot) else {
             return;
         };
         match result {
-            Ok(()) => {
-                self.console.say(&format!(
-                    "{}: its container and volumes are removed",
-                    husk.name
-                ));
-                self.husks.remove(bot);
-            }
-            Err(why) => {
-                self.console
-                    .warn(&format!("{}: what is left of it stays: {why}", husk.name));
-                self.husks.remove(bot);
-            }
+            Ok(()) => self.console.say(&format!(
+                "{}: its container and volumes are removed",
+                husk.name
+            )),
+            Err(why) => self
+                .console
+                .warn(&format!("{}: what is left of it stays: {why}", husk.name)),
         }
     }
 
     /// Looks into volumes that have no container, of bots that are not about to get one.
-    fn open_volumes(&mut self, is_listed: impl Fn(&BotId) -> bool) {
+    fn open_volumes(&mut self, is_listed: impl Fn(&BotId) -> bool, now: Duration) {
+        let opening = |husk: &&Husk| husk.keeping == Keeping::Opening;
+        let room = OPENINGS.saturating_sub(self.husks.values().filter(opening).count());
         let known = |bot: &BotId| self.slots.contains_key(bot) || self.husks.contains_key(bot);
-        self.loose.retain(|bot, _| !known(bot));
-        let due: Vec<BotId> = self
+        let due = self
             .loose
-            .keys()
-            .filter(|bot| !is_listed(bot))
-            .cloned()
-            .collect();
-        for bot in due {
-            let Some(Some(image)) = self.loose.remove(&bot) else {
-                continue;
-            };
+            .iter()
+            .filter(|(bot, loose)| now >= loose.not_before && !known(bot) && !is_listed(bot));
+        let due = due.filter_map(|(bot, loose)| Some((bot.clone(), loose.image.clone()?)));
+        let due: Vec<(BotId, String)> = due.take(room).collect();
+        for (bot, image) in due {
+            let husk = Husk::opening(String::new(), bot.to_string(), now);
+            self.husks.insert(bot.clone(), husk);
             let (access, news) = (self.access.clone(), self.news.clone());
             tokio::spawn(async move {
-                let opened = open(&access, &bot, image).await.map_err(|err| said(&err));
+                let opened = open(&access, &bot, image).await;
                 let _ = news.send(News::Opened(bot, Box::new(opened)));
             });
         }
+    }
+
+    /// Reads what is in a container that an agent before us made to look into volumes.
+    pub(super) fn look_into(&mut self, bot: &BotId, id: String) {
+        let husk = Husk::opening(id.clone(), bot.to_string(), Duration::ZERO);
+        self.husks.insert(bot.clone(), husk);
+        let (access, news, bot) = (self.access.clone(), self.news.clone(), bot.clone());
+        tokio::spawn(async move {
+            let read = read(&access, id).await;
+            let _ = news.send(News::Opened(bot, Box::new(read)));
+        });
     }
 
     pub(super) fn opened(
@@ -217,57 +282,73 @@ impl Engine {
         result: Result<(String, Records), String>,
         now: Duration,
     ) {
-        if self.slots.get(bot).is_some_and(super::Slot::is_live) {
+        self.husks.remove(bot);
+        if self.slots.get(bot).is_some_and(Slot::is_live) {
             return;
         }
         match result {
             Ok((id, records)) => {
-                let husk = Husk::new(id, bot.to_string(), is_saved(&records), now);
+                let (saved, touched) = (is_saved(&records), self.clock.tick());
+                let husk = Husk::new(id, bot.to_string(), saved, now, touched);
                 self.husks.insert(bot.clone(), husk);
+                self.loose.remove(bot);
             }
-            Err(why) => self.console.warn(&format!(
-                "{bot}: its volumes have no container and cannot be looked into: {why}; they stay"
-            )),
+            Err(why) => {
+                let loose = self.loose.entry(bot.clone()).or_default();
+                if loose.not_before.is_zero() {
+                    self.console.warn(&format!(
+                        "{bot}: its volumes have no container and cannot be looked into: {why}; they stay"
+                    ));
+                }
+                loose.not_before = now + OPEN_AGAIN;
+            }
         }
     }
 }
 
-/// Removes a container that has ended, and the volumes of its bot. A volume that is in use again stays.
-async fn discard(access: &Access, bot: &BotId, id: &str) -> Result<(), Error> {
-    remove(&access.docker, id).await?;
+/// Removes a container that has ended, and then the volumes of its bot. A volume that is in use again stays.
+async fn discard(access: &Access, bot: &BotId, id: &str) -> Result<(), String> {
+    let removal = remove(&access.docker, id).await.map_err(|err| said(&err))?;
+    if removal == Removal::Gone {
+        return Err(
+            "its container was removed by somebody; its volumes are looked into".to_owned(),
+        );
+    }
     for (volume, _) in access.template.stack.volumes(bot) {
-        match access
+        let removed = access
             .docker
-            .remove_volume(&volume, None::<RemoveVolumeOptions>)
-            .await
-        {
-            Err(Error::DockerResponseServerError {
-                status_code: 404, ..
-            })
-            | Ok(()) => {}
-            Err(err) => return Err(err),
+            .remove_volume(&volume, None::<RemoveVolumeOptions>);
+        match removed.await {
+            Err(err) if !has_status(&err, 404) => return Err(said(&err)),
+            _ => {}
         }
     }
     Ok(())
 }
 
 /// A container over the bot's volumes that is never started. It has the bot's name, so that it is the only one.
-async fn open(access: &Access, bot: &BotId, image: String) -> Result<(String, Records), Error> {
+async fn open(access: &Access, bot: &BotId, image: String) -> Result<(String, Records), String> {
     let stack = &access.template.stack;
     let options = CreateContainerOptionsBuilder::default()
         .name(&stack.container(bot))
         .build();
+    let mut labels = stack.labels(bot);
+    labels.insert(names::PURPOSE.to_owned(), "records".to_owned());
     let body = ContainerCreateBody {
         image: Some(image),
-        labels: Some(stack.labels(bot)),
+        labels: Some(labels),
         host_config: Some(super::container::over_volumes(bot, stack)),
         ..ContainerCreateBody::default()
     };
-    let id = access
-        .docker
-        .create_container(Some(options), body)
-        .await?
-        .id;
-    let records = files::records(&access.docker, &id).await?;
-    Ok((id, records))
+    let made = access.docker.create_container(Some(options), body).await;
+    let id = made.map_err(|err: Error| said(&err))?.id;
+    read(access, id).await
+}
+
+async fn read(access: &Access, id: String) -> Result<(String, Records), String> {
+    let records = files::records_of_ended(&access.docker, &id).await;
+    match records.map_err(|err| said(&err))? {
+        Some(records) => Ok((id, records)),
+        None => Err("the container made for it is gone".to_owned()),
+    }
 }

@@ -4,6 +4,7 @@
 //! each interval.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,7 +22,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::News;
 use super::names::{self, Stack};
-use super::start::said;
+use super::refusal::said;
 
 /// The first pause after the daemon was not there, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(10)];
@@ -60,6 +61,8 @@ pub enum Stage {
 pub struct Seen {
     /// Its id.
     pub id: String,
+    /// Its name.
+    pub name: String,
     /// How far it is.
     pub stage: Stage,
     /// Its address.
@@ -77,6 +80,8 @@ pub struct Snapshot {
     pub begun: u64,
     /// The stack's containers by bot.
     pub ours: HashMap<BotId, Seen>,
+    /// Containers that run a bot beside the one in `ours`: their names.
+    pub doubles: HashMap<BotId, String>,
     /// Bots that containers of an agent without stacks run, and the names of these.
     pub foreign: HashMap<BotId, String>,
     /// Bots that have volumes in the stack, and the image these were first made with.
@@ -162,7 +167,7 @@ async fn wait_until(due: Option<tokio::time::Instant>) {
 
 fn subject(stack: &Stack, event: &EventMessage) -> Option<BotId> {
     let attributes = event.actor.as_ref()?.attributes.as_ref()?;
-    stack.bot_of(attributes.get("name")?, attributes)
+    stack.bot_of(attributes)
 }
 
 async fn list(docker: &Docker, stack: &Stack, clock: &Clock) -> Result<Snapshot, Error> {
@@ -205,19 +210,20 @@ impl Snapshot {
             .and_then(|names| names.into_iter().next())
             .unwrap_or_default();
         let stage = stage(container.state);
-        if let Some(bot) = stack.bot_of(&name, &labels) {
+        if let Some(bot) = stack.bot_of(&labels) {
             let networks = container
                 .network_settings
                 .and_then(|settings| settings.networks);
             let mut addresses = networks.into_iter().flat_map(HashMap::into_values);
             let seen = Seen {
                 id: container.id.unwrap_or_default(),
+                name: name.trim_start_matches('/').to_owned(),
                 stage,
                 address: addresses.find_map(|n| n.ip_address?.parse().ok()),
                 image: container.image_id.unwrap_or_default(),
                 labels,
             };
-            self.ours.insert(bot, seen);
+            self.keep(bot, seen);
         } else if !labels.contains_key(names::STACK) && stage == Stage::Running {
             let is_query = labels.get(names::TYPE).is_some_and(|kind| kind == "query");
             let bot = labels.get(names::ID).and_then(|id| id.parse().ok());
@@ -225,6 +231,19 @@ impl Snapshot {
                 self.foreign
                     .insert(bot, name.trim_start_matches('/').to_owned());
             }
+        }
+    }
+
+    /// Of several containers of one bot, one that runs counts before one that does not, and a newer one before an older:
+    /// the daemon lists the newest first.
+    fn keep(&mut self, bot: BotId, seen: Seen) {
+        match self.ours.entry(bot.clone()) {
+            Entry::Vacant(place) => drop(place.insert(seen)),
+            Entry::Occupied(mut first) => match (first.get().stage, seen.stage) {
+                (Stage::Running, Stage::Running) => drop(self.doubles.insert(bot, seen.name)),
+                (_, Stage::Running) => drop(first.insert(seen)),
+                _ => {}
+            },
         }
     }
 }
@@ -262,6 +281,8 @@ mod tests {
         original.insert(names::ID.into(), "b2".into());
         snapshot.take(&stack, container("query-b2", original));
         snapshot.take(&stack, container("the0-s.b1", HashMap::new()));
+        snapshot.take(&stack, container("renamed", stack.labels(&bot)));
+        assert_eq!(snapshot.doubles[&bot], "renamed");
         let other: Stack = "t".parse().unwrap();
         snapshot.take(
             &stack,

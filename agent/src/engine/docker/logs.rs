@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 
 use super::Engine;
 use super::names::Stack;
-use super::start::said;
+use super::refusal::said;
 use crate::logs::{Stamps, Tail};
 use crate::output;
 use crate::place::Containers;

@@ -29,6 +29,10 @@ pub const TEMPLATE: &str = "the0.template";
 pub const IMAGE: &str = "the0.image";
 /// The code bundle's key.
 pub const CODE: &str = "the0.code";
+/// Seconds that the container's supervisor may take to end.
+pub const PATIENCE: &str = "the0.patience";
+/// That the container is never started, and is there for its volumes to be read: `records`.
+pub const PURPOSE: &str = "the0.purpose";
 /// The version of the agent that made the container.
 pub const AGENT: &str = "the0.agent";
 
@@ -69,16 +73,20 @@ impl Stack {
         pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).into()
     }
 
-    /// The bot whose the thing is that has this name and these labels; `None` if it is not of this stack, or has the
-    /// labels and not the name that goes with them.
-    pub fn bot_of(&self, name: &str, labels: &HashMap<String, String>) -> Option<BotId> {
+    /// The bot whose the thing with these labels is; `None` if it is not of this stack. The name does not count: a
+    /// container that somebody has renamed runs its bot all the same.
+    pub fn bot_of(&self, labels: &HashMap<String, String>) -> Option<BotId> {
         let is = |label: &str, value: &str| labels.get(label).is_some_and(|v| v == value);
         if !is(MANAGED, "true") || !is(STACK, &self.0) {
             return None;
         }
-        let bot: BotId = labels.get(ID)?.parse().ok()?;
-        (name.trim_start_matches('/') == self.container(&bot)).then_some(bot)
+        labels.get(ID)?.parse().ok()
     }
+}
+
+/// A label's value; empty where there is none.
+pub fn label(labels: &HashMap<String, String>, name: &str) -> String {
+    labels.get(name).cloned().unwrap_or_default()
 }
 
 impl FromStr for Stack {
@@ -121,17 +129,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ours_by_label_and_name_is_nobodys() {
+    fn what_is_not_ours_by_its_labels_is_nobodys() {
         let stack: Stack = "s".parse().unwrap();
         let labels = stack.labels(&bot("b1"));
-        assert_eq!(stack.bot_of("/the0-s.b1", &labels), Some(bot("b1")));
-        assert_eq!(stack.bot_of("/mine", &labels), None);
+        assert_eq!(stack.bot_of(&labels), Some(bot("b1")));
         let other: Stack = "t".parse().unwrap();
-        assert_eq!(other.bot_of("/the0-s.b1", &labels), None);
+        assert_eq!(other.bot_of(&labels), None);
         for label in [MANAGED, STACK, ID] {
             let mut fewer = labels.clone();
             fewer.remove(label);
-            assert_eq!(stack.bot_of("/the0-s.b1", &fewer), None, "{label}");
+            assert_eq!(stack.bot_of(&fewer), None, "{label}");
         }
     }
 }

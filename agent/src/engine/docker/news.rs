@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use contract::{BotId, BotType};
 
+use super::examine::{Examined, Origin, Over, Running};
+use super::left::{Husk, Loose};
 use super::link::{Seen, Snapshot, Stage};
-use super::names;
+use super::names::{self, label};
+use super::refusal::NotStarted;
 use super::slot::{Slot, Told, Work, is_saved};
-use super::start::{Examined, NotStarted, Origin, Over, Running};
-use super::{Engine, Husk, Link, News, RENEW_FOUND, start};
-use crate::plan::Outcome;
+use super::{Engine, Link, News, RENEW_FOUND, SLACK, start};
+use crate::plan::{Outcome, Phase};
 
 impl Engine {
     /// Takes in what has happened.
@@ -21,7 +23,7 @@ impl Engine {
             News::Started(bot, result) => self.started(&bot, result, now),
             News::Looked(bot, result) => self.looked(&bot, result, now),
             News::Signalled(bot, result) => self.signalled(&bot, result.is_ok()),
-            News::Renewed(bot, result) => self.renewed(&bot, result, now),
+            News::Renewed(bot, id, result) => self.renewed(&bot, &id, result, now),
             News::Removed(bot, result) => self.removed(&bot, result),
             News::Opened(bot, result) => self.opened(&bot, *result, now),
         }
@@ -51,28 +53,43 @@ impl Engine {
         for (bot, seen) in &snapshot.ours {
             self.seen(bot, seen, snapshot.begun, now);
         }
+        for (bot, name) in &snapshot.doubles {
+            self.console.warn(&format!(
+                "{bot}: TWO containers of it run, the other one is {name}: end one of them (docker stop {name}); who made it?"
+            ));
+        }
         let is_gone = |(bot, slot): &(&BotId, &Slot)| {
             let sure = slot.touched <= snapshot.begun && matches!(slot.work, Work::None);
-            sure && slot.running.is_some() && !snapshot.ours.contains_key(*bot)
+            let over = matches!(slot.instance.actual.phase, Phase::Ended(_));
+            sure && !over && !snapshot.ours.contains_key(*bot)
         };
-        let gone: Vec<BotId> = self
-            .slots
-            .iter()
-            .filter(is_gone)
-            .map(|(bot, _)| bot.clone())
-            .collect();
+        let gone = self.slots.iter().filter(is_gone);
+        let gone: Vec<BotId> = gone.map(|(bot, _)| bot.clone()).collect();
         for bot in gone {
             self.look(&bot);
         }
-        let fallback = snapshot.ours.values().map(|seen| seen.image.clone()).next();
-        let loose = snapshot
-            .volumes
-            .into_iter()
-            .filter(|(bot, _)| !snapshot.ours.contains_key(bot));
-        self.loose = loose
-            .map(|(bot, image)| (bot, image.or_else(|| fallback.clone())))
-            .collect();
+        // Of a husk whose container somebody has removed the volumes are left, and are looked into anew.
+        self.husks.retain(|bot, husk| {
+            snapshot.ours.contains_key(bot) || !husk.is_settled(snapshot.begun)
+        });
+        self.note_loose(&snapshot);
         self.foreign = snapshot.foreign;
+    }
+
+    /// Volumes without a container, and an image to look into them with.
+    fn note_loose(&mut self, snapshot: &Snapshot) {
+        let fallback = snapshot.ours.values().map(|seen| seen.image.clone()).next();
+        self.loose
+            .retain(|bot, _| snapshot.volumes.contains_key(bot));
+        for (bot, image) in &snapshot.volumes {
+            let image = image.clone().or_else(|| fallback.clone());
+            if snapshot.ours.contains_key(bot) {
+                self.loose.remove(bot);
+            } else {
+                let new = || Loose::new(image.clone());
+                self.loose.entry(bot.clone()).or_insert_with(new);
+            }
+        }
     }
 
     fn seen(&mut self, bot: &BotId, seen: &Seen, begun: u64, now: Duration) {
@@ -80,21 +97,32 @@ impl Engine {
         if slot.is_some_and(|slot| slot.touched > begun || !matches!(slot.work, Work::None)) {
             return;
         }
-        let is_known = slot
-            .and_then(|slot| slot.running.as_ref())
-            .is_some_and(|running| running.id == seen.id);
-        let is_husk = self.husks.get(bot).is_some_and(|husk| husk.id == seen.id);
+        let running = slot.and_then(|slot| slot.running.as_ref());
+        let is_known = running.is_some_and(|running| running.id == seen.id);
+        let is_husk = self.husks.get(bot).is_some_and(|husk| husk.is(&seen.id));
         match seen.stage {
             Stage::Running if !is_known => self.adopt(bot, seen, now),
             Stage::Running | Stage::Removing => {}
             Stage::Created | Stage::Over if is_husk => {}
-            Stage::Created | Stage::Over => {
-                self.slots
+            Stage::Created => self.clear(bot, seen),
+            Stage::Over => {
+                let slot = self
+                    .slots
                     .entry(bot.clone())
                     .or_insert_with(|| found(bot, seen, now, begun));
+                slot.seen = Some(seen.id.clone());
                 self.look(bot);
             }
         }
+    }
+
+    /// A container that was made and not started: of a start that was cut off, or one to look into volumes with.
+    fn clear(&mut self, bot: &BotId, seen: &Seen) {
+        if seen.labels.contains_key(names::PURPOSE) {
+            return self.look_into(bot, seen.id.clone());
+        }
+        let (docker, id) = (self.access.docker.clone(), seen.id.clone());
+        tokio::spawn(async move { start::remove(&docker, &id).await });
     }
 
     fn adopt(&mut self, bot: &BotId, seen: &Seen, now: Duration) {
@@ -104,16 +132,18 @@ impl Engine {
             .entry(bot.clone())
             .or_insert_with(|| found(bot, seen, now, touched));
         slot.touched = touched;
-        let label = |name: &str| seen.labels.get(name).cloned().unwrap_or_default();
-        let running = Running {
-            id: seen.id.clone(),
-            address: seen.address,
-            launch: label(names::LAUNCH),
-            template: label(names::TEMPLATE),
-            image: seen.image.clone(),
-            renew_in: None,
-            origin: Origin::Adopted,
-        };
+        if slot.stop.is_none() {
+            slot.instance.actual.phase = Phase::Running;
+        }
+        let (id, image) = (seen.id.clone(), seen.image.clone());
+        let own = self.access.template.stack.container(bot);
+        if seen.name != own {
+            self.console.warn(&format!(
+                "{}: its container was renamed from {own} to {}: it is its container all the same",
+                slot.name, seen.name
+            ));
+        }
+        let running = Running::found(id, image, seen.address, &seen.labels);
         self.runs(bot, running, now);
     }
 
@@ -127,16 +157,20 @@ impl Engine {
             Origin::Started => "started",
             Origin::Adopted => "found running",
         };
-        self.console.say(&format!(
-            "{}: {what}, container {}",
-            slot.name,
-            short(&running.id)
-        ));
+        let id = running.id.get(..12).unwrap_or_default();
+        self.console
+            .say(&format!("{}: {what}, container {id}", slot.name));
         slot.renew_at = match running.origin {
             Origin::Started => running.renew_in.map(|left| now + left),
             Origin::Adopted => Some(now + spread(bot)),
         };
         slot.runs(running, now);
+        // Told to stop before it was there: its time begins now.
+        let patience = slot.patience();
+        if let Some(stop) = &mut slot.stop {
+            stop.deadline = now + patience + SLACK;
+            self.signal(bot, "SIGTERM");
+        }
     }
 
     fn started(&mut self, bot: &BotId, result: Result<Running, NotStarted>, now: Duration) {
@@ -148,15 +182,8 @@ impl Engine {
         slot.touched = touched;
         match result {
             Ok(running) => {
-                let code = slot.code.clone();
                 self.runs(bot, running, now);
                 self.after_work(bot);
-                if let Some(slot) = self.slots.get_mut(bot) {
-                    slot.code = code;
-                    if slot.stop.is_some() {
-                        self.signal(bot, "SIGTERM");
-                    }
-                }
             }
             Err(not) => {
                 if let Some(mut slot) = self.slots.remove(bot) {
@@ -181,11 +208,8 @@ impl Engine {
     }
 
     fn after_work(&mut self, bot: &BotId) {
-        let again = self
-            .slots
-            .get_mut(bot)
-            .is_some_and(|slot| std::mem::take(&mut slot.look_again));
-        if again {
+        let slot = self.slots.get_mut(bot);
+        if slot.is_some_and(|slot| std::mem::take(&mut slot.look_again)) {
             self.look(bot);
         }
     }
@@ -200,43 +224,40 @@ impl Engine {
         match result {
             Ok(Examined::Over(over)) => self.over(bot, &over, now),
             Ok(Examined::Runs(running)) => {
-                if slot
-                    .running
-                    .as_ref()
-                    .is_none_or(|known| known.id != running.id)
-                {
+                let known = slot.running.as_ref();
+                if known.is_none_or(|known| known.id != running.id) {
                     self.runs(bot, *running, now);
                 }
             }
-            Ok(Examined::NeverStarted(id)) => {
-                let why = "its container was made and not started: it is removed";
-                slot.ended(Outcome::Stopped, why.to_owned(), now);
-                let docker = self.access.docker.clone();
-                tokio::spawn(async move { start::remove(&docker, &id).await });
-            }
-            Ok(Examined::Gone) if slot.running.is_some() => {
-                let (outcome, why) = match slot.stop {
-                    Some(_) => (
-                        Outcome::Stopped,
-                        "stopped; its container was removed by somebody",
-                    ),
-                    None => (
-                        Outcome::Failed,
-                        "failed: its container was removed by somebody",
-                    ),
-                };
-                self.console.warn(&format!("{}: {why}", slot.name));
-                slot.ended(outcome, why.to_owned(), now);
-            }
-            Ok(Examined::Gone) => {
-                slot.ended(Outcome::Stopped, "its container is gone".to_owned(), now);
-            }
+            Ok(Examined::Gone | Examined::NotStarted) => self.gone(bot, now),
             // The next listing looks again.
-            Err(why) => self
-                .console
-                .warn(&format!("{}: look at its container: {why}", slot.name)),
+            Err(why) => {
+                let text = format!("{}: look at its container: {why}", slot.name);
+                self.console.warn(&text);
+            }
         }
         self.after_work(bot);
+    }
+
+    fn gone(&mut self, bot: &BotId, now: Duration) {
+        let Some(slot) = self.slots.get_mut(bot) else {
+            return;
+        };
+        let (outcome, why) = match (&slot.running, slot.stop) {
+            (None, _) => (Outcome::Stopped, "its container is gone"),
+            (_, Some(_)) => (
+                Outcome::Stopped,
+                "stopped; its container was removed by somebody",
+            ),
+            _ => (
+                Outcome::Failed,
+                "failed: its container was removed by somebody",
+            ),
+        };
+        if slot.running.is_some() {
+            self.console.warn(&format!("{}: {why}", slot.name));
+        }
+        slot.ended(outcome, why.to_owned(), now);
     }
 
     fn over(&mut self, bot: &BotId, over: &Over, now: Duration) {
@@ -252,24 +273,22 @@ impl Engine {
             slot.code = over.code_key.parse().ok();
         }
         slot.ended(verdict.outcome, verdict.reason.clone(), now);
-        let husk = Husk::new(
-            over.id.clone(),
-            slot.name.clone(),
-            is_saved(&over.records),
-            now,
-        );
+        let saved = is_saved(&over.records);
+        let touched = self.clock.tick();
+        let husk = Husk::new(over.id.clone(), slot.name.clone(), saved, now, touched);
         if was_ours {
+            let (outcome, failures) = (verdict.outcome, slot.failures);
             crate::engine::tell(
                 &self.console,
                 &slot.name,
                 &verdict.reason,
-                verdict.outcome,
-                slot.failures,
+                outcome,
+                failures,
             );
         }
-        if !husk.is_saved() {
+        if !saved {
             self.console.warn(&format!(
-                "{}: not all that it had is in the store; it is on its volumes ({}.*), which are kept, and its next start saves it",
+                "{}: it is not proven that all it had is in the store; it is on its volumes ({}.*), which are kept, and its next start saves it",
                 slot.name,
                 self.access.template.stack.container(bot)
             ));
@@ -290,8 +309,16 @@ impl Engine {
         }
     }
 
-    fn renewed(&mut self, bot: &BotId, result: Result<Option<Duration>, String>, now: Duration) {
-        let Some(slot) = self.slots.get_mut(bot) else {
+    fn renewed(
+        &mut self,
+        bot: &BotId,
+        id: &str,
+        result: Result<Option<Duration>, String>,
+        now: Duration,
+    ) {
+        let slot = self.slots.get_mut(bot);
+        let is_it = |slot: &&mut Slot| slot.running.as_ref().is_some_and(|r| r.id == id);
+        let Some(slot) = slot.filter(is_it) else {
             return;
         };
         match result {
@@ -304,18 +331,19 @@ impl Engine {
     }
 }
 
-/// A container that was found and not started by us.
+/// A container that was found and not started by us: until it was looked at, it counts neither as running nor as ended.
 fn found(bot: &BotId, seen: &Seen, now: Duration, touched: u64) -> Slot {
-    let label = |name: &str| seen.labels.get(name).cloned().unwrap_or_default();
-    let kind = match label(names::TYPE).as_str() {
+    let kind = match label(&seen.labels, names::TYPE).as_str() {
         "scheduled" => BotType::Scheduled,
         _ => BotType::Realtime,
     };
     // A label that is no digest is no bot's: it is started anew.
-    let launch = label(names::LAUNCH).parse();
+    let launch = label(&seen.labels, names::LAUNCH).parse();
     let launch = launch.unwrap_or_else(|_| contract::Digest::from_bytes([0; 32]));
-    let mut slot = Slot::new(bot, &label(names::NAME), kind, launch, now, touched);
-    slot.code = label(names::CODE).parse().ok();
+    let name = label(&seen.labels, names::NAME);
+    let mut slot = Slot::new(bot, &name, kind, launch, now, touched);
+    slot.instance.actual.phase = Phase::Stopping;
+    slot.code = label(&seen.labels, names::CODE).parse().ok();
     slot
 }
 
@@ -325,8 +353,4 @@ fn spread(bot: &BotId) -> Duration {
         sum.wrapping_mul(31).wrapping_add(byte.into())
     });
     RENEW_FOUND * (sum % 1000) / 1000
-}
-
-fn short(id: &str) -> &str {
-    id.get(..12).unwrap_or(id)
 }

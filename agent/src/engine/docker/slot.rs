@@ -6,11 +6,12 @@ use contract::record::{Outcome as Saved, Time};
 use contract::{BotId, BotType, Digest, ObjectKey};
 use tokio::sync::oneshot;
 
-use super::start::{Over, Running};
+use super::examine::{Over, Running};
+use super::{SIGNAL_AGAIN, container};
 use crate::ending::{self, Facts, Verdict};
 use crate::engine::Instance;
 use crate::plan::{Actual, Ended, Outcome, Phase};
-use crate::report::Records;
+use crate::report::{Integrity, Records};
 
 /// An instance that lived as long did not fail at once.
 const STABLE: Duration = Duration::from_secs(60);
@@ -30,6 +31,8 @@ pub struct Slot {
     pub work: Work,
     /// Its container while it runs.
     pub running: Option<Running>,
+    /// The id of a container of it that was seen and has to be looked at.
+    pub seen: Option<String>,
     /// When it was started or found.
     pub since: Duration,
     /// Failures in a row.
@@ -62,6 +65,8 @@ pub struct Stop {
     pub deadline: Duration,
     /// Whether the daemon has taken the signal.
     pub told: Told,
+    /// When one that was not taken is sent again.
+    pub again_at: Duration,
 }
 
 /// Whether the daemon has taken a signal.
@@ -97,6 +102,7 @@ impl Slot {
             instance,
             work: Work::None,
             running: None,
+            seen: None,
             since: now,
             failures: 0,
             stop: None,
@@ -109,6 +115,30 @@ impl Slot {
     /// Whether there is, or will be, a container.
     pub fn is_live(&self) -> bool {
         self.running.is_some() || !matches!(self.work, Work::None)
+    }
+
+    /// What its supervisor may take to end.
+    pub fn patience(&self) -> Duration {
+        let running = self.running.as_ref();
+        running.map_or(container::STOP, |running| running.patience)
+    }
+
+    /// The signal that its container has to be sent now.
+    pub fn due_signal(&mut self, now: Duration) -> Option<&'static str> {
+        let patience = self.patience();
+        // One that is not there yet, or not any more, is told when it is.
+        self.running.as_ref()?;
+        let stop = self.stop.as_mut()?;
+        if now >= stop.deadline {
+            stop.deadline = now + patience;
+            stop.again_at = now + SIGNAL_AGAIN;
+            return Some("SIGKILL");
+        }
+        if stop.told == Told::No && now >= stop.again_at {
+            stop.again_at = now + SIGNAL_AGAIN;
+            return Some("SIGTERM");
+        }
+        None
     }
 
     /// It runs.
@@ -144,6 +174,7 @@ impl Slot {
             _ => 0,
         };
         self.running = None;
+        self.seen = None;
         self.stop = None;
         self.renew_at = None;
         self.look_again = false;
@@ -190,13 +221,95 @@ fn has_run(records: &Records, started: Option<SystemTime>) -> bool {
     last.is_some_and(|last| started.is_none_or(|started| last.ended_at >= Time::from(started)))
 }
 
-/// Whether all that a container that has ended had is in the store. A run that was begun and has no record of its end
-/// (`done.json` is removed when a run begins) may have written after the last push.
+/// Whether all that a container that has ended had is in the store, as far as that is proven: what cannot be read proves
+/// nothing. A run that was begun and has no record of its end (`done.json` is removed when a run begins) may have written
+/// after the last push.
 pub fn is_saved(records: &Records) -> bool {
+    if records.integrity == Integrity::Doubtful {
+        return false;
+    }
     let Some(synced) = &records.synced else {
         let ran = records.status.as_ref().is_some_and(|status| status.run > 0);
         return !ran && records.runs.is_empty();
     };
     let ended = records.done.as_ref().map(|done| done.run);
-    synced.outcome == Saved::Ok && ended.is_some_and(|run| synced.run >= run)
+    let all = synced.outcome == Saved::Ok && synced.left_out.is_empty();
+    all && ended.is_some_and(|run| synced.run >= run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contract::record::{Reason, RunRecord, State, Status, Synced};
+
+    fn records(done: Option<u64>, synced: Option<(Saved, u64)>) -> Records {
+        let now = Time::now();
+        let record = |run| RunRecord {
+            run,
+            code: 0,
+            signal: None,
+            reason: Reason::Exited,
+            started_at: now,
+            ended_at: now,
+            restarts: 0,
+            message: None,
+        };
+        let synced = synced.map(|(outcome, run)| Synced {
+            outcome,
+            run,
+            generation: 1,
+            digest: None,
+            log: contract::logs::Position::default(),
+            ok_at: None,
+            at: now,
+            error: None,
+            left_out: Vec::new(),
+        });
+        Records {
+            done: done.map(record),
+            synced,
+            ..Records::default()
+        }
+    }
+
+    #[test]
+    fn only_what_is_proven_is_saved() {
+        let ok = |run| Some((Saved::Ok, run));
+        assert!(is_saved(&records(Some(3), ok(3))));
+        assert!(is_saved(&records(None, None)), "nothing ever ran");
+        for (done, synced) in [
+            (None, ok(3)),
+            (Some(4), ok(3)),
+            (Some(3), Some((Saved::Failed, 3))),
+            (Some(3), Some((Saved::Fenced, 3))),
+            (Some(3), Some((Saved::TooLarge, 3))),
+        ] {
+            assert!(!is_saved(&records(done, synced)), "{done:?} {synced:?}");
+        }
+        let mut doubtful = records(Some(3), ok(3));
+        doubtful.integrity = Integrity::Doubtful;
+        assert!(!is_saved(&doubtful));
+        let mut left_out = records(Some(3), ok(3));
+        left_out
+            .synced
+            .as_mut()
+            .unwrap()
+            .left_out
+            .push("x: denied".into());
+        assert!(!is_saved(&left_out));
+        let mut began = records(None, None);
+        began.status = Some(Status {
+            state: State::Running,
+            since: Time::now(),
+            run: 1,
+            pid: None,
+            restarts: 0,
+            next_start: None,
+            supervisor: 1,
+            log_lines_dropped: 0,
+        });
+        assert!(!is_saved(&began));
+        began.status.as_mut().unwrap().run = 0;
+        assert!(is_saved(&began), "it was never begun");
+    }
 }

@@ -9,10 +9,13 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
+use super::container;
 use super::names::Stack;
-use crate::quantity;
+use crate::{launch, quantity};
 
 const MIB: u64 = 1 << 20;
+/// What a supervisor takes to end besides grace and drain.
+const SLACK: Duration = Duration::from_secs(10);
 
 /// When an image is pulled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +61,12 @@ pub struct Template {
     pub keys: Duration,
     /// How long a container that has ended, with everything of it in the store, is kept.
     pub keep: Duration,
+    /// What a supervisor may take to end a bot and save it, with something to spare.
+    pub stop: Duration,
     /// Variables that tune supervisors, and those the operator passes on to bots.
     pub environment: Variables,
+    /// Variables that tell `sync` in a container where the store is, without keys.
+    pub store: Variables,
 }
 
 /// The file of authorities, by its variable.
@@ -99,7 +106,11 @@ impl Template {
     ///
     /// # Errors
     /// The first setting that cannot be used.
-    pub fn parse(given: &Variables, environment: Variables) -> Result<Self, BadSetting> {
+    pub fn parse(
+        given: &Variables,
+        environment: Variables,
+        store: Variables,
+    ) -> Result<Self, BadSetting> {
         let read = Settings(given);
         let bad = |variable| move |why| BadSetting { variable, why };
         let memory_default = read.whole("BOT_MEMORY_LIMIT_MB", 512)? * MIB;
@@ -133,7 +144,9 @@ impl Template {
             ca: read.get(CA_FILE).map(absolute).transpose()?,
             keys: read.time("THE0_KEYS_TTL", Duration::from_hours(12))?,
             keep: read.time("THE0_KEEP_ENDED", Duration::from_hours(1))?,
+            stop: read.stop()?,
             environment,
+            store,
         })
     }
 
@@ -156,7 +169,9 @@ impl Template {
             [self.pids, self.files],
             [self.tmp, self.log],
             self.oci_runtime,
+            self.ca,
             self.environment,
+            self.store,
         ]);
         Digest::from_bytes(Sha256::digest(covered.to_string()).into())
     }
@@ -165,26 +180,12 @@ impl Template {
 /// The variables of the agent's environment that go on to the supervisors of containers: what tunes them, and what
 /// `THE0_PASS_ENV` names. Where the agent itself runs (`PATH`, `HOME`, its proxies) is nothing to them.
 pub fn passed(environment: &Variables) -> Variables {
-    const TUNING: [&str; 12] = [
-        vars::LOG_LEVEL,
-        "THE0_FETCH_DEADLINE",
-        "THE0_MAX_UNPACKED_MB",
-        "THE0_MAX_UNPACKED_ENTRIES",
-        "THE0_MAX_UNPACKED_RATIO",
-        "THE0_MAX_DAY_LOG_MB",
-        "THE0_MAX_CODE_MB",
-        vars::MAX_STATE_SIZE_MB,
-        vars::MAX_STATE_FILE_SIZE_MB,
-        vars::THE0_GRACE,
-        vars::THE0_DRAIN,
-        vars::THE0_QUERY_TIMEOUT,
-    ];
     let asked = environment.get(vars::THE0_PASS_ENV);
     let asked: Vec<&str> = asked.map_or(Vec::new(), |names| {
         names.split(',').map(str::trim).collect()
     });
     let goes = |name: &str| {
-        TUNING.contains(&name)
+        launch::TUNING.contains(&name)
             || name == vars::THE0_PASS_ENV
             || (asked.contains(&name) && !vars::KEYS.contains(&name))
     };
@@ -244,6 +245,13 @@ impl<'a> Settings<'a> {
         })
     }
 
+    /// Grace and drain together, and time for the rest; the contract's 60 s at least.
+    fn stop(&self) -> Result<Duration, BadSetting> {
+        let grace = self.time(vars::THE0_GRACE, Duration::from_secs(30))?;
+        let drain = self.time(vars::THE0_DRAIN, Duration::from_secs(20))?;
+        Ok((grace + drain + SLACK).max(container::STOP))
+    }
+
     fn pull(&self) -> Result<Pull, BadSetting> {
         match self.get("THE0_PULL") {
             Some("always") => Ok(Pull::Always),
@@ -267,7 +275,7 @@ mod tests {
     }
 
     fn template(pairs: &[(&str, &str)]) -> Result<Template, BadSetting> {
-        Template::parse(&given(pairs), Variables::new())
+        Template::parse(&given(pairs), Variables::new(), Variables::new())
     }
 
     #[test]
@@ -297,6 +305,14 @@ mod tests {
             let text = template(&[(name, value)]).unwrap_err().to_string();
             assert!(text.starts_with(name) && text.contains(hint), "{text}");
         }
+    }
+
+    #[test]
+    fn a_container_is_given_the_time_that_grace_and_drain_take() {
+        let stop = |pairs: &[(&str, &str)]| template(pairs).unwrap().stop.as_secs();
+        assert_eq!(stop(&[]), 60);
+        assert_eq!(stop(&[("THE0_GRACE", "90s")]), 120);
+        assert_eq!(stop(&[("THE0_GRACE", "2m"), ("THE0_DRAIN", "5m")]), 430);
     }
 
     #[test]

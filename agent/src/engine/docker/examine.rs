@@ -1,0 +1,190 @@
+//! What has become of a container.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bollard::Docker;
+use bollard::errors::Error;
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
+use bollard::query_parameters::InspectContainerOptions;
+use contract::BotId;
+
+use super::names::{self, Stack, label};
+use super::refusal::has_status;
+use super::{container, files};
+use crate::report::Records;
+
+/// A container that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// The container's id.
+    pub id: String,
+    /// Its address in the bots' network.
+    pub address: Option<IpAddr>,
+    /// Its labels' launch digest.
+    pub launch: String,
+    /// Its labels' template digest.
+    pub template: String,
+    /// Its image's id.
+    pub image: String,
+    /// What its supervisor may take to end.
+    pub patience: Duration,
+    /// When its keys should be renewed, from now; `None` where they have no end, or it is not known.
+    pub renew_in: Option<Duration>,
+    /// How we came to it.
+    pub origin: Origin,
+}
+
+/// How we came to a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// We started it.
+    Started,
+    /// It was there.
+    Adopted,
+}
+
+impl Running {
+    /// One that was there, by its labels.
+    pub fn found(
+        id: String,
+        image: String,
+        address: Option<IpAddr>,
+        labels: &HashMap<String, String>,
+    ) -> Self {
+        let patience = label(labels, names::PATIENCE).parse().ok();
+        Self {
+            id,
+            address,
+            launch: label(labels, names::LAUNCH),
+            template: label(labels, names::TEMPLATE),
+            image,
+            patience: patience.map_or(container::STOP, Duration::from_secs),
+            renew_in: None,
+            origin: Origin::Adopted,
+        }
+    }
+
+    /// The same by an inspection.
+    pub fn inspected(found: &ContainerInspectResponse) -> Self {
+        let settings = found.network_settings.as_ref();
+        let networks = settings.and_then(|settings| settings.networks.as_ref());
+        let mut addresses = networks.into_iter().flat_map(HashMap::values);
+        let address = addresses.find_map(|network| network.ip_address.as_ref()?.parse().ok());
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        Self::found(text(&found.id), text(&found.image), address, &labels(found))
+    }
+}
+
+/// A container that has ended, and what it left in writing.
+#[derive(Debug, Clone)]
+pub struct Over {
+    /// The container's id.
+    pub id: String,
+    /// Its exit code.
+    pub code: Option<i32>,
+    /// Whether the kernel killed in it for want of memory.
+    pub is_oom: bool,
+    /// What the daemon says about its end.
+    pub error: Option<String>,
+    /// When it was started, RFC 3339.
+    pub started: Option<String>,
+    /// Its launch digest.
+    pub launch: String,
+    /// The code bundle's key.
+    pub code_key: String,
+    /// Its files.
+    pub records: Records,
+}
+
+/// What became of a container that was thought to have ended.
+#[derive(Debug, Clone)]
+pub enum Examined {
+    /// It has.
+    Over(Box<Over>),
+    /// It runs.
+    Runs(Box<Running>),
+    /// It was made and not started.
+    NotStarted,
+    /// It is gone, or not this bot's.
+    Gone,
+}
+
+/// The labels of an inspected container.
+pub fn labels(found: &ContainerInspectResponse) -> HashMap<String, String> {
+    let labels = found
+        .config
+        .as_ref()
+        .and_then(|config| config.labels.clone());
+    labels.unwrap_or_default()
+}
+
+/// Inspects a container, by id or name; `None` when it is not there.
+///
+/// # Errors
+/// The daemon does not say.
+pub async fn inspect(
+    docker: &Docker,
+    which: &str,
+) -> Result<Option<ContainerInspectResponse>, Error> {
+    match docker
+        .inspect_container(which, None::<InspectContainerOptions>)
+        .await
+    {
+        Ok(found) => Ok(Some(found)),
+        Err(err) if has_status(&err, 404) => Ok(None),
+        Err(err) => Err(err),
+    }
+}
+
+/// How far an inspected container is.
+pub fn status(found: &ContainerInspectResponse) -> ContainerStateStatusEnum {
+    let state = found.state.as_ref().and_then(|state| state.status);
+    state.unwrap_or(ContainerStateStatusEnum::EMPTY)
+}
+
+/// Looks at the bot's container `which`, an id or a name, whatever has become of it.
+///
+/// # Errors
+/// The daemon does not say, or not all that there is to read could be read.
+pub async fn examine(
+    docker: &Docker,
+    stack: &Stack,
+    bot: &BotId,
+    which: &str,
+) -> Result<Examined, Error> {
+    let found = inspect(docker, which).await?;
+    let Some(found) = found.filter(|found| stack.bot_of(&labels(found)).as_ref() == Some(bot))
+    else {
+        return Ok(Examined::Gone);
+    };
+    match status(&found) {
+        ContainerStateStatusEnum::CREATED => Ok(Examined::NotStarted),
+        ContainerStateStatusEnum::REMOVING => Ok(Examined::Gone),
+        ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::DEAD => {
+            over(docker, &found).await
+        }
+        _ => Ok(Examined::Runs(Box::new(Running::inspected(&found)))),
+    }
+}
+
+async fn over(docker: &Docker, found: &ContainerInspectResponse) -> Result<Examined, Error> {
+    let state = found.state.clone().unwrap_or_default();
+    let id = found.id.clone().unwrap_or_default();
+    // Of one that was removed meanwhile nothing could be read, which is not to be taken for nothing written.
+    let Some(records) = files::records_of_ended(docker, &id).await? else {
+        return Ok(Examined::Gone);
+    };
+    let labels = labels(found);
+    Ok(Examined::Over(Box::new(Over {
+        records,
+        id,
+        code: state.exit_code.and_then(|code| i32::try_from(code).ok()),
+        is_oom: state.oom_killed == Some(true),
+        error: state.error.filter(|error| !error.is_empty()),
+        started: state.started_at,
+        launch: label(&labels, names::LAUNCH),
+        code_key: label(&labels, names::CODE),
+    })))
+}
