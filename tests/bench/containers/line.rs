@@ -262,7 +262,7 @@ fn print(language: &Language, figures: &Figures) {
         );
     }
     println!(
-        "\nEnd of an idle {} bot, ms from the order: `agent stop` {}; `docker rm --force` of one without us {}",
+        "\nEnd of the {} bot, ms from the order: `agent stop` {}; `docker rm --force` of one without us {}",
         language.runtime, figures.stop, figures.kill
     );
 }
