@@ -1,0 +1,130 @@
+//! What a listing brings: what is new in it is told, what nobody needs any more is removed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use contract::{BotId, ObjectKey};
+
+use super::World;
+use crate::bots::{Listing, Offer, registered};
+use crate::lister::Listed;
+use crate::plan::Wanted;
+use crate::store;
+
+/// Bundles kept of each folder bot besides those in use.
+const KEPT_BUNDLES: usize = 3;
+
+impl World {
+    /// Takes in a listing and says what is new in it.
+    pub(super) fn note(&mut self, (begun, listing): Listed) {
+        let listing = match listing {
+            Ok(listing) => listing,
+            Err(err) => {
+                let text = format!("{err}; what runs goes on");
+                if self.problem.as_ref() != Some(&text) {
+                    self.console.warn(&text);
+                }
+                self.problem = Some(text);
+                return;
+            }
+        };
+        if self.problem.take().is_some() {
+            self.console.say("bots can be listed again");
+        }
+        self.listed = Some(begun.saturating_duration_since(self.began));
+        self.wake = None;
+        if Arc::ptr_eq(&self.listing, &listing) {
+            return;
+        }
+        self.tell_news(&listing);
+        self.wanted = listing.wanted();
+        self.listing = listing;
+    }
+
+    fn tell_news(&self, new: &Listing) {
+        for remark in new
+            .remarks
+            .iter()
+            .filter(|r| !self.listing.remarks.contains(r))
+        {
+            self.console.warn(remark);
+        }
+        for (id, listed) in &new.bots {
+            let before = self.listing.bots.get(id);
+            if before
+                .is_some_and(|before| Arc::ptr_eq(before, listed) || before.offer == listed.offer)
+            {
+                continue;
+            }
+            match &listed.offer {
+                Offer::Unusable(why) => self.console.warn(&format!("{}: {why}", listed.name)),
+                Offer::Bot(bot) if bot.has_schedule && bot.enabled => self.console.warn(&format!(
+                    "{}: this version does not act on config.schedule: it runs once",
+                    listed.name
+                )),
+                Offer::Bot(_) | Offer::Gone => {}
+            }
+        }
+    }
+
+    pub(super) fn tell_held(&mut self, held: BTreeSet<BotId>) {
+        if !held.is_empty() && held != self.held {
+            let count = held.len();
+            self.console.warn(&format!(
+                "{count} bots are missing at once: they go on running; `agent confirm` if they were removed on purpose"
+            ));
+        }
+        self.held = held;
+    }
+
+    /// Removes bundles of folder bots that nobody needs.
+    pub(super) fn collect_bundles(&self) {
+        let mut in_use: BTreeSet<_> = self.engine.code_in_use().into_iter().collect();
+        let offered = self
+            .listing
+            .bots
+            .keys()
+            .filter_map(|id| self.listing.bot(id));
+        in_use.extend(offered.map(|bot| bot.code.clone()));
+        let folders: BTreeSet<&str> = in_use
+            .iter()
+            .map(store::folder_of)
+            .filter(|f| f.starts_with("dev/"))
+            .collect();
+        let folders: Vec<String> = folders.into_iter().map(str::to_owned).collect();
+        let (store, console) = (self.store.clone(), self.console.clone());
+        let collect = move || {
+            for folder in folders {
+                let in_use = |key: &ObjectKey| in_use.contains(key);
+                if let Err(err) = store::collect(&store, &folder, KEPT_BUNDLES, in_use) {
+                    return console.warn(&format!("old bundles stay: {err}"));
+                }
+            }
+        };
+        // The store may take its time, and this loop has none to give. What is not removed now is the next time.
+        let _ = std::thread::Builder::new()
+            .name("collector".into())
+            .spawn(collect);
+    }
+
+    /// Drops the word that a bot is gone once nothing of it runs.
+    pub(super) fn bury(&mut self, there: &BTreeSet<BotId>) {
+        let gone = self
+            .wanted
+            .iter()
+            .filter(|(_, wanted)| **wanted == Wanted::Gone);
+        let gone: Vec<BotId> = gone
+            .map(|(bot, _)| bot.clone())
+            .filter(|bot| !there.contains(bot))
+            .collect();
+        for bot in gone {
+            if let Err(err) = registered::forget(&self.host.data, &bot) {
+                self.console.warn(&format!("{bot}: {err}"));
+            }
+            self.wanted.remove(&bot);
+            if self.stopped.remove(&bot) {
+                self.save_stopped();
+            }
+        }
+    }
+}
