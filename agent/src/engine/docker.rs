@@ -33,6 +33,7 @@ pub mod template;
 mod view;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bollard::Docker;
@@ -81,6 +82,8 @@ pub struct Engine {
     /// Bots that have volumes and no container.
     loose: HashMap<BotId, Loose>,
     link: Link,
+    /// The daemon's folder of volumes, which may be on another machine or closed to us.
+    volumes: Option<PathBuf>,
     /// When the rules around the bots' network are looked at again.
     guard_at: Duration,
     console: Console,
@@ -142,6 +145,7 @@ impl Engine {
             foreign: HashMap::new(),
             loose: HashMap::new(),
             link: Link::Unknown,
+            volumes: None,
             guard_at: GUARD,
         }
     }

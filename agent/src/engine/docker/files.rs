@@ -1,8 +1,10 @@
 //! What the programs in a container have written down, read through the daemon: it works on containers that run, have
 //! ended or were never started, and with volumes.
 
+use std::fs::File;
 use std::io::Read;
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use bollard::Docker;
 use bollard::errors::Error;
@@ -10,6 +12,7 @@ use bollard::query_parameters::DownloadFromContainerOptionsBuilder;
 use contract::Paths;
 use contract::record::RunRecord;
 use futures_util::StreamExt;
+use nix::fcntl::OFlag;
 use serde::de::DeserializeOwned;
 
 use super::examine::inspect;
@@ -56,6 +59,45 @@ pub async fn records(docker: &Docker, container: &str) -> Result<Records, Error>
     })
 }
 
+/// The records in a volume that is a folder of this machine; `None` where there is none, or it is closed to us. What a
+/// bot may have put in the place of a file (a link, a pipe) is not followed and not waited for.
+pub fn records_here(folder: &Path) -> Option<Records> {
+    std::fs::read_dir(folder).ok()?;
+    let paths = Paths {
+        var: folder.to_owned(),
+        ..paths()
+    };
+    let mut integrity = Integrity::Whole;
+    Some(Records {
+        status: here(&paths.status()).json(&mut integrity),
+        done: here(&paths.done_record()).json(&mut integrity),
+        runs: here(&paths.runs()).lines(&mut integrity),
+        synced: here(&paths.synced()).json(&mut integrity),
+        listening: None,
+        integrity,
+    })
+}
+
+fn here(path: &Path) -> Found {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let open = File::options()
+        .read(true)
+        .custom_flags(flags.bits())
+        .open(path);
+    let file = match open {
+        Ok(file) => file,
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Found::Nothing,
+        Err(_) => return Found::Unreadable,
+    };
+    let is_fit = |found: std::fs::Metadata| found.is_file() && found.len() <= LARGEST as u64;
+    if !file.metadata().is_ok_and(is_fit) {
+        return Found::Unreadable;
+    }
+    let mut content = Vec::new();
+    let read = file.take(LARGEST as u64).read_to_end(&mut content);
+    read.map_or(Found::Unreadable, |_| Found::Content(content))
+}
+
 /// The records in a container that does not run, all that there are; `None` when the container has gone meanwhile. One
 /// with no records at all and something in its state is [`Integrity::Doubtful`].
 ///
@@ -74,7 +116,8 @@ pub async fn records_of_ended(docker: &Docker, container: &str) -> Result<Option
 /// What was found of a file.
 enum Found {
     Nothing,
-    TooLarge,
+    /// Too large, not a file, or closed to us.
+    Unreadable,
     Content(Vec<u8>),
 }
 
@@ -82,7 +125,7 @@ impl Found {
     fn json<T: DeserializeOwned>(&self, integrity: &mut Integrity) -> Option<T> {
         let parsed = match self {
             Self::Nothing => return None,
-            Self::TooLarge => None,
+            Self::Unreadable => None,
             Self::Content(bytes) => serde_json::from_slice(bytes).ok(),
         };
         if parsed.is_none() {
@@ -94,7 +137,7 @@ impl Found {
     fn lines(&self, integrity: &mut Integrity) -> Vec<RunRecord> {
         match self {
             Self::Nothing => Vec::new(),
-            Self::TooLarge => {
+            Self::Unreadable => {
                 *integrity = Integrity::Doubtful;
                 Vec::new()
             }
@@ -108,10 +151,10 @@ impl Found {
     }
 }
 
-async fn file(docker: &Docker, container: &str, path: &std::path::Path) -> Result<Found, Error> {
+async fn file(docker: &Docker, container: &str, path: &Path) -> Result<Found, Error> {
     match archive(docker, container, &path.to_string_lossy(), LARGEST).await? {
         None => Ok(Found::Nothing),
-        Some((_, End::Cut)) => Ok(Found::TooLarge),
+        Some((_, End::Cut)) => Ok(Found::Unreadable),
         Some((bytes, End::Whole)) => Ok(first_file(&bytes)),
     }
 }
@@ -125,7 +168,7 @@ fn first_file(archive: &[u8]) -> Found {
         entry.read_to_end(&mut content).ok()?;
         Some(content)
     };
-    read().map_or(Found::TooLarge, Found::Content)
+    read().map_or(Found::Unreadable, Found::Content)
 }
 
 /// Whether there is anything in the state: any file.
@@ -167,4 +210,29 @@ async fn archive(
         }
     }
     Ok(Some((archive, End::Whole)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_in_the_place_of_a_record_is_neither_followed_nor_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path();
+        assert_eq!(records_here(&path.join("none")), None);
+        assert!(records_here(path).unwrap().is_empty());
+        std::fs::write(path.join("runs.jsonl"), "{\"half\": \n").unwrap();
+        assert_eq!(records_here(path).unwrap().integrity, Integrity::Whole);
+        std::os::unix::fs::symlink("/etc/passwd", path.join("status.json")).unwrap();
+        let records = records_here(path).unwrap();
+        assert_eq!(
+            (records.status, records.integrity),
+            (None, Integrity::Doubtful)
+        );
+        std::fs::remove_file(path.join("status.json")).unwrap();
+        let pipe = path.join("synced.json");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(records_here(path).unwrap().integrity, Integrity::Doubtful);
+    }
 }

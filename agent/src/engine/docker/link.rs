@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -84,6 +85,8 @@ pub struct Snapshot {
     pub doubles: HashMap<BotId, String>,
     /// Bots that containers of an agent without stacks run, and the names of these.
     pub foreign: HashMap<BotId, String>,
+    /// The daemon's folder of volumes.
+    pub root: Option<PathBuf>,
     /// Bots that have volumes in the stack, and the image these were first made with.
     pub volumes: HashMap<BotId, Option<String>>,
 }
@@ -189,6 +192,10 @@ async fn list(docker: &Docker, stack: &Stack, clock: &Clock) -> Result<Snapshot,
         .build();
     let volumes = docker.list_volumes(Some(options)).await?.volumes;
     for volume in volumes.unwrap_or_default() {
+        if snapshot.root.is_none() {
+            let root = Path::new(&volume.mountpoint).ancestors().nth(2);
+            snapshot.root = root.map(Path::to_owned);
+        }
         let bot = volume
             .labels
             .get(names::ID)

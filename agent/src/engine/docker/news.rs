@@ -19,13 +19,22 @@ impl Engine {
         match news {
             News::Down(why) => self.down(why),
             News::Listed(snapshot) => self.listed(*snapshot, now),
-            News::Happened(bot) => self.look(&bot),
+            News::Happened(bot) => self.happened(&bot),
             News::Started(bot, result) => self.started(&bot, result, now),
             News::Looked(bot, result) => self.looked(&bot, result, now),
             News::Signalled(bot, result) => self.signalled(&bot, result.is_ok()),
             News::Renewed(bot, id, result) => self.renewed(&bot, &id, result, now),
             News::Removed(bot, result) => self.removed(&bot, result),
             News::Opened(bot, result) => self.opened(&bot, *result, now),
+        }
+    }
+
+    /// Of a bot that is over an event brings no news: it may be of the very end that is known.
+    fn happened(&mut self, bot: &BotId) {
+        let slot = self.slots.get(bot);
+        let over = |slot: &Slot| matches!(slot.instance.actual.phase, Phase::Ended(_));
+        if slot.is_some_and(|slot| slot.is_live() || !over(slot)) {
+            self.look(bot);
         }
     }
 
@@ -73,6 +82,7 @@ impl Engine {
             snapshot.ours.contains_key(bot) || !husk.is_settled(snapshot.begun)
         });
         self.note_loose(&snapshot);
+        self.volumes = snapshot.root.clone().or(self.volumes.take());
         self.foreign = snapshot.foreign;
     }
 
@@ -243,6 +253,10 @@ impl Engine {
         let Some(slot) = self.slots.get_mut(bot) else {
             return;
         };
+        // What is known of an end is more than that there is nothing any more.
+        if matches!(slot.instance.actual.phase, Phase::Ended(_)) {
+            return;
+        }
         let (outcome, why) = match (&slot.running, slot.stop) {
             (None, _) => (Outcome::Stopped, "its container is gone"),
             (_, Some(_)) => (

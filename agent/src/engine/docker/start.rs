@@ -202,11 +202,11 @@ async fn begin(docker: &Docker, id: &str, document: &Secret) -> Result<(), NotSt
     let mut input = attach(docker, id)
         .await
         .map_err(|err| NotStarted::by_engine("attach to its container", &err))?;
+    // The daemon keeps what is written until the container reads it, so it is there when the supervisor looks.
     let started = docker.start_container(id, None::<StartContainerOptions>);
-    started
-        .await
-        .map_err(|err| NotStarted::by_engine("start its container", &err))?;
-    hand_over(&mut input, document).await.map_err(|err| {
+    let (started, handed) = tokio::join!(started, hand_over(&mut input, document));
+    started.map_err(|err| NotStarted::by_engine("start its container", &err))?;
+    handed.map_err(|err| {
         let why = format!("its launch could not be handed to its container: {err}");
         NotStarted::new(Outcome::Failed, why)
     })

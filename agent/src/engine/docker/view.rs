@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use contract::{BotId, ObjectKey, Runtime};
@@ -81,24 +82,35 @@ impl Engine {
         live.filter_map(|slot| slot.code.clone()).collect()
     }
 
-    /// Reads what the programs in the containers of `bots` have written, as much as comes in a few seconds.
+    /// Reads what the programs in the containers of `bots` have written, as much as comes in a few seconds: from the
+    /// daemon's folder of volumes where we may look into it, else through the daemon, which is dear.
     pub fn records(&self, bots: &[BotId]) -> impl Future<Output = HashMap<BotId, Records>> + use<> {
         let of = |bot: &BotId| {
             let slot = self.slots.get(bot);
             let running = slot.and_then(|slot| Some(slot.running.as_ref()?.id.clone()));
             let id = running.or_else(|| Some(self.husks.get(bot)?.id.clone()))?;
-            Some((bot.clone(), id))
+            let volume = format!("{}.var", self.access.template.stack.container(bot));
+            let root = self.volumes.as_ref();
+            let folder = root.map(|root| root.join(volume).join("_data"));
+            Some((bot.clone(), id, folder))
         };
         let docker = self.access.docker.clone();
-        let containers: Vec<(BotId, String)> = if self.link == Link::Up {
+        let containers: Vec<(BotId, String, Option<PathBuf>)> = if self.link == Link::Up {
             bots.iter().filter_map(of).collect()
         } else {
             Vec::new()
         };
         async move {
-            let read = |(bot, id): (BotId, String)| {
+            let read = |(bot, id, folder): (BotId, String, Option<PathBuf>)| {
                 let docker = docker.clone();
-                async move { Some((bot, files::records(&docker, &id).await.ok()?)) }
+                async move {
+                    let here = folder.and_then(|folder| files::records_here(&folder));
+                    let records = match here {
+                        Some(records) => records,
+                        None => files::records(&docker, &id).await.ok()?,
+                    };
+                    Some((bot, records))
+                }
             };
             let reads = futures_util::stream::iter(containers)
                 .map(read)
