@@ -44,11 +44,20 @@ fn hostile(host: &Stack, short: &str, config: Document) -> String {
     id
 }
 
-/// The lines in which the bot told what it found.
+/// The lines in which the bot told what it found: of its log, and of what Docker has of its output, for the one is cut
+/// into segments and from the other lines are left out when its reader is slow.
 fn told(container: &Container<'_>) -> Vec<Value> {
-    let logs = container.logs();
-    let lines = logs.lines().filter(|line| line.starts_with("{\"hostile\""));
+    let segment = contract::logs::segment_name(1);
+    let log = container.file(&format!("/var/the0/logs/{segment}"));
+    let all = log.unwrap_or_default() + &container.logs();
+    let mut lines: Vec<&str> = Vec::new();
+    for line in all.lines() {
+        let told = line.find("{\"hostile\"").map(|at| &line[at..]);
+        let whole = told.filter(|told| told.ends_with('}') && !lines.contains(told));
+        lines.extend(whole);
+    }
     lines
+        .into_iter()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
 }
