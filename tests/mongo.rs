@@ -97,8 +97,9 @@ fn bots_of_the_database_are_known_and_bad_documents_are_told_by_their_id() {
     );
 
     let agent = Agent::start(&mongo.uri());
-    agent.shows("good", "starting", "1.0.0");
-    agent.shows("off", "disabled", "1.0.0");
+    // There is no Docker here: what runs is not known.
+    agent.shows("good", "unknown", "1.0.0");
+    agent.shows("off", "unknown", "1.0.0");
     agent.shows("bad", "invalid", "");
     agent.shows("twin", "invalid", "");
     agent.says("id bad: custom.filePath: is missing");
@@ -107,7 +108,7 @@ fn bots_of_the_database_are_known_and_bad_documents_are_told_by_their_id() {
 
     let mended = doc! { "$set": { "custom.filePath": "u/b/1.0.0", "custom.version": "1.0.1" } };
     assert_eq!(mongo.update(BOTS, doc! { "id": "bad" }, mended), 1);
-    agent.shows("bad", "starting", "1.0.1");
+    agent.shows("bad", "unknown", "1.0.1");
     assert_eq!(mongo.delete(BOTS, doc! { "id": "off" }), 1);
     wait_for("the end of a bot", LONG, || {
         agent.bot("off").is_none().then_some(())
@@ -131,12 +132,12 @@ fn a_database_that_is_away_is_told_once_and_read_again_when_it_is_back() {
     assert_eq!(agent.bot("a"), None);
     mongo.start_again();
     agent.says("bots can be listed again");
-    agent.shows("a", "starting", "1.0.0");
+    agent.shows("a", "unknown", "1.0.0");
     mongo.stop();
     wait_for("word that it is away again", LONG, || {
         (agent.screen().matches("cannot be listed").count() >= 2).then_some(())
     });
-    agent.shows("a", "starting", "1.0.0");
+    agent.shows("a", "unknown", "1.0.0");
     agent.process.signal(nix::sys::signal::Signal::SIGTERM);
     assert_eq!(agent.process.code(LONG), 0, "{}", agent.screen());
     let screen = agent.screen();
