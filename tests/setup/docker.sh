@@ -25,6 +25,13 @@ install() {
   docker=/usr/bin/docker
 }
 
+# What a daemon that was killed has left: its number may be another process's by now, which would be taken for it.
+forget() { # PID-FILE PROGRAM
+  local pid
+  pid=$(cat "$1" 2>/dev/null) || return 0
+  [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$2" ] || rm -f "$1"
+}
+
 start() {
   answers && return
   [ -z "${DOCKER_HOST:-}" ] || without "no Docker answers at DOCKER_HOST ($DOCKER_HOST)"
@@ -33,6 +40,8 @@ start() {
   answers && return
   mountpoint -q /sys/fs/cgroup || cgroupfs-mount
   mkdir -p "$home"
+  forget /var/run/docker.pid dockerd
+  forget /var/run/docker/containerd/containerd.pid containerd
   echo "setup: starting dockerd (its log: .cache/docker/log)"
   setsid dockerd >"$home/log" 2>&1 </dev/null &
   echo $! >"$home/pid"
