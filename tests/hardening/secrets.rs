@@ -4,13 +4,15 @@ use std::io::{Read, Seek, SeekFrom};
 
 use mongodb::bson::{Bson, doc};
 use tests::servers::{ACCESS_KEY, SECRET_KEY};
-use tests::stack::Stack;
-use tests::{skip, text};
+use tests::stack::{LONG, Stack};
+use tests::{skip, text, wait_for};
 
 use super::{all_told, hostile, of, one};
 
 /// How the token of every session of MinIO's begins: it is a JWT.
 const SESSION: &str = "eyJhbGciOiJIUzUxMiIsInR5cCI6IkpXVCJ9";
+/// The programs of ours in a container.
+const KEEPERS: [&str; 3] = ["supervisor", "sync", "query"];
 /// Among the bot's parameters.
 const OWN: &str = "hunter2-own-api-key";
 const NAMES: [(&str, &str); 4] = [
@@ -66,7 +68,18 @@ fn a_bot_that_looks_everywhere_finds_no_key_and_its_parameters_where_they_belong
     host.begin();
     host.state(&id, "running");
     let container = host.container(&id);
-    let told = all_told(&container);
+    // A log that is written while it is read may be read in part, and of the daemon's lines some may be left out.
+    let sees = |told: &[serde_json::Value], keeper: &str| {
+        let processes = of(told, "process");
+        processes.iter().any(|seen| seen["name"] == keeper)
+    };
+    let told = wait_for("word of all programs around it", LONG, || {
+        let told = all_told(&container);
+        KEEPERS
+            .iter()
+            .all(|keeper| sees(&told, keeper))
+            .then_some(told)
+    });
 
     // It looked: what it had hidden itself was found by the same means, and what it could not see it names.
     let control = one(&told, "control");
@@ -74,7 +87,7 @@ fn a_bot_that_looks_everywhere_finds_no_key_and_its_parameters_where_they_belong
     assert!(control["found"].as_array().unwrap().len() >= 7, "{control}");
     assert!(one(&told, "files")["read"].as_u64().unwrap() > 1_000);
     let processes = of(&told, "process");
-    for keeper in ["supervisor", "sync", "query"] {
+    for keeper in KEEPERS {
         let seen: Vec<_> = processes
             .iter()
             .filter(|seen| seen["name"] == keeper)
