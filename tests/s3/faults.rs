@@ -291,10 +291,11 @@ fn a_slow_connection_carries_and_a_broken_one_is_waited_for() {
         Toxic::Timeout(200),
     ];
     let mut n = 0;
-    let mut write = || {
+    let mut write = |written: &Written| {
         n += 1;
         let filling = text(&noise(900));
         let state = content(&[("a", &format!("{n} {filling}"))]);
+        written.add(&state);
         volume.put("a", &state["a"]);
         volume.end_run(n);
         state
@@ -302,24 +303,21 @@ fn a_slow_connection_carries_and_a_broken_one_is_waited_for() {
     polled(&volume, |written| {
         for toxic in slow {
             link.add(toxic);
-            let state = write();
-            written.add(&state);
+            let state = write(written);
             volume.wait_pushed(&state);
             link.heal();
         }
         for toxic in broken {
             eprintln!("{toxic:?}");
             link.add(toxic);
-            let state = write();
-            written.add(&state);
+            let state = write(written);
             volume.wait_outcome(Outcome::Failed);
             link.heal();
             volume.wait_pushed(&state);
             volume.wait_outcome(Outcome::Ok);
         }
         link.cut();
-        let state = write();
-        written.add(&state);
+        let state = write(written);
         volume.wait_outcome(Outcome::Failed);
         link.heal();
         volume.wait_pushed(&state);
