@@ -389,6 +389,7 @@ fn record(run: u64) -> RunRecord {
         ended_at: time(),
         restarts: 1,
         message: None,
+        result: None,
     }
 }
 

@@ -318,6 +318,7 @@ impl Volume {
             ended_at: now,
             restarts: 0,
             message: None,
+            result: None,
         };
         let done = contract::file::replace_json(&self.var("done.json"), &record);
         done.and_then(|()| contract::file::replace(&self.var("done"), b"0"))

@@ -131,6 +131,7 @@ mod tests {
             ended_at: Time::now(),
             restarts: 0,
             message: None,
+            result: None,
         });
         let has_run = ran.is_some_and(|r| r != Reason::StartFailed);
         Facts {

@@ -1,7 +1,7 @@
 //! How a file that another program reads is written.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use serde::Serialize;
@@ -69,13 +69,28 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
 /// # Errors
 /// Whatever the file system answers.
 pub fn append_json_line(path: &Path, value: &impl Serialize) -> io::Result<()> {
-    let torn = fs::read(path).is_ok_and(|bytes| bytes.last().is_some_and(|last| *last != b'\n'));
-    let mut line = if torn { vec![b'\n'] } else { Vec::new() };
+    let mut line = if is_torn(path) {
+        vec![b'\n']
+    } else {
+        Vec::new()
+    };
     serde_json::to_writer(&mut line, value)?;
     line.push(b'\n');
     let mut file = OpenOptions::new().create(true).append(true).open(path)?;
     file.write_all(&line)?;
     file.sync_data()
+}
+
+/// Whether the last line of a file has no end.
+fn is_torn(path: &Path) -> bool {
+    let last = || -> io::Result<u8> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::End(-1))?;
+        let mut last = [0];
+        file.read_exact(&mut last)?;
+        Ok(last[0])
+    };
+    last().is_ok_and(|last| last != b'\n')
 }
 
 /// The lines of `path` that are JSON of kind `T`, oldest first; none when there is no such file. Lines that are

@@ -23,6 +23,7 @@ pub mod logs;
 pub mod params;
 pub mod paths;
 pub mod record;
+pub mod result;
 pub mod runtime;
 pub mod secret;
 pub mod stage;

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::id::{BotId, Digest};
+pub use crate::result::RunResult;
 
 /// A point in time, RFC 3339 in UTC with milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -120,6 +121,16 @@ pub struct RunRecord {
     /// What a person should know besides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What the bot itself said about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<RunResult>,
+}
+
+/// The number alone of a run's record, for those who need no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Numbered {
+    /// The run's number.
+    pub run: u64,
 }
 
 /// Where the supervisor is in its work.
@@ -256,6 +267,7 @@ mod tests {
             ended_at: time,
             restarts: 2,
             message: None,
+            result: None,
         };
         let text = serde_json::to_string(&record).unwrap();
         let expected = concat!(

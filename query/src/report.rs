@@ -10,8 +10,8 @@ use thiserror::Error;
 
 /// How many of the latest runs are told.
 const RUNS: usize = 20;
-/// How much of the end of the list of runs is read: room for 20 with long messages, whatever the list has grown to.
-const TAIL: u64 = 64 * 1024;
+/// How much of the end of the list of runs is read: room for 20 with results, whatever the list has grown to.
+const TAIL: u64 = 400 * 1024;
 
 /// A file cannot be read.
 #[derive(Debug, Error)]
@@ -36,7 +36,7 @@ pub fn read(bot: &BotId, paths: &Paths) -> Result<Report, Unreadable> {
     })
 }
 
-/// The last runs in `lines`. What is not a record is passed over: a torn line, the rest of one whose beginning was
+/// The last runs in `lines`, without the data of their results. What is not a record is passed over: a torn line, the rest of one whose beginning was
 /// not read, one of a later version.
 fn latest(lines: &[u8]) -> Vec<RunRecord> {
     let mut runs: Vec<RunRecord> = lines
@@ -44,6 +44,9 @@ fn latest(lines: &[u8]) -> Vec<RunRecord> {
         .filter_map(|line| serde_json::from_slice(line).ok())
         .take(RUNS)
         .collect();
+    for result in runs.iter_mut().filter_map(|run| run.result.as_mut()) {
+        result.data = None;
+    }
     runs.reverse();
     runs
 }
@@ -75,6 +78,7 @@ mod tests {
             ended_at: Time::now(),
             restarts: 0,
             message: Some("m".repeat(400)),
+            result: None,
         }
     }
 

@@ -259,6 +259,7 @@ impl Bot {
             ended_at: before_now(ended.ago),
             restarts: ended.restarts,
             message: ended.message,
+            result: crate::result::read(&self.launch.paths.result()),
         };
         let (run, exit, reason) = (record.run, ended.exit, record.reason.name());
         match (&record.message, record.reason) {
@@ -299,6 +300,7 @@ impl Bot {
             ended_at: now,
             restarts: self.machine.restarts(),
             message: Some(message),
+            result: None,
         });
     }
 

@@ -11,6 +11,7 @@ mod machine;
 mod oom;
 mod processes;
 mod records;
+mod result;
 mod side;
 mod signals;
 mod spawn;

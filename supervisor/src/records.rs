@@ -6,7 +6,7 @@ use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
 use contract::paths::Paths;
-use contract::record::{Reason, RunRecord, State, Status, Time};
+use contract::record::{Numbered, Reason, RunRecord, State, Status, Time};
 use contract::{exit, file};
 
 use crate::signals;
@@ -15,6 +15,10 @@ use crate::signals;
 const KEPT: usize = 1000;
 /// Records in the file before it is rewritten.
 const MOST: usize = 2000;
+/// Bytes of the file before it is rewritten.
+const ROOM: u64 = 2 << 20;
+/// Bytes of the bots' own data that are kept when the file is rewritten: those of the latest runs.
+const DATA: usize = 256 << 10;
 /// Between two tries to write what the disk did not take.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -47,7 +51,7 @@ impl Records {
     /// want of memory if `kills` says that the kernel did that here before us, else as lost.
     pub fn open(paths: &Paths, kills: u64) -> Self {
         let path = paths.runs();
-        let runs: Vec<RunRecord> = file::read_json_lines(&path).unwrap_or_else(|err| {
+        let runs: Vec<Numbered> = file::read_json_lines(&path).unwrap_or_else(|err| {
             contract::error!(
                 "read {}: {err}; runs are numbered from what else is known",
                 path.display()
@@ -137,7 +141,7 @@ impl Records {
 
     /// A write may fail after the line is in the file.
     fn is_recorded(&self, run: u64) -> bool {
-        let runs: Vec<RunRecord> = file::read_json_lines(&self.paths.runs()).unwrap_or_default();
+        let runs: Vec<Numbered> = file::read_json_lines(&self.paths.runs()).unwrap_or_default();
         runs.iter().rev().any(|record| record.run == run)
     }
 
@@ -154,7 +158,8 @@ impl Records {
         }
         tell(written, &format!("write {}", path.display()));
         self.last_run = self.last_run.max(record.run);
-        if self.count > MOST {
+        let size = std::fs::metadata(&path).map_or(0, |found| found.len());
+        if self.count > MOST || size > ROOM {
             tell(self.shorten(), &format!("shorten {}", path.display()));
         }
         self.write_done(record);
@@ -184,16 +189,36 @@ impl Records {
 
     fn shorten(&mut self) -> io::Result<()> {
         let path = self.paths.runs();
-        let runs: Vec<RunRecord> = file::read_json_lines(&path)?;
-        let kept = &runs[runs.len().saturating_sub(KEPT)..];
+        let mut runs: Vec<RunRecord> = file::read_json_lines(&path)?;
+        let surplus = runs.len().saturating_sub(KEPT);
+        let kept = &mut runs[surplus..];
+        lighten(kept);
         let mut text = Vec::new();
-        for record in kept {
+        for record in &*kept {
             serde_json::to_writer(&mut text, record)?;
             text.push(b'\n');
         }
         file::replace(&path, &text)?;
         self.count = kept.len();
         Ok(())
+    }
+}
+
+/// Leaves out the bots' own data but for the latest runs'.
+fn lighten(runs: &mut [RunRecord]) {
+    let mut room = DATA;
+    for result in runs.iter_mut().rev().filter_map(|run| run.result.as_mut()) {
+        let size = result
+            .data
+            .as_ref()
+            .map_or(0, |data| data.to_string().len());
+        if size > room {
+            room = 0;
+            result.data = None;
+            result.left_out = u64::try_from(size).ok();
+        } else {
+            room -= size;
+        }
     }
 }
 
@@ -221,6 +246,7 @@ fn lost_run(status: &Status, last_recorded: u64, kills: u64) -> Option<RunRecord
             "the supervisor ended with it; the time of the end is when the next one began"
                 .to_owned(),
         ),
+        result: None,
     })
 }
 
@@ -247,6 +273,7 @@ mod tests {
             ended_at: Time::now(),
             restarts: 0,
             message: None,
+            result: None,
         }
     }
 
@@ -346,5 +373,28 @@ mod tests {
         records.write_run(&record(2001));
         let runs: Vec<RunRecord> = file::read_json_lines(&paths.runs()).unwrap();
         assert_eq!((runs.len(), runs[0].run, runs[999].run), (1000, 1002, 2001));
+    }
+
+    #[test]
+    fn what_bots_say_does_not_make_the_history_grow_without_end() {
+        use contract::record::RunResult;
+        let (_dir, paths) = paths();
+        let mut records = Records::open(&paths, 0);
+        let data = serde_json::json!({"status": "success", "data": "x".repeat(16_000)});
+        let result = RunResult::parse(data.to_string().as_bytes());
+        assert!(result.as_ref().unwrap().data.is_some());
+        for run in 1..=200 {
+            let result = result.clone();
+            records.write_run(&RunRecord {
+                result,
+                ..record(run)
+            });
+        }
+        assert!(std::fs::metadata(paths.runs()).unwrap().len() <= ROOM);
+        let runs: Vec<RunRecord> = file::read_json_lines(&paths.runs()).unwrap();
+        assert_eq!(runs.len(), 200);
+        let has_data = |run: &RunRecord| run.result.as_ref().unwrap().data.is_some();
+        assert!(has_data(&runs[199]) && !has_data(&runs[0]));
+        assert_eq!(Records::open(&paths, 0).last_run(), 200);
     }
 }

@@ -166,6 +166,7 @@ fn refuse(err: &LaunchError, var: &Path) -> u8 {
             ended_at: now,
             restarts: 0,
             message: Some(err.to_string()),
+            result: None,
         });
     }
     code

@@ -177,6 +177,7 @@ impl Bot {
 
     pub(super) fn start_bot(&mut self, run: u64) {
         self.records.begin();
+        crate::result::forget(&self.launch.paths.result());
         self.run_began = Time::now();
         self.kills_before = self.counter.as_ref().map_or(0, crate::oom::Counter::read);
         match self.spawn_bot() {

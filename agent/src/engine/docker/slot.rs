@@ -253,6 +253,7 @@ mod tests {
             ended_at: now,
             restarts: 0,
             message: None,
+            result: None,
         };
         let synced = synced.map(|(outcome, run)| Synced {
             outcome,
