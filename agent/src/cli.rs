@@ -43,6 +43,17 @@ pub enum Command {
         #[arg(short, long, value_enum, default_value = "table")]
         output: Format,
     },
+    /// Show why a bot's runs were started, how they ended and what they lost; newest last
+    History {
+        /// The bot
+        bot: String,
+        /// How many of the latest
+        #[arg(short = 'n', long, default_value = "20", value_name = "RUNS")]
+        count: usize,
+        /// The form of the answer
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Format,
+    },
     /// Show a bot's log
     Logs {
         /// The bot: name, id, or the beginning of one
@@ -189,6 +200,7 @@ mod tests {
             "dev",
             "run",
             "logs",
+            "history",
             "query",
             "stop",
             "drain",

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::days::{self, Day};
 use crate::failure::Failure;
+use crate::history::{self, Entry};
 use crate::id::{self, Unclear};
 use crate::logs::{Before, Log, Stamps, Tail};
 use crate::output::{self, Format};
@@ -26,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// # Errors
 /// No agent runs, or it does not answer.
 pub fn ps(data: &Path, format: Format) -> Result<()> {
-    let (_, answer) = client::call(data, &Method::GET, "/bots", "", PATIENCE)?;
+    let (_, answer) = client::call(data, &Method::GET, "/bots?usage", "", PATIENCE)?;
     let bots = answer.get("bots").cloned();
     let bots = bots.with_context(|| error_of(&answer))?;
     let text = match format {
@@ -37,6 +38,41 @@ pub fn ps(data: &Path, format: Format) -> Result<()> {
         }
     };
     Ok(output::print(&text)?)
+}
+
+/// Prints the latest records of a bot's history.
+///
+/// # Errors
+/// The bot is not known, or no agent runs and nothing is beside its folder.
+pub fn history(data: &Path, bot: &str, count: usize, format: Format) -> Result<()> {
+    let path = format!("/bots/{}/history?n={count}", control::encode(bot));
+    let entries = match client::call(data, &Method::GET, &path, "", PATIENCE) {
+        Ok((StatusCode::OK, answer)) => {
+            if let Some(but) = answer["but"].as_str() {
+                tell(&format!("not all may be shown: {but}"));
+            }
+            serde_json::from_value(answer["entries"].clone()).context("the agent's answer")?
+        }
+        Ok((StatusCode::NOT_FOUND, answer)) => {
+            return Err(Failure::NoBot(error_of(&answer)).into());
+        }
+        Ok((_, answer)) => return Err(Failure::Answer(error_of(&answer)).into()),
+        Err(err) => history_here(data, bot, count).ok_or(err)?,
+    };
+    let text = match format {
+        Format::Json => serde_json::to_string_pretty(&entries)?,
+        Format::Table => history::show::table(&entries),
+    };
+    Ok(output::print(&text)?)
+}
+
+/// The same without an agent, where it is kept beside the bots.
+fn history_here(data: &Path, bot: &str, count: usize) -> Option<Vec<Entry>> {
+    let known = place::known(data).ok()?;
+    let found = id::find(bot, &known).ok().map(|known| known.id.clone());
+    let id = found.or_else(|| bot.parse().ok())?;
+    let entries = history::of_folder(data, &id, count).ok()?;
+    (!entries.is_empty()).then_some(entries)
 }
 
 /// Starts, stops or restarts bots; goes through all of them and fails with the first failure.

@@ -2,7 +2,8 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /bots` | `{"bots": [row..]}`, see [`crate::report::Row`] |
+//! | `GET /bots` | `{"bots": [row..]}`, see [`crate::report::Row`]; `/bots?usage`: with what they use of the host now |
+//! | `GET /bots/<id or name>/history?n=20` | `{"id", "entries": [record..], "but"}` (but: why there may be more); 404 |
 //! | `POST /bots/<id or name>/start`, `/stop`, `/restart` | `{"id", "name", "but"}` (but: why it does not run); 404 |
 //! | `POST /query` | the gateway's body and status, see [`crate::ask`] |
 //! | `POST /confirm` | `{"confirmed": [id..]}` |
@@ -43,6 +44,7 @@ const LARGEST: usize = 4 << 20;
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Route {
     Bots,
+    History(String),
     Do(String, Verb),
     Query,
     Confirm,
@@ -98,11 +100,10 @@ async fn answer(
 ) -> Response<Full<Bytes>> {
     let route = route(request.method(), request.uri().path());
     let method = request.method().clone();
+    let asked = request.uri().query().unwrap_or_default().to_owned();
     let (status, body) = match route {
-        Route::Bots => match ask(requests, Request::Rows).await {
-            Some(rows) => (StatusCode::OK, json!({"bots": rows})),
-            None => ending(),
-        },
+        Route::Bots => bots(&asked, requests).await,
+        Route::History(word) => history(word, &asked, requests).await,
         Route::Do(word, verb) => match ask(requests, |to| Request::Do(word, verb, to)).await {
             Some(Ok(done)) => {
                 let body = json!({"id": done.id, "name": done.name, "but": done.but});
@@ -141,6 +142,36 @@ async fn answer(
         Route::Nowhere => error(StatusCode::NOT_FOUND, "no such resource"),
     };
     respond(status, &body)
+}
+
+async fn bots(asked: &str, requests: &UnboundedSender<Request>) -> (StatusCode, Value) {
+    let Some(mut rows) = ask(requests, Request::Rows).await else {
+        return ending();
+    };
+    if asked == "usage" {
+        let usage = ask(requests, Request::Usage).await.unwrap_or_default();
+        for row in &mut rows {
+            row.usage = usage.get(&row.id).copied();
+        }
+    }
+    (StatusCode::OK, json!({"bots": rows}))
+}
+
+async fn history(
+    word: String,
+    asked: &str,
+    requests: &UnboundedSender<Request>,
+) -> (StatusCode, Value) {
+    let count = asked.strip_prefix("n=").and_then(|n| n.parse().ok());
+    let count = count.unwrap_or(20);
+    match ask(requests, |to| Request::History(word, count, to)).await {
+        Some(Ok((id, answer))) => {
+            let body = json!({"id": id, "entries": answer.entries, "but": answer.but});
+            (StatusCode::OK, body)
+        }
+        Some(Err(unclear)) => error(StatusCode::NOT_FOUND, &unclear.to_string()),
+        None => ending(),
+    }
 }
 
 /// What a roll is asked with.
@@ -255,6 +286,7 @@ fn route(method: &Method, path: &str) -> Route {
         ["start"] => (Method::POST, Route::Switch(Switch::On)),
         ["roll"] => (Method::POST, Route::Roll),
         ["collect"] => (Method::POST, Route::Collect),
+        ["bots", word, "history"] => (Method::GET, Route::History(decoded(word))),
         ["bots", word, verb] => {
             let verb = match *verb {
                 "start" => Verb::Start,
@@ -294,6 +326,11 @@ mod tests {
         let rows = [
             (Method::GET, "/bots".to_owned(), Route::Bots),
             (Method::POST, "/bots".to_owned(), Route::WrongMethod),
+            (
+                Method::GET,
+                "/bots/b/history".to_owned(),
+                Route::History("b".into()),
+            ),
             (Method::POST, "/confirm".to_owned(), Route::Confirm),
             (Method::GET, "/query".to_owned(), Route::Query),
             (Method::POST, "/bots/x/fly".to_owned(), Route::Nowhere),

@@ -16,6 +16,8 @@ use crate::document::Bot;
 use crate::engine::Engine;
 use crate::engine::process::Process;
 use crate::failure::Failure;
+use crate::history::notices::Logs;
+use crate::history::{self, History};
 use crate::launch::Host;
 use crate::reconcile::{End, Events, World, ticks};
 use crate::show::{Colours, Console};
@@ -103,6 +105,8 @@ async fn session(
     console: &Console,
 ) -> Result<End> {
     let signals = Signals::catch().context("signals")?;
+    let data = host.data.clone();
+    let settings = history::Settings::parse(&place::environment())?;
     let path = place::socket(&host.data);
     let socket = control::open(&path)?;
     let (to_loop, requests) = unbounded_channel();
@@ -122,6 +126,9 @@ async fn session(
     );
     (world.stopped, world.switch) = (stopped, switch);
     world.waker = Some(waker);
+    let (history, logs) = (History::in_folder(&data), Logs::Folder(data.clone()));
+    let watch = history::Watch::start(&settings, history, logs, &data, console);
+    world.history = Some(watch.context("history")?);
     let mut events = Events {
         listings,
         news,
@@ -131,6 +138,7 @@ async fn session(
     };
     tokio::spawn(control::serve(socket, to_loop));
     let end = world.run(&mut events, |world| greet(world, &root)).await;
+    world.close_history();
     let _ = file::remove(&path);
     match end {
         End::Clean => {

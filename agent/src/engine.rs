@@ -4,6 +4,7 @@ pub mod docker;
 pub mod orphans;
 mod prepare;
 pub mod process;
+pub mod usage;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +12,9 @@ use std::time::Duration;
 use contract::BotId;
 
 use crate::document::Bot;
+use crate::history::{Birth, End, Start};
 use crate::plan::{self, Actual, Outcome, Why};
+use crate::report::Records;
 use crate::show::Console;
 
 /// Something that runs bots.
@@ -42,6 +45,8 @@ pub struct Instance {
     pub container: Option<String>,
     /// The id of its container's image.
     pub image: Option<String>,
+    /// What it was made of, and why, where it came as far as that.
+    pub birth: Option<Birth>,
 }
 
 impl Instance {
@@ -56,8 +61,40 @@ impl Instance {
             name: None,
             container: None,
             image: None,
+            birth: None,
         }
     }
+}
+
+/// What history wants to know.
+#[derive(Debug)]
+pub enum Told {
+    /// A supervisor has ended, and what its bot's files say then. Why it was stopped is not the engine's to know.
+    Over {
+        /// Whose.
+        bot: BotId,
+        /// What it was made of.
+        birth: Birth,
+        /// How it ended.
+        end: End,
+        /// What was written.
+        records: Box<Records>,
+        /// Failures in a row, this one included.
+        failures: u32,
+    },
+    /// A start came to nothing.
+    NotStarted {
+        /// Whose.
+        bot: BotId,
+        /// Its name.
+        name: String,
+        /// Which.
+        start: Start,
+        /// Why not.
+        why: String,
+        /// Failures in a row, this one included.
+        failures: u32,
+    },
 }
 
 /// An instance has ended, as the operating system tells it.
@@ -83,10 +120,42 @@ pub enum Bond {
 
 impl Engine {
     /// Starts the bot; that it cannot be started becomes its ending.
-    pub fn start(&mut self, bot: &Bot, now: Duration) {
+    pub fn start(&mut self, bot: &Bot, start: Start, now: Duration) {
         match self {
-            Engine::Process(process) => process.start(bot, now),
-            Engine::Docker(docker) => docker.start(bot, now),
+            Engine::Process(process) => process.start(bot, start, now),
+            Engine::Docker(docker) => docker.start(bot, start, now),
+        }
+    }
+
+    /// What has happened since it was last asked, for history.
+    pub fn told(&mut self) -> Vec<Told> {
+        match self {
+            Engine::Process(process) => process.told(),
+            Engine::Docker(docker) => docker.told(),
+        }
+    }
+
+    /// What each instance that runs was made of.
+    pub fn births(&self) -> Vec<(&BotId, &Birth)> {
+        match self {
+            Engine::Process(process) => process.births(),
+            Engine::Docker(docker) => docker.births(),
+        }
+    }
+
+    /// What the bot's last instance was made of, if that is known, and whether anything of it was here already.
+    pub fn before(&self, bot: &BotId) -> (Option<Birth>, bool) {
+        match self {
+            Engine::Process(process) => process.before(bot),
+            Engine::Docker(docker) => docker.before(bot),
+        }
+    }
+
+    /// The bot's instance.
+    pub fn instance(&self, bot: &BotId) -> Option<&Instance> {
+        match self {
+            Engine::Process(process) => process.instance(bot),
+            Engine::Docker(docker) => docker.instance(bot),
         }
     }
 

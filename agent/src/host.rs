@@ -18,6 +18,8 @@ use crate::engine::docker::container::CA_INSIDE;
 use crate::engine::docker::template::{CA_FILE, Template, passed};
 use crate::engine::docker::{Access, Engine as Docker, KeyMaker};
 use crate::engine::{Engine, News};
+use crate::history::notices::Logs;
+use crate::history::{self, History, Watch};
 use crate::launch::Host;
 use crate::place::{self, Containers};
 use crate::reconcile::{Events, World, ticks};
@@ -53,6 +55,7 @@ struct Setup {
     endpoint: Endpoint,
     template: Template,
     containers: Containers,
+    history: (history::Settings, History),
     bots: Bots,
     rhythm: Duration,
 }
@@ -81,7 +84,7 @@ pub fn run(options: &Options, data: &Path) -> Result<()> {
 }
 
 fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
-    let environment = renamed(environment());
+    let environment = renamed(place::environment());
     let host = place::host(data)?;
     let Address::S3(endpoint) = host.store.clone() else {
         bail!(
@@ -95,18 +98,21 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
     if options.nats_url.is_some() || value("NATS_URL").is_some() {
         console.warn("events over NATS are not in this version: changes are seen at the next look at the database");
     }
-    let (bots, rhythm) = if let Some(folder) = &options.bots {
+    let settings = history::Settings::parse(&environment)?;
+    let (bots, rhythm, history) = if let Some(folder) = &options.bots {
         let root = folder.canonicalize();
         let root = root.with_context(|| format!("the folder of bots {}", folder.display()))?;
         let bots = Bots::Directory(Directory::new(root, data.to_owned()));
-        (bots, directory::RHYTHM)
+        (bots, directory::RHYTHM, History::in_folder(data))
     } else {
         let uri = options.mongo_uri.clone().or_else(|| value("MONGO_URI"));
         let uri = uri.context(
             "MONGO_URI is not set: give the database of bots, or a folder of them with --bots",
         )?;
-        let mongo = Mongo::new(&Secret::new(uri), Place::default(), Deadlines::default())?;
-        (Bots::Mongo(mongo), options.reconcile_interval)
+        let uri = Secret::new(uri);
+        let mongo = Mongo::new(&uri, Place::default(), Deadlines::default())?;
+        let rhythm = options.reconcile_interval;
+        (Bots::Mongo(mongo), rhythm, History::in_mongo(uri))
     };
     Ok(Setup {
         containers: Containers {
@@ -116,16 +122,10 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
         host,
         endpoint,
         template,
+        history: (settings, history),
         bots,
         rhythm,
     })
-}
-
-fn environment() -> Variables {
-    let pairs = std::env::vars_os();
-    pairs
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect()
 }
 
 async fn session(options: &Options, setup: Setup, store: Store, console: &Console) -> Result<()> {
@@ -154,6 +154,7 @@ async fn session(options: &Options, setup: Setup, store: Store, console: &Consol
         docker_to,
     )));
 
+    let logs = Logs::Docker(setup.containers);
     let stopped = place::stopped(&setup.host.data)?;
     let switch = place::switch(&setup.host.data)?;
     let to_loop = requests_to.clone();
@@ -167,6 +168,10 @@ async fn session(options: &Options, setup: Setup, store: Store, console: &Consol
     );
     (world.stopped, world.switch) = (stopped, switch);
     world.waker = Some(waker);
+    let data = world.host.data.clone();
+    let (settings, history) = setup.history;
+    let watch = Watch::start(&settings, history, logs, &data, console);
+    world.history = Some(watch.context("history")?);
     let mut events = Events {
         listings,
         news,
@@ -176,6 +181,7 @@ async fn session(options: &Options, setup: Setup, store: Store, console: &Consol
     };
     tokio::spawn(control::serve(socket, to_loop));
     world.run(&mut events, greet).await;
+    world.close_history();
     let _ = file::remove(&path);
     Ok(())
 }

@@ -23,6 +23,7 @@ mod ending;
 mod engine;
 mod failure;
 mod fleet;
+mod history;
 mod host;
 mod id;
 mod launch;
@@ -74,6 +75,7 @@ fn run(Cli { data, command }: Cli) -> Result<()> {
         Command::Dev(options) => dev::run(&options, &data),
         Command::Run(options) => host::run(&options, &data),
         Command::Ps { output } => commands::ps(&data, output),
+        Command::History { bot, count, output } => commands::history(&data, &bot, count, output),
         Command::Logs {
             bot,
             follow,

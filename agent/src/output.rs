@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style};
 use contract::record::{Reason, RunRecord};
 
+use crate::engine::usage::{self, Usage};
 use crate::report::{self, Row};
 use crate::show::Colours;
 
@@ -37,7 +38,7 @@ pub fn unbroken(done: io::Result<()>) -> io::Result<()> {
     }
 }
 
-const HEAD: [&str; 9] = [
+const HEAD: [&str; 11] = [
     "NAME",
     "ID",
     "STATE",
@@ -46,12 +47,14 @@ const HEAD: [&str; 9] = [
     "RESTARTS",
     "LAST-EXIT",
     "SYNCED",
+    "CPU",
+    "MEMORY",
     "QUERY",
 ];
 
 /// The table of `agent ps`, with the reasons of what is not well below it.
 pub fn table(rows: &[Row], colours: Colours) -> String {
-    let cells: Vec<[String; 9]> = rows.iter().map(cells).collect();
+    let cells: Vec<[String; 11]> = rows.iter().map(cells).collect();
     let width = |n: usize| {
         let widths = cells.iter().map(|row| row[n].chars().count());
         widths.chain([HEAD[n].len()]).max().unwrap_or(0)
@@ -77,7 +80,7 @@ pub fn table(rows: &[Row], colours: Colours) -> String {
     text
 }
 
-fn line(cells: &[String; 9], widths: &[usize], paint: impl Fn(usize, &str) -> String) -> String {
+fn line(cells: &[String; 11], widths: &[usize], paint: impl Fn(usize, &str) -> String) -> String {
     let padded = cells
         .iter()
         .zip(widths)
@@ -86,7 +89,7 @@ fn line(cells: &[String; 9], widths: &[usize], paint: impl Fn(usize, &str) -> St
     padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
 }
 
-fn cells(row: &Row) -> [String; 9] {
+fn cells(row: &Row) -> [String; 11] {
     let none = || "-".to_owned();
     [
         row.name.clone(),
@@ -101,8 +104,20 @@ fn cells(row: &Row) -> [String; 9] {
             _ if row.unsaved => "not all: see volumes".to_owned(),
             synced => synced.as_ref().map_or_else(none, report::saved),
         },
+        row.usage
+            .and_then(|usage| usage.cpu)
+            .map_or_else(none, |cpu| format!("{cpu:.1}%")),
+        row.usage.map_or_else(none, memory),
         row.query.clone().unwrap_or_else(none),
     ]
+}
+
+fn memory(usage: Usage) -> String {
+    let used = usage::brief(usage.memory);
+    match usage.memory_limit {
+        Some(limit) => format!("{used}/{}", usage::brief(limit)),
+        None => used,
+    }
 }
 
 /// How a run ended, in a few words.
@@ -138,14 +153,17 @@ mod tests {
 
     #[test]
     fn the_table_lines_up_and_reasons_stand_below() {
-        let rows = [
-            row("watcher", "running", None),
-            row("g", "failed", Some("no node")),
-        ];
+        let mut watcher = row("watcher", "running", None);
+        watcher.usage = Some(Usage {
+            cpu: Some(12.5),
+            memory: 20 << 20,
+            memory_limit: Some(512 << 20),
+        });
+        let rows = [watcher, row("g", "failed", Some("no node"))];
         let expected = "\
-NAME     ID   STATE    SINCE  RUN  RESTARTS  LAST-EXIT  SYNCED  QUERY
-watcher  abc  running  -      3    1         -          -       -
-g        abc  failed   -      3    1         -          -       -
+NAME     ID   STATE    SINCE  RUN  RESTARTS  LAST-EXIT  SYNCED  CPU    MEMORY    QUERY
+watcher  abc  running  -      3    1         -          -       12.5%  20M/512M  -
+g        abc  failed   -      3    1         -          -       -      -         -
 g: no node";
         assert_eq!(table(&rows, Colours::Off), expected);
         assert!(table(&rows, Colours::On).contains("\u{1b}["));

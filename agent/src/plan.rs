@@ -175,6 +175,20 @@ pub enum Why {
 }
 
 impl Why {
+    /// The name in records of history.
+    pub fn name(self) -> &'static str {
+        match self {
+            Why::Asked => "asked",
+            Why::Disabled => "disabled",
+            Why::Deleted => "deleted",
+            Why::Absent => "removed",
+            Why::Changed => "changed",
+            Why::Restarted => "restarted",
+            Why::Rolled => "rolled",
+            Why::Ending => "the session ended",
+        }
+    }
+
     /// For a person, after "stopping it: ".
     pub fn text(self) -> &'static str {
         match self {

@@ -11,6 +11,7 @@
 //! listing that cannot be made changes nothing. One task owns everything here, so nothing needs a lock.
 
 mod notes;
+mod runs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -23,6 +24,7 @@ use tokio::time::{Instant as Moment, Interval, MissedTickBehavior, sleep_until};
 
 use crate::bots::{Listing, Offer};
 use crate::engine::{Bond, Engine, Instance, News};
+use crate::history::Watch;
 use crate::launch::Host;
 use crate::lister::{Listed, Waker};
 use crate::plan::{self, Action, Patience, Plan, Situation, Switch, Wanted, Why, plan};
@@ -60,6 +62,8 @@ pub struct World {
     pub roll: Option<Roll>,
     /// Makes the next listing come at once.
     pub waker: Option<Waker>,
+    /// What becomes of what happens.
+    pub history: Option<Watch>,
     /// Where requests are put whose answer comes later.
     pub requests: UnboundedSender<Request>,
     /// How long a bot must be missing to count as removed.
@@ -135,6 +139,7 @@ impl World {
             switch: Switch::On,
             roll: None,
             waker: None,
+            history: None,
             requests,
             listing: Arc::default(),
             held: BTreeSet::new(),
@@ -208,7 +213,7 @@ impl World {
     async fn end(&mut self, events: &mut Events) -> End {
         let running: Vec<BotId> = self.engine.instances().into_keys().collect();
         for bot in &running {
-            self.engine.stop(bot, Why::Ending, self.now());
+            self.halt(bot, Why::Ending, self.now());
         }
         let mut aborted = None;
         while !self.engine.is_idle() {
@@ -238,12 +243,16 @@ impl World {
             Event::Told(news) => {
                 self.wake = None;
                 self.engine.take(news, self.now());
+                self.hear();
             }
             Event::Asked(request) => {
                 self.wake = None;
                 request.answer(self);
             }
-            Event::Tick | Event::Signal(_) => self.engine.tick(self.now()),
+            Event::Tick | Event::Signal(_) => {
+                self.engine.tick(self.now());
+                self.read_runs();
+            }
         }
     }
 
@@ -257,6 +266,10 @@ impl World {
     }
 
     fn converge(&mut self) {
+        if let Some(history) = &mut self.history {
+            let track = &mut history.track;
+            track.keep(&self.wanted, &self.stopped, self.switch);
+        }
         let actual = self.engine.actual();
         let now = self.now();
         let see = Situation {
@@ -315,23 +328,20 @@ impl World {
             runs && switch == Switch::On && !stopped.contains(bot)
         };
         let instances = self.engine.instances();
-        for bot in roll.next(is_wanted, wanted.keys(), &instances, now) {
-            self.engine.stop(&bot, Why::Rolled, now);
-        }
+        let next = roll.next(is_wanted, wanted.keys(), &instances, now);
         if roll.is_over() {
             self.console.say("the roll is over");
             self.roll = None;
+        }
+        for bot in next {
+            self.halt(&bot, Why::Rolled, now);
         }
     }
 
     fn act(&mut self, action: Action, now: Duration) {
         match action {
-            Action::Start(bot) => {
-                if let Some(bot) = self.listing.bot(&bot) {
-                    self.engine.start(bot, now);
-                }
-            }
-            Action::Stop(bot, why) => self.engine.stop(&bot, why, now),
+            Action::Start(bot) => self.begin(&bot, now),
+            Action::Stop(bot, why) => self.halt(&bot, why, now),
             Action::Forget(bot) => self.engine.forget(&bot),
         }
     }
@@ -339,7 +349,8 @@ impl World {
     /// Starts the bot anew: at once, whatever it was waiting for.
     pub fn restart(&mut self, bot: &BotId) {
         self.engine.hope();
-        self.engine.stop(bot, Why::Restarted, self.now());
+        self.asked(bot);
+        self.halt(bot, Why::Restarted, self.now());
         self.engine.forget(bot);
         self.look_again();
     }

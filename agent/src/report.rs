@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bots::{Listed, Offer};
 use crate::engine::Instance;
+use crate::engine::usage::Usage;
 use crate::plan::{Outcome, Phase};
 
 /// One row.
@@ -66,6 +67,9 @@ pub struct Row {
     /// The id of its container's image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// What it uses of the host now, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
 }
 
 /// What a row is made of, but for what the bot's programs have written.
@@ -187,6 +191,7 @@ pub fn row(from: &Sources, records: Records) -> Row {
             .map(|l| l.address.to_string()),
         container: instance.and_then(|instance| instance.container.clone()),
         image: instance.and_then(|instance| instance.image.clone()),
+        usage: None,
     }
 }
 

@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use contract::{BotId, Runtime, file, record::Listening};
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot::Sender;
+use tokio::sync::oneshot::{self, Sender};
 
 use crate::ask::Refusal;
 use crate::bots::Offer;
 use crate::engine::docker::left::{Left, Unsaved};
+use crate::engine::usage::{self, Usage};
 use crate::engine::{Engine, Instance};
+use crate::history::Answer;
 use crate::id::{self, Known, Unclear};
 use crate::plan::{Phase, Switch};
 use crate::reconcile::World;
@@ -56,6 +58,10 @@ pub struct Done {
 pub enum Request {
     /// How all bots are.
     Rows(Sender<Vec<Row>>),
+    /// What bots use of the host now.
+    Usage(Sender<HashMap<BotId, Usage>>),
+    /// The latest records of the bot that is called so, so many.
+    History(String, usize, Sender<Result<(BotId, Answer), Unclear>>),
     /// Do something with the bot that is called so.
     Do(String, Verb, Sender<Result<Done, Unclear>>),
     /// Where the bot that is called so answers questions.
@@ -81,6 +87,8 @@ impl Request {
     pub fn answer(self, world: &mut World) {
         match self {
             Request::Rows(to) => rows(world, to),
+            Request::Usage(to) => usage(world, to),
+            Request::History(word, count, to) => recall(world, &word, count, to),
             Request::Do(word, verb, to) => drop(to.send(order(world, &word, verb))),
             Request::Where(word, to) => drop(to.send(address(world, &word))),
             Request::Confirm(to) => drop(to.send(world.confirm().into_iter().collect())),
@@ -118,6 +126,37 @@ fn rows(world: &World, to: Sender<Vec<Row>>) {
             });
         }
     }
+}
+
+fn usage(world: &World, to: Sender<HashMap<BotId, Usage>>) {
+    match &world.engine {
+        Engine::Process(_) => {
+            let instances = world.instances().into_iter();
+            let roots = instances.filter_map(|(bot, instance)| Some((bot, instance.pid?)));
+            let usage = usage::of_processes(roots.collect());
+            tokio::spawn(async move { drop(to.send(usage.await)) });
+        }
+        Engine::Docker(docker) => {
+            let usage = docker.usage();
+            tokio::spawn(async move { drop(to.send(usage.await)) });
+        }
+    }
+}
+
+fn recall(world: &World, word: &str, count: usize, to: Sender<Result<(BotId, Answer), Unclear>>) {
+    // One that is gone has a history, too.
+    let found = find(world, word).map(|known| known.id);
+    let id = match found.or_else(|unclear| word.parse().map_err(|_| unclear)) {
+        Ok(id) => id,
+        Err(unclear) => return drop(to.send(Err(unclear))),
+    };
+    let (answer_to, answer) = oneshot::channel();
+    world.recall(&id, count, answer_to);
+    tokio::spawn(async move {
+        if let Ok(answer) = answer.await {
+            let _ = to.send(Ok((id, answer)));
+        }
+    });
 }
 
 fn table(sources: &[Sources], mut records: impl FnMut(&BotId) -> Records) -> Vec<Row> {
@@ -281,6 +320,7 @@ fn order(world: &mut World, word: &str, verb: Verb) -> Result<Done, Unclear> {
         Verb::Restart => world.restart(&id),
         // One that has ended for good starts again because a person says so.
         Verb::Start => {
+            world.asked(&id);
             world.engine.hope();
             world.engine.forget(&id);
             world.look_again();

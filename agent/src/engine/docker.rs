@@ -30,6 +30,7 @@ mod slot;
 mod socket;
 mod start;
 pub mod template;
+mod usage;
 mod view;
 
 use std::collections::{BTreeMap, HashMap};
@@ -48,6 +49,8 @@ use self::link::{Clock, Snapshot};
 use self::refusal::NotStarted;
 use self::slot::{Slot, Stop, Told, Work};
 use crate::document::Bot;
+use crate::engine::Told as Tale;
+use crate::history::Start;
 use crate::launch;
 use crate::plan::{Outcome, Phase, Why};
 use crate::report::Records;
@@ -82,6 +85,7 @@ pub struct Engine {
     /// Bots that have volumes and no container.
     loose: HashMap<BotId, Loose>,
     link: Link,
+    told: Vec<Tale>,
     /// The daemon's folder of volumes, which may be on another machine or closed to us.
     volumes: Option<PathBuf>,
     /// When the rules around the bots' network are looked at again.
@@ -145,6 +149,7 @@ impl Engine {
             foreign: HashMap::new(),
             loose: HashMap::new(),
             link: Link::Unknown,
+            told: Vec::new(),
             volumes: None,
             guard_at: GUARD,
         }
@@ -167,7 +172,7 @@ impl Engine {
     }
 
     /// Starts the bot, unless something of it is there or under way.
-    pub fn start(&mut self, bot: &Bot, now: Duration) {
+    pub fn start(&mut self, bot: &Bot, start: Start, now: Duration) {
         if self.slots.get(&bot.id).is_some_and(Slot::is_live) {
             return;
         }
@@ -176,6 +181,7 @@ impl Engine {
         let (name, kind) = (&definition.name, definition.kind);
         let mut slot = Slot::new(&bot.id, name, kind, digest.clone(), now, touched);
         slot.code = Some(bot.code.clone());
+        slot.start = Some(start.clone());
         if let Some(before) = self.slots.remove(&bot.id)
             && before.instance.actual.digest == digest
         {
@@ -184,9 +190,10 @@ impl Engine {
         }
         match self.obstacle(&bot.id) {
             Some(why) => {
-                self.not_started(&mut slot, NotStarted::new(Outcome::Busy, why), now);
+                let not = NotStarted::new(Outcome::Busy, why);
+                self.not_started(&bot.id, &mut slot, not, now);
             }
-            None => slot.work = Work::Starting(Some(self.begin(bot))),
+            None => slot.work = Work::Starting(Some(self.begin(bot, start))),
         }
         self.slots.insert(bot.id.clone(), slot);
     }
@@ -202,13 +209,13 @@ impl Engine {
         ))
     }
 
-    fn begin(&mut self, bot: &Bot) -> oneshot::Sender<()> {
+    fn begin(&mut self, bot: &Bot, why: Start) -> oneshot::Sender<()> {
         let (cancel, cancelled) = oneshot::channel();
         let (access, news) = (self.access.clone(), self.news.clone());
         let last = self.husks.get(&bot.id).map(|husk| husk.id.clone());
         let bot = bot.clone();
         tokio::spawn(async move {
-            let started = Box::pin(start::start(&access, &bot, last, cancelled)).await;
+            let started = Box::pin(start::start(&access, &bot, &why, last, cancelled)).await;
             let _ = news.send(News::Started(bot.id, started));
         });
         cancel

@@ -36,7 +36,7 @@ fn children(parent: i32) -> Vec<i32> {
 }
 
 /// The parent's id in a line of `/proc/PID/stat` (proc_pid_stat(5)); the name before it may hold anything.
-fn parent_in(stat: &str) -> Option<i32> {
+pub(super) fn parent_in(stat: &str) -> Option<i32> {
     let (_, rest) = stat.rsplit_once(") ")?;
     rest.split(' ').nth(1)?.parse().ok()
 }

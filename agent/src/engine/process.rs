@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use contract::{BotId, BotType, ObjectKey};
+use contract::record::Time;
+use contract::{BotId, BotType, ObjectKey, file};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -28,10 +29,12 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::prepare::{check_interpreter, lock, prepare};
-use super::{Ending, Instance, News, orphans, tell};
+use super::{Ending, Instance, News, Told, orphans, tell};
 use crate::ending::{self, Facts};
+use crate::history::{self, Birth, End, Start};
 use crate::launch::{self, Host};
 use crate::plan::{Actual, Ended, Outcome, Phase, Why};
+use crate::report::Records;
 use crate::show::Console;
 use crate::{document::Bot, engine};
 
@@ -48,6 +51,7 @@ pub struct Process {
     console: Console,
     endings: UnboundedSender<News>,
     slots: BTreeMap<BotId, Slot>,
+    told: Vec<Told>,
     /// Whether something may have been left behind.
     unswept: bool,
 }
@@ -96,12 +100,13 @@ impl Process {
             console,
             endings,
             slots,
+            told: Vec::new(),
             unswept: true,
         }
     }
 
     /// Starts the bot; that it cannot be started becomes its ending.
-    pub fn start(&mut self, bot: &Bot, now: Duration) {
+    pub fn start(&mut self, bot: &Bot, start: Start, now: Duration) {
         if self
             .slots
             .get(&bot.id)
@@ -117,7 +122,8 @@ impl Process {
         let failures = same.map_or(0, |slot| slot.failures);
         let told = same.and_then(|slot| slot.instance.reason.clone());
         let last_run = ending::last_run(&self.host.paths(&bot.id));
-        let (phase, live, reason) = match self.spawn(bot) {
+        let birth = birth(bot, start);
+        let (phase, live, reason) = match self.spawn(bot, &birth) {
             Ok(live) => (Phase::Running, Some(live), None),
             Err(NotStarted(outcome, why)) => {
                 if told.as_ref() != Some(&why) {
@@ -125,6 +131,15 @@ impl Process {
                         .warn(&format!("{}: {why}", bot.definition.name));
                 }
                 let failures = failures + u32::from(outcome == Outcome::Failed);
+                if outcome != Outcome::Busy {
+                    self.told.push(Told::NotStarted {
+                        bot: bot.id.clone(),
+                        name: bot.definition.name.clone(),
+                        start: birth.start.clone(),
+                        why: why.clone(),
+                        failures: failures.max(1),
+                    });
+                }
                 let ended = Ended {
                     at: now,
                     failures,
@@ -142,6 +157,7 @@ impl Process {
             reason,
             pid,
             failures,
+            birth: Some(birth),
             ..Instance::new(Actual { digest, phase })
         };
         let slot = Slot {
@@ -157,7 +173,7 @@ impl Process {
         self.slots.insert(bot.id.clone(), slot);
     }
 
-    fn spawn(&mut self, bot: &Bot) -> Result<Live, NotStarted> {
+    fn spawn(&mut self, bot: &Bot, birth: &Birth) -> Result<Live, NotStarted> {
         let refused = |why: String| NotStarted(Outcome::Refused, why);
         let failed = |what: String| {
             move |err: io::Error| NotStarted(Outcome::Failed, format!("{what}: {err}"))
@@ -179,6 +195,8 @@ impl Process {
                     "an earlier agent's supervisor of this bot is still ending: waiting for it";
                 NotStarted(Outcome::Busy, why.to_owned())
             })?;
+        let path = folder.join(history::START);
+        file::replace_json(&path, birth).map_err(failed(path.display().to_string()))?;
         let line = serde_json::to_string(&launch::document(bot, &self.host));
         let line = line.map_err(|err| refused(err.to_string()))? + "\n";
         let child = self.command(&folder, &lock);
@@ -266,19 +284,43 @@ impl Process {
         }
     }
 
+    /// What has happened since it was last asked, for history.
+    pub fn told(&mut self) -> Vec<Told> {
+        std::mem::take(&mut self.told)
+    }
+
+    /// What each instance that runs was made of.
+    pub fn births(&self) -> Vec<(&BotId, &Birth)> {
+        let live = self.slots.iter().filter(|(_, slot)| slot.live.is_some());
+        live.filter_map(|(bot, slot)| Some((bot, slot.instance.birth.as_ref()?)))
+            .collect()
+    }
+
+    /// What the bot's last instance was made of, and whether anything of it was here already.
+    pub fn before(&self, bot: &BotId) -> (Option<Birth>, bool) {
+        let known = self.instance(bot).and_then(|i| i.birth.clone());
+        let written = || {
+            let path = self.host.folder(bot).join(history::START);
+            file::read_json(&path).ok().flatten()
+        };
+        let birth = known.or_else(written);
+        let is_known = birth.is_some();
+        (birth, is_known)
+    }
+
+    /// The bot's instance.
+    pub fn instance(&self, bot: &BotId) -> Option<&Instance> {
+        self.slots.get(bot).map(|slot| &slot.instance)
+    }
+
     /// Notes an ending.
     pub fn ended(&mut self, (bot, status): Ending, now: Duration) {
         let Some(slot) = self.slots.get_mut(&bot) else {
             return;
         };
+        let paths = self.host.paths(&bot);
         let asked = slot.instance.actual.phase == Phase::Stopping;
-        let facts = Facts::read(
-            &self.host.paths(&bot),
-            status,
-            slot.kind,
-            slot.last_run,
-            asked,
-        );
+        let facts = Facts::read(&paths, status, slot.kind, slot.last_run, asked);
         let ending = ending::judge(&facts);
         let lived = now.saturating_sub(slot.started);
         slot.failures = match ending.outcome {
@@ -297,9 +339,24 @@ impl Process {
             digest: slot.instance.actual.digest.clone(),
             phase,
         };
+        let birth = slot.instance.birth.take();
+        self.told.extend(birth.clone().map(|birth| Told::Over {
+            bot,
+            birth,
+            end: End {
+                code: facts.code,
+                signal: facts.signal,
+                is_oom: false,
+                at: Time::now(),
+                why: None,
+            },
+            records: Box::new(Records::read(&paths)),
+            failures,
+        }));
         slot.instance = Instance {
             reason: Some(ending.reason.clone()),
             failures,
+            birth,
             ..Instance::new(actual)
         };
         self.unswept = true;
@@ -365,6 +422,18 @@ impl Process {
     /// Whether nothing runs and nothing is left over.
     pub fn is_idle(&self) -> bool {
         self.slots.values().all(|slot| slot.live.is_none()) && !self.unswept
+    }
+}
+
+fn birth(bot: &Bot, start: Start) -> Birth {
+    Birth {
+        start,
+        name: bot.definition.name.clone(),
+        version: Some(bot.definition.version.clone()),
+        code: Some(bot.code.to_string()),
+        launch: Some(launch::digest(bot).as_str().to_owned()),
+        image: None,
+        container: None,
     }
 }
 

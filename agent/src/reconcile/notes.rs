@@ -39,6 +39,7 @@ impl World {
         self.tell_news(&listing);
         self.wanted = listing.wanted();
         self.listing = listing;
+        self.tell_there();
     }
 
     fn tell_news(&self, new: &Listing) {

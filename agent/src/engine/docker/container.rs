@@ -17,6 +17,7 @@ use thiserror::Error;
 use super::names::{self, Stack};
 use super::template::{Bounds, Template};
 use crate::document::Bot;
+use crate::history::Start;
 use crate::launch;
 
 /// The time between TERM and KILL that the contract gives a container.
@@ -96,6 +97,7 @@ pub fn options(
     template: &Template,
     image_id: &str,
     network: &str,
+    start: &Start,
 ) -> Result<ContainerCreateBody, Refused> {
     let image = template.image_for(bot.definition.runtime);
     let mut host = host(bot, template, image_id)?;
@@ -114,13 +116,18 @@ pub fn options(
             test: Some(vec!["NONE".into()]),
             ..HealthConfig::default()
         }),
-        labels: Some(labels(bot, template, image_id)),
+        labels: Some(labels(bot, template, image_id, start)),
         host_config: Some(host),
         ..ContainerCreateBody::default()
     })
 }
 
-fn labels(bot: &Bot, template: &Template, image_id: &str) -> HashMap<String, String> {
+fn labels(
+    bot: &Bot,
+    template: &Template,
+    image_id: &str,
+    start: &Start,
+) -> HashMap<String, String> {
     let mut labels = template.stack.labels(&bot.id);
     let more = [
         (names::TYPE, bot.definition.kind.name().to_owned()),
@@ -133,6 +140,9 @@ fn labels(bot: &Bot, template: &Template, image_id: &str) -> HashMap<String, Str
         ),
         (names::IMAGE, image_id.to_owned()),
         (names::CODE, bot.code.to_string()),
+        (names::VERSION, bot.definition.version.clone()),
+        (names::CAUSE, start.to_string()),
+        (names::BEGAN, start.at.to_string()),
         (names::PATIENCE, template.stop.as_secs().to_string()),
         (names::AGENT, env!("CARGO_PKG_VERSION").to_owned()),
     ];
@@ -314,6 +324,14 @@ mod tests {
         [("MINIO_ENDPOINT".to_owned(), "gateway:9000".to_owned())].into()
     }
 
+    fn start() -> Start {
+        Start {
+            cause: crate::history::cause::Cause::Crashed,
+            because: Some("exit 1".into()),
+            at: std::time::UNIX_EPOCH.into(),
+        }
+    }
+
     fn check(golden: &str, text: &str) {
         let path = format!("{}/golden/{golden}", env!("CARGO_MANIFEST_DIR"));
         if std::env::var_os("UPDATE_GOLDEN").is_some() {
@@ -324,7 +342,8 @@ mod tests {
 
     #[test]
     fn the_container_is_the_one_promised() {
-        let options = options(&bot(&json!({})), &template(&[]), "sha256:1", "n1").unwrap();
+        let options =
+            options(&bot(&json!({})), &template(&[]), "sha256:1", "n1", &start()).unwrap();
         let mut value = serde_json::to_value(&options).unwrap();
         value["Labels"][names::AGENT] = "VERSION".into();
         check(
@@ -343,7 +362,8 @@ mod tests {
 
     #[test]
     fn nothing_of_the_parameters_is_among_the_options() {
-        let options = options(&bot(&json!({})), &template(&[]), "sha256:1", "n1").unwrap();
+        let options =
+            options(&bot(&json!({})), &template(&[]), "sha256:1", "n1", &start()).unwrap();
         let text = serde_json::to_string(&options).unwrap();
         assert!(!text.contains("hunter2") && !text.contains("BTC/USD"));
     }

@@ -9,10 +9,13 @@ use bollard::errors::Error;
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum};
 use bollard::query_parameters::InspectContainerOptions;
 use contract::BotId;
+use contract::record::Time;
 
 use super::names::{self, Stack, label};
 use super::refusal::has_status;
 use super::{container, files};
+use crate::history::cause::{Cause, Told};
+use crate::history::{Birth, Start};
 use crate::report::Records;
 
 /// A container that runs.
@@ -34,6 +37,8 @@ pub struct Running {
     pub renew_in: Option<Duration>,
     /// How we came to it.
     pub origin: Origin,
+    /// What it was made of, and why.
+    pub birth: Box<Birth>,
 }
 
 /// How we came to a container.
@@ -55,6 +60,7 @@ impl Running {
     ) -> Self {
         let patience = label(labels, names::PATIENCE).parse().ok();
         Self {
+            birth: Box::new(birth(&id, &image, labels)),
             id,
             address,
             launch: label(labels, names::LAUNCH),
@@ -96,6 +102,10 @@ pub struct Over {
     pub code_key: String,
     /// Its files.
     pub records: Records,
+    /// What it was made of, and why.
+    pub birth: Birth,
+    /// When it ended.
+    pub finished: Option<Time>,
 }
 
 /// What became of a container that was thought to have ended.
@@ -109,6 +119,27 @@ pub enum Examined {
     NotStarted,
     /// It is gone, or not this bot's.
     Gone,
+}
+
+/// What a container was made of. One of an agent that left no word was found.
+fn birth(id: &str, image: &str, labels: &HashMap<String, String>) -> Birth {
+    let told = label(labels, names::CAUSE).parse();
+    let told = told.unwrap_or(Told(Cause::Found, None));
+    let began = Time::try_from(label(labels, names::BEGAN));
+    let some = |name: &str| labels.get(name).cloned();
+    Birth {
+        start: Start {
+            cause: told.0,
+            because: told.1,
+            at: began.unwrap_or_else(|_| std::time::UNIX_EPOCH.into()),
+        },
+        name: label(labels, names::NAME),
+        version: some(names::VERSION),
+        code: some(names::CODE),
+        launch: some(names::LAUNCH),
+        image: Some(image.to_owned()),
+        container: Some(id.chars().take(12).collect()),
+    }
 }
 
 /// The labels of an inspected container.
@@ -177,8 +208,12 @@ async fn over(docker: &Docker, found: &ContainerInspectResponse) -> Result<Exami
         return Ok(Examined::Gone);
     };
     let labels = labels(found);
+    let finished = state.finished_at.and_then(|at| at.try_into().ok());
+    let image = found.image.clone().unwrap_or_default();
     Ok(Examined::Over(Box::new(Over {
         records,
+        birth: birth(&id, &image, &labels),
+        finished,
         id,
         code: state.exit_code.and_then(|code| i32::try_from(code).ok()),
         is_oom: state.oom_killed == Some(true),

@@ -35,6 +35,34 @@ pub fn show(
     runtime.block_on(copy(place, &stack.container(bot), tail, stamps, follow))
 }
 
+/// The last `lines` of what the bot's container has printed; empty where they cannot be had.
+pub async fn last(place: &Containers, bot: &BotId, lines: usize) -> String {
+    let Ok(stack) = place.stack.parse::<Stack>() else {
+        return String::new();
+    };
+    let Ok(docker) = Engine::connect(place.docker_host.as_deref()) else {
+        return String::new();
+    };
+    let Ok(docker) = docker.negotiate_version().await else {
+        return String::new();
+    };
+    let options = LogsOptionsBuilder::default()
+        .stdout(true)
+        .stderr(true)
+        .tail(&lines.to_string())
+        .build();
+    let pieces = docker.logs(&stack.container(bot), Some(options));
+    let pieces: Vec<_> = pieces
+        .take_while(|piece| std::future::ready(piece.is_ok()))
+        .collect()
+        .await;
+    let mut bytes = Vec::new();
+    for piece in pieces.into_iter().flatten() {
+        bytes.extend_from_slice(piece.as_ref());
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 async fn copy(
     place: &Containers,
     container: &str,

@@ -33,6 +33,12 @@ pub const CODE: &str = "the0.code";
 pub const PATIENCE: &str = "the0.patience";
 /// That the container is never started, and is there for its volumes to be read: `records`.
 pub const PURPOSE: &str = "the0.purpose";
+/// Why the container was started, see [`crate::history::cause`].
+pub const CAUSE: &str = "the0.cause";
+/// When it was decided to start it, RFC 3339.
+pub const BEGAN: &str = "the0.began";
+/// The code's version.
+pub const VERSION: &str = "the0.version";
 /// The version of the agent that made the container.
 pub const AGENT: &str = "the0.agent";
 

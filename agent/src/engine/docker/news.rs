@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use contract::record::Time;
 use contract::{BotId, BotType};
 
 use super::examine::{Examined, Origin, Over, Running};
@@ -11,6 +12,8 @@ use super::names::{self, label};
 use super::refusal::NotStarted;
 use super::slot::{Slot, Told, Work, is_saved};
 use super::{Engine, Link, News, RENEW_FOUND, SLACK, start};
+use crate::engine::Told as Tale;
+use crate::history::End;
 use crate::plan::{Outcome, Phase};
 
 impl Engine {
@@ -197,7 +200,7 @@ impl Engine {
             }
             Err(not) => {
                 if let Some(mut slot) = self.slots.remove(bot) {
-                    self.not_started(&mut slot, not, now);
+                    self.not_started(bot, &mut slot, not, now);
                     self.slots.insert(bot.clone(), slot);
                 }
             }
@@ -205,7 +208,13 @@ impl Engine {
     }
 
     /// Notes why a bot was not started, and tells it once.
-    pub(super) fn not_started(&self, slot: &mut Slot, not: NotStarted, now: Duration) {
+    pub(super) fn not_started(
+        &mut self,
+        bot: &BotId,
+        slot: &mut Slot,
+        not: NotStarted,
+        now: Duration,
+    ) {
         let outcome = if slot.stop.is_some() {
             Outcome::Stopped
         } else {
@@ -214,7 +223,18 @@ impl Engine {
         if slot.instance.reason.as_ref() != Some(&not.why) {
             self.console.warn(&format!("{}: {}", slot.name, not.why));
         }
+        let why = not.why.clone();
         slot.ended(outcome, not.why, now);
+        let start = slot.start.take();
+        if let (Outcome::Failed | Outcome::Refused, Some(start)) = (outcome, start) {
+            self.told.push(Tale::NotStarted {
+                bot: bot.clone(),
+                name: slot.instance.name.clone().unwrap_or_default(),
+                start,
+                why,
+                failures: slot.failures.max(1),
+            });
+        }
     }
 
     fn after_work(&mut self, bot: &BotId) {
@@ -287,6 +307,20 @@ impl Engine {
             slot.code = over.code_key.parse().ok();
         }
         slot.ended(verdict.outcome, verdict.reason.clone(), now);
+        slot.instance.birth = Some(over.birth.clone());
+        self.told.push(Tale::Over {
+            bot: bot.clone(),
+            birth: over.birth.clone(),
+            end: End {
+                code: over.code,
+                signal: None,
+                is_oom: over.is_oom,
+                at: over.finished.unwrap_or_else(Time::now),
+                why: None,
+            },
+            records: Box::new(over.records.clone()),
+            failures: slot.failures,
+        });
         let saved = is_saved(&over.records);
         let touched = self.clock.tick();
         let husk = Husk::new(over.id.clone(), slot.name.clone(), saved, now, touched);

@@ -10,6 +10,7 @@ use super::examine::{Over, Running};
 use super::{SIGNAL_AGAIN, container};
 use crate::ending::{self, Facts, Verdict};
 use crate::engine::Instance;
+use crate::history::Start;
 use crate::plan::{Actual, Ended, Outcome, Phase};
 use crate::report::{Integrity, Records};
 
@@ -43,6 +44,8 @@ pub struct Slot {
     pub renew_at: Option<Duration>,
     /// Whether it has to be looked at when what is under way is done.
     pub look_again: bool,
+    /// Its start, while it is made.
+    pub start: Option<Start>,
     /// The clock at its last change: an older listing says nothing about it.
     pub touched: u64,
 }
@@ -108,6 +111,7 @@ impl Slot {
             stop: None,
             renew_at: None,
             look_again: false,
+            start: None,
             touched,
         }
     }
@@ -154,6 +158,8 @@ impl Slot {
         self.instance.pid = Some(1);
         self.instance.container = Some(running.id.clone());
         self.instance.image = Some(running.image.clone());
+        self.instance.birth = Some((*running.birth).clone());
+        self.start = None;
         if self
             .running
             .as_ref()

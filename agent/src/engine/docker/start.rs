@@ -26,12 +26,13 @@ use super::container::{self, Refused};
 use super::examine::{Origin, Running, inspect, labels, status};
 use super::refusal::{NotStarted, has_status, said};
 use crate::document::Bot;
+use crate::history::Start;
 use crate::plan::Outcome;
 
 /// Time for handing over a line on a container's standard input.
 const HAND_OVER: Duration = Duration::from_secs(10);
 
-/// Starts `bot`, or finds it running. Its last container, `last`, makes way. `cancel` ends the waiting for an image and
+/// Starts `bot`, for the reason `why`, or finds it running. Its last container, `last`, makes way. `cancel` ends the waiting for an image and
 /// for a turn.
 ///
 /// # Errors
@@ -39,6 +40,7 @@ const HAND_OVER: Duration = Duration::from_secs(10);
 pub async fn start(
     access: &Access,
     bot: &Bot,
+    why: &Start,
     last: Option<String>,
     mut cancel: oneshot::Receiver<()>,
 ) -> Result<Running, NotStarted> {
@@ -56,7 +58,7 @@ pub async fn start(
         turn = access.starts.acquire() => turn,
     };
     let network = access.network().await?;
-    let options = container::options(bot, template, &image_id, &network)?;
+    let options = container::options(bot, template, &image_id, &network, why)?;
     let variables = container::variables(bot, template);
     container::document(variables.clone(), &Keys::new()).map_err(Refused::from)?;
     let granted = access.keys.grant(bot).await?;

@@ -1,0 +1,424 @@
+//! Writes history, in a thread of its own: the loop that runs bots waits for no file and no database.
+//!
+//! ```text
+//!   seen, ended, not started ─▶ records ─▶ what is known? ─▶ new: write   the same: nothing   more: replace
+//!                                 │                              └ the database is away: kept, tried again
+//!                                 └▶ episodes ─▶ notices
+//! ```
+//!
+//! While nothing can be written, ends and failed starts wait in a bounded queue; what is told of bots that run is
+//! dropped, because their volumes keep the latest runs and are read again.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use contract::record::Time;
+use contract::{BotId, file};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot::Sender;
+
+use super::book::History;
+use super::cause::Start;
+use super::entry::Entry;
+use super::episodes::{self, Episodes, Lives, Thresholds};
+use super::make::{self, Life};
+use super::notices::Post;
+use crate::report::Records;
+use crate::show::Console;
+
+/// Records of each bot that are remembered, because more may become known of them.
+const RECENT: usize = 6;
+/// Records of ends that wait for a database that is away.
+const QUEUE: usize = 2048;
+/// The first pause after a failed write, and the longest.
+const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
+
+/// What the scribe is told.
+#[derive(Debug)]
+pub enum Word {
+    /// A bot's files were read, or its supervisor has ended.
+    Seen(Box<Sight>),
+    /// A start came to nothing.
+    NotStarted(Box<Failed>),
+    /// Somebody wants to see a bot's latest records; first its files are read, if it has some.
+    Ask(BotId, usize, Option<Box<Sight>>, Sender<Answer>),
+    /// These are all bots there are.
+    There(BTreeSet<BotId>),
+}
+
+/// What the files of a bot say.
+#[derive(Debug)]
+pub struct Sight {
+    /// Of which start.
+    pub life: Life,
+    /// What they say.
+    pub records: Records,
+    /// Ends of its supervisor in a row.
+    pub failures: u32,
+}
+
+/// A start that came to nothing.
+#[derive(Debug)]
+pub struct Failed {
+    /// Whose.
+    pub bot: BotId,
+    /// Its name.
+    pub name: String,
+    /// Which.
+    pub start: Start,
+    /// Why not.
+    pub why: String,
+    /// When that was known.
+    pub at: Time,
+    /// Failures in a row.
+    pub failures: u32,
+}
+
+/// What is known of a bot's history.
+#[derive(Debug)]
+pub struct Answer {
+    /// The records, oldest first.
+    pub entries: Vec<Entry>,
+    /// Why there may be more.
+    pub but: Option<String>,
+}
+
+/// The bots whose files should be read more often.
+pub type Troubled = Arc<Mutex<BTreeSet<BotId>>>;
+
+/// The writer.
+#[derive(Debug)]
+pub struct Scribe {
+    /// Where it writes.
+    pub history: History,
+    /// Where notices go.
+    pub post: Post,
+    /// When there are some.
+    pub thresholds: Thresholds,
+    /// Where episodes are remembered.
+    pub memory: PathBuf,
+    /// Who is in trouble.
+    pub troubled: Troubled,
+    /// Where it speaks.
+    pub console: Console,
+    /// The latest records of each bot, as they are kept.
+    recent: HashMap<BotId, VecDeque<Entry>>,
+    /// Records that could not be written yet.
+    waiting: VecDeque<Entry>,
+    episodes: Episodes,
+    /// When each bot's last life began that is known to be over.
+    over: HashMap<BotId, Time>,
+    failed: Option<(Instant, Duration)>,
+}
+
+impl Scribe {
+    /// One that has written nothing yet.
+    pub fn new(
+        history: History,
+        post: Post,
+        thresholds: Thresholds,
+        memory: PathBuf,
+        troubled: Troubled,
+        console: Console,
+    ) -> Self {
+        let episodes = file::read_json(&memory).ok().flatten().unwrap_or_default();
+        Self {
+            history,
+            post,
+            thresholds,
+            memory,
+            troubled,
+            console,
+            recent: HashMap::new(),
+            waiting: VecDeque::new(),
+            episodes,
+            over: HashMap::new(),
+            failed: None,
+        }
+    }
+
+    /// Takes words until nobody says any more.
+    pub async fn run(mut self, mut words: UnboundedReceiver<Word>) {
+        loop {
+            let pause = self
+                .failed
+                .map_or(PAUSES[1], |(at, pause)| pause.saturating_sub(at.elapsed()));
+            match tokio::time::timeout(pause, words.recv()).await {
+                Ok(Some(word)) => self.take(word).await,
+                Ok(None) => break,
+                Err(_) => {}
+            }
+            self.catch_up().await;
+        }
+        self.failed = None;
+        self.catch_up().await;
+    }
+
+    async fn take(&mut self, word: Word) {
+        match word {
+            Word::Seen(sight) => self.see(*sight).await,
+            Word::NotStarted(failed) => self.note_failed(*failed).await,
+            Word::Ask(bot, count, sight, to) => {
+                if let Some(sight) = sight {
+                    self.see(*sight).await;
+                }
+                let answer = self.answer(&bot, count).await;
+                let _ = to.send(answer);
+            }
+            Word::There(bots) => {
+                self.recent.retain(|bot, _| bots.contains(bot));
+                self.over.retain(|bot, _| bots.contains(bot));
+                self.episodes.retain(|bot| bots.contains(bot));
+            }
+        }
+    }
+
+    async fn see(&mut self, sight: Sight) {
+        let Sight {
+            life,
+            records,
+            failures,
+        } = sight;
+        let began = life.birth.start.at;
+        let is_over = self.over.get(&life.bot).is_some_and(|over| *over >= began);
+        // Files that were read while the bot was started anew tell of a life that is not this one.
+        if is_over && life.end.is_none() {
+            return;
+        }
+        if life.end.is_some() {
+            self.over.insert(life.bot.clone(), began);
+        }
+        self.watch(&life, &records, failures);
+        let entries = make::entries(&life, &records);
+        self.write(&life.bot, entries, life.end.is_some()).await;
+    }
+
+    async fn note_failed(&mut self, failed: Failed) {
+        let Failed {
+            bot,
+            name,
+            start,
+            why,
+            at,
+            failures,
+        } = failed;
+        let look = episodes::Look {
+            restarts: failures,
+            life: Lives::Between,
+            saving: episodes::Saving::Unknown,
+            at,
+            message: format!("it cannot be started: {why}"),
+        };
+        self.tell(&bot, &name, &look);
+        let mut entry = make::not_started(&bot, &name, &start, &why, at);
+        entry.restarts = failures.saturating_sub(1);
+        self.write(&bot, vec![entry], true).await;
+    }
+
+    /// Looks for trouble.
+    fn watch(&mut self, life: &Life, records: &Records, failures: u32) {
+        let stopped = life.end.as_ref().map(|end| match end.why {
+            Some(_) => Lives::Stopped,
+            None => Lives::Between,
+        });
+        let mut look = episodes::look(records, failures, stopped, Time::now());
+        let status = records.status.as_ref();
+        if status.is_none_or(|status| status.since < life.birth.start.at) {
+            // What an earlier supervisor wrote is not about this life.
+            look.restarts = failures;
+            look.life = stopped.unwrap_or(Lives::Between);
+        }
+        self.tell(&life.bot, &life.birth.name, &look);
+    }
+
+    fn tell(&mut self, bot: &BotId, name: &str, look: &episodes::Look) {
+        let before = self.episodes.clone();
+        for notice in self.episodes.see(bot, look, self.thresholds) {
+            self.post.send(bot, name, notice);
+        }
+        if self.episodes != before
+            && let Err(err) = file::replace_json(&self.memory, &self.episodes)
+        {
+            let path = self.memory.display();
+            self.console.warn(&format!("{path}: {err}"));
+        }
+        let mut troubled = self.troubled.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.episodes.is_open(bot) {
+            troubled.insert(bot.clone());
+        } else {
+            troubled.remove(bot);
+        }
+    }
+
+    /// Writes what is new of a bot's records. What cannot be written waits if `is_last_word` of it.
+    async fn write(&mut self, bot: &BotId, entries: Vec<Entry>, is_last_word: bool) {
+        if entries.is_empty() {
+            return;
+        }
+        let known = self.is_open() && self.learn(bot).await;
+        if !known {
+            if is_last_word {
+                let began = entries.iter().filter(|entry| !entry.is_hearsay);
+                let began: Vec<Entry> = began.cloned().collect();
+                self.wait(began);
+            }
+            return;
+        }
+        for entry in entries {
+            if self.put(&entry).await {
+                continue;
+            }
+            if is_last_word && !entry.is_hearsay {
+                self.wait([entry]);
+            }
+        }
+    }
+
+    /// Whether it is worth trying to write: not right after a failure.
+    fn is_open(&self) -> bool {
+        self.failed.is_none_or(|(at, pause)| at.elapsed() >= pause)
+    }
+
+    fn wait(&mut self, entries: impl IntoIterator<Item = Entry>) {
+        for entry in entries {
+            if let Some(last) = self.waiting.back_mut()
+                && last.bot == entry.bot
+                && let Some(folded) = last.folded(&entry)
+            {
+                *last = folded;
+                continue;
+            }
+            if self.waiting.len() >= QUEUE {
+                self.waiting.pop_front();
+            }
+            self.waiting.push_back(entry);
+        }
+    }
+
+    /// Writes what waits, as far as that goes.
+    async fn catch_up(&mut self) {
+        while self.is_open()
+            && let Some(entry) = self.waiting.front().cloned()
+        {
+            if !self.learn(&entry.bot).await || !self.put(&entry).await {
+                return;
+            }
+            self.waiting.pop_front();
+        }
+    }
+
+    /// Makes sure that a bot's latest records are known.
+    async fn learn(&mut self, bot: &BotId) -> bool {
+        if self.recent.contains_key(bot) {
+            return true;
+        }
+        match self.history.list(bot, RECENT).await {
+            Ok(entries) => {
+                self.succeeded();
+                let light = entries.into_iter().map(Entry::light).collect();
+                self.recent.insert(bot.clone(), light);
+                true
+            }
+            Err(err) => {
+                self.failed_to(&format!("{err:#}"));
+                false
+            }
+        }
+    }
+
+    /// Writes a record if it is new, or tells more than is known.
+    async fn put(&mut self, entry: &Entry) -> bool {
+        let recent = self.recent.entry(entry.bot.clone()).or_default();
+        let Some((place, entry)) = placed(recent, entry) else {
+            return true;
+        };
+        if let Err(err) = self.history.put(&entry).await {
+            self.failed_to(&format!("{err:#}"));
+            return false;
+        }
+        self.succeeded();
+        let recent = self.recent.entry(entry.bot.clone()).or_default();
+        match place {
+            Place::At(index) => recent[index] = entry.light(),
+            Place::Behind(index) => recent.insert(index, entry.light()),
+        }
+        while recent.len() > RECENT {
+            recent.pop_front();
+        }
+        true
+    }
+
+    fn succeeded(&mut self) {
+        if self.failed.take().is_some() {
+            self.console.say("history is written again");
+        }
+    }
+
+    fn failed_to(&mut self, why: &str) {
+        let before = self.failed.map(|(_, pause)| pause);
+        if before.is_none() {
+            self.console.warn(&format!(
+                "{why}; what happens stays in the bots' volumes and is written later"
+            ));
+        }
+        let pause = before.map_or(PAUSES[0], |pause| (pause * 2).min(PAUSES[1]));
+        self.failed = Some((Instant::now(), pause));
+    }
+
+    async fn answer(&mut self, bot: &BotId, count: usize) -> Answer {
+        let (mut entries, but) = match self.history.list(bot, count).await {
+            Ok(entries) => (entries, None),
+            Err(err) => (Vec::new(), Some(format!("{err:#}"))),
+        };
+        if but.is_some() {
+            let recent = self.recent.get(bot).into_iter().flatten();
+            entries.extend(recent.cloned());
+        }
+        let waiting = self.waiting.iter().filter(|entry| entry.bot == *bot);
+        entries.extend(waiting.cloned());
+        entries.drain(..entries.len().saturating_sub(count));
+        Answer { entries, but }
+    }
+}
+
+/// Where a record goes among the latest ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In the place of this one.
+    At(usize),
+    /// Before the one there is.
+    Behind(usize),
+}
+
+/// Where `entry` goes and what is to be written; `None` when nothing is.
+fn placed(recent: &VecDeque<Entry>, entry: &Entry) -> Option<(Place, Entry)> {
+    if let Some(index) = recent.iter().position(|known| known.is(entry)) {
+        let known = &recent[index];
+        // Others have been folded into it: what it stands for is known.
+        if known.count > 1 {
+            return None;
+        }
+        let merged = known.merged(entry.clone());
+        let is_news = merged.clone().light() != *known;
+        return is_news.then_some((Place::At(index), merged));
+    }
+    let at = recent.partition_point(|known| known.started_at <= entry.started_at);
+    if at == 0 && recent.len() >= RECENT {
+        // Older than what is remembered: it was written then.
+        return None;
+    }
+    if let Some(before) = at.checked_sub(1) {
+        let before_it = &recent[before];
+        let is_within = entry.ended_at.is_some() && entry.ended_at <= before_it.ended_at;
+        if let Some(folded) = before_it.folded(entry) {
+            return (!is_within).then_some((Place::At(before), folded));
+        }
+    }
+    Some((Place::Behind(at), entry.clone()))
+}
+
+#[cfg(test)]
+#[path = "scribe/tests.rs"]
+mod tests;

@@ -1,0 +1,210 @@
+//! What history learns from the loop: why bots are started and stopped, how they end, when their files are read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::BotId;
+use contract::record::Time;
+use tokio::sync::oneshot::Sender;
+
+use super::World;
+use crate::engine::{Engine, Told};
+use crate::history::cause::Cause;
+use crate::history::{self, Answer, Before, Birth, Failed, Last, Life, Sight, Start};
+use crate::plan::{Phase, Why};
+use crate::report::Records;
+
+/// How long the agent's end waits until history is written.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl World {
+    /// Starts the bot and notes why.
+    pub(super) fn begin(&mut self, bot: &BotId, now: Duration) {
+        let listing = Arc::clone(&self.listing);
+        let Some(bot) = listing.bot(bot) else { return };
+        let (birth, is_known) = self.engine.before(&bot.id);
+        let before = Before {
+            birth: birth.as_ref(),
+            is_known,
+            boot: history::boot(),
+        };
+        let start = match &mut self.history {
+            Some(history) => history.track.start(bot, &before),
+            None => Start::now(Cause::Found, None),
+        };
+        self.engine.start(bot, start, now);
+        self.hear();
+    }
+
+    /// Stops the bot and notes why.
+    pub(super) fn halt(&mut self, bot: &BotId, why: Why, now: Duration) {
+        if self.is_live(bot)
+            && let Some(history) = &mut self.history
+        {
+            history.track.stop(bot, why);
+        }
+        self.engine.stop(bot, why, now);
+    }
+
+    /// A person wants the bot started: that is why it is, if it does not run.
+    pub fn asked(&mut self, bot: &BotId) {
+        if !self.is_live(bot)
+            && let Some(history) = &mut self.history
+        {
+            history.track.ask(bot);
+        }
+    }
+
+    fn is_live(&self, bot: &BotId) -> bool {
+        let instance = self.engine.instance(bot);
+        instance.is_some_and(|instance| !matches!(instance.actual.phase, Phase::Ended(_)))
+    }
+
+    /// Takes in what the engine has to tell.
+    pub(super) fn hear(&mut self) {
+        for told in self.engine.told() {
+            let Some(history) = &mut self.history else {
+                continue;
+            };
+            match told {
+                Told::Over {
+                    bot,
+                    birth,
+                    mut end,
+                    records,
+                    failures,
+                } => {
+                    end.why = history.track.why(&bot);
+                    let life = Life {
+                        bot: bot.clone(),
+                        birth,
+                        end: Some(end),
+                    };
+                    history.track.end(&bot, history::last_of(&life, &records));
+                    history.seen(Sight {
+                        life,
+                        records: *records,
+                        failures,
+                    });
+                }
+                Told::NotStarted {
+                    bot,
+                    name,
+                    start,
+                    why,
+                    failures,
+                } => {
+                    history.track.end(&bot, Last::NotStarted(why.clone()));
+                    history.not_started(Failed {
+                        bot,
+                        name,
+                        start,
+                        why,
+                        failures,
+                        at: Time::now(),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Reads the files of those bots whose turn it is.
+    pub(super) fn read_runs(&mut self) {
+        let now = self.now();
+        let Some(history) = &mut self.history else {
+            return;
+        };
+        let births = self.engine.births();
+        let live = births.iter().map(|(bot, birth)| (*bot, birth.start.at));
+        let due = history.due(live, now);
+        if due.is_empty() {
+            return;
+        }
+        let of = |bot: &BotId| {
+            let found = births.iter().find(|(known, _)| *known == bot);
+            Some((bot.clone(), found?.1.clone()))
+        };
+        let due: Vec<(BotId, Birth)> = due.iter().filter_map(of).collect();
+        self.read(due);
+    }
+
+    fn read(&self, bots: Vec<(BotId, Birth)>) {
+        let Some(history) = &self.history else { return };
+        let seen = history.seer();
+        match &self.engine {
+            Engine::Process(_) => {
+                for (bot, birth) in bots {
+                    let records = Records::read(&self.host.paths(&bot));
+                    seen(sight(bot, birth, records));
+                }
+            }
+            Engine::Docker(docker) => {
+                let ids: Vec<BotId> = bots.iter().map(|(bot, _)| bot.clone()).collect();
+                let records = docker.records(&ids);
+                tokio::spawn(async move {
+                    let mut records = records.await;
+                    for (bot, birth) in bots {
+                        if let Some(records) = records.remove(&bot) {
+                            seen(sight(bot, birth, records));
+                        }
+                    }
+                });
+            }
+        }
+    }
+
+    /// Gives the latest records of a bot, after its files were read.
+    pub fn recall(&self, bot: &BotId, count: usize, to: Sender<Answer>) {
+        let Some(history) = &self.history else { return };
+        let ask = history.asker(bot.clone(), count, to);
+        let births = self.engine.births();
+        let birth = births.into_iter().find(|(known, _)| *known == bot);
+        let Some(birth) = birth.map(|(_, birth)| birth.clone()) else {
+            return ask(None);
+        };
+        let bot = bot.clone();
+        match &self.engine {
+            Engine::Process(_) => {
+                let records = Records::read(&self.host.paths(&bot));
+                ask(Some(sight(bot, birth, records)));
+            }
+            Engine::Docker(docker) => {
+                let records = docker.records(std::slice::from_ref(&bot));
+                tokio::spawn(async move {
+                    let records = records.await.remove(&bot);
+                    ask(records.map(|records| sight(bot, birth, records)));
+                });
+            }
+        }
+    }
+
+    /// Tells history which bots there are.
+    pub(super) fn tell_there(&mut self) {
+        let running = self.engine.births();
+        let there = running.into_iter().map(|(bot, _)| bot.clone());
+        let there = there.chain(self.wanted.keys().cloned()).collect();
+        if let Some(history) = &mut self.history {
+            history.there(there);
+        }
+    }
+
+    /// Waits until what is known is written, at the agent's end.
+    pub fn close_history(&mut self) {
+        self.hear();
+        if let Some(mut history) = self.history.take() {
+            history.finish(PATIENCE);
+        }
+    }
+}
+
+fn sight(bot: BotId, birth: Birth, records: Records) -> Sight {
+    Sight {
+        life: Life {
+            bot,
+            birth,
+            end: None,
+        },
+        records,
+        failures: 0,
+    }
+}
