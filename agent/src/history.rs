@@ -263,6 +263,7 @@ mod tests {
             name: "b".into(),
             version: Some("1.0.0".into()),
             code: Some("u/b/1".into()),
+            config: None,
             launch: None,
             image: None,
             container: Some("c1".into()),

@@ -137,6 +137,11 @@ pub fn document(bot: &Bot, host: &Host) -> Line {
     }
 }
 
+/// The digest of a bot's parameters alone.
+pub fn config_digest(bot: &Bot) -> Digest {
+    Digest::from_bytes(Sha256::digest(bot.config.reveal()).into())
+}
+
 /// The launch digest: equal for two documents that ask for the same process. It covers parameters, code,
 /// version, runtime, entrypoints, type and limits; not the host, so another agent version restarts nothing.
 pub fn digest(bot: &Bot) -> Digest {

@@ -431,6 +431,8 @@ fn birth(bot: &Bot, start: Start) -> Birth {
         name: bot.definition.name.clone(),
         version: Some(bot.definition.version.clone()),
         code: Some(bot.code.to_string()),
+        // A folder's definition is part of its bundle.
+        config: Some(launch::config_digest(bot).as_str().to_owned()),
         launch: Some(launch::digest(bot).as_str().to_owned()),
         image: None,
         container: None,

@@ -142,6 +142,9 @@ pub struct Birth {
     /// The code's key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
+    /// Digest of the parameters, where the code's key may change with them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
     /// The launch digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub launch: Option<String>,

@@ -191,6 +191,7 @@ pub fn not_started(bot: &BotId, name: &str, start: &Start, why: &str, at: Time) 
         name: name.to_owned(),
         version: None,
         code: None,
+        config: None,
         launch: None,
         image: None,
         container: None,

@@ -25,6 +25,7 @@ use super::entry::Entry;
 use super::episodes::{self, Episodes, Lives, Thresholds};
 use super::make::{self, Life};
 use super::notices::Post;
+use crate::plan::Why;
 use crate::report::Records;
 use crate::show::Console;
 
@@ -220,8 +221,9 @@ impl Scribe {
     /// Looks for trouble.
     fn watch(&mut self, life: &Life, records: &Records, failures: u32) {
         let stopped = life.end.as_ref().map(|end| match end.why {
-            Some(_) => Lives::Stopped,
-            None => Lives::Between,
+            Some(Why::Asked | Why::Disabled | Why::Deleted | Why::Absent) => Lives::Stopped,
+            // It is started again, or would be: that is no end of its troubles.
+            _ => Lives::Between,
         });
         let mut look = episodes::look(records, failures, stopped, Time::now());
         let status = records.status.as_ref();
@@ -267,7 +269,7 @@ impl Scribe {
             return;
         }
         for entry in entries {
-            if self.put(&entry).await {
+            if self.is_open() && self.put(&entry).await {
                 continue;
             }
             if is_last_word && !entry.is_hearsay {

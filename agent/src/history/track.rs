@@ -158,12 +158,18 @@ fn changed(birth: &Birth, bot: &Bot) -> Option<Cause> {
     if birth.launch.is_none() || is_same {
         return None;
     }
-    let code = birth.code.as_deref() != Some(bot.code.as_str());
-    let version = Some(&bot.definition.version) != birth.version.as_ref();
-    Some(if code || version {
-        Cause::Code
-    } else {
-        Cause::Config
+    let is_other_code = birth.code.as_deref() != Some(bot.code.as_str());
+    let is_other_version = Some(&bot.definition.version) != birth.version.as_ref();
+    let digest = launch::config_digest(bot);
+    let is_other_config = birth
+        .config
+        .as_deref()
+        .map(|config| config != digest.as_str());
+    Some(match is_other_config {
+        _ if is_other_version => Cause::Code,
+        Some(true) => Cause::Config,
+        _ if is_other_code => Cause::Code,
+        _ => Cause::Config,
     })
 }
 

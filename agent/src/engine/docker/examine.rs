@@ -136,6 +136,7 @@ fn birth(id: &str, image: &str, labels: &HashMap<String, String>) -> Birth {
         name: label(labels, names::NAME),
         version: some(names::VERSION),
         code: some(names::CODE),
+        config: None,
         launch: some(names::LAUNCH),
         image: Some(image.to_owned()),
         container: Some(id.chars().take(12).collect()),

@@ -102,6 +102,17 @@ fn a_change_is_of_the_code_or_of_the_config() {
 }
 
 #[test]
+fn a_folder_whose_definition_has_changed_has_another_bundle_and_is_another_config() {
+    let one = bot("1", 1);
+    let mut birth = made_of(&one);
+    birth.code = Some("dev/b/another".into());
+    birth.config = Some(launch::config_digest(&one).as_str().to_owned());
+    assert_eq!(changed(&birth, &bot("1", 2)), Some(Cause::Config));
+    birth.launch = Some("another".into());
+    assert_eq!(changed(&birth, &one), Some(Cause::Code));
+}
+
+#[test]
 fn a_person_and_the_operator_are_told_apart() {
     let one = bot("1", 1);
     let birth = made_of(&one);
