@@ -11,6 +11,7 @@
 //! It ensures: nothing here delays the loop; each run is one record, whoever is killed when; what cannot be written is
 //! in the bots' volumes and is written later; what is kept is bounded by count and age.
 
+mod alarm;
 mod book;
 pub mod cause;
 mod entry;
@@ -19,6 +20,7 @@ mod folder;
 mod make;
 mod mongo;
 pub mod notices;
+mod recent;
 mod rounds;
 mod scribe;
 pub mod show;
@@ -36,6 +38,7 @@ use contract::{BotId, Paths, file};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot::Sender;
 
+use alarm::{Alarm, Troubled};
 pub use book::History;
 pub use cause::{Birth, Start};
 pub use entry::Entry;
@@ -43,7 +46,7 @@ pub use make::{End, Life};
 use notices::{Logs, Post};
 use rounds::Rounds;
 pub use scribe::{Answer, Failed, Sight};
-use scribe::{Scribe, Troubled, Word};
+use scribe::{Scribe, Word};
 pub use track::{Before, Last, Track, boot};
 
 use crate::report::Records;
@@ -119,8 +122,8 @@ impl Watch {
             runtime.block_on(async move {
                 let post = Post::open(&notices, logs, &console);
                 let thresholds = notices.thresholds;
-                let scribe = Scribe::new(history, post, thresholds, memory, shared, console);
-                scribe.run(heard).await;
+                let alarm = Alarm::new(post, thresholds, memory, shared, console.clone());
+                Scribe::new(history, alarm, console).run(heard).await;
             });
         };
         let scribe = std::thread::Builder::new()
@@ -165,6 +168,7 @@ impl Watch {
     /// These are all bots there are.
     pub fn there(&mut self, bots: BTreeSet<BotId>) {
         if self.there != bots {
+            self.track.retain(&bots);
             self.there.clone_from(&bots);
             let _ = self.words.send(Word::There(bots));
         }

@@ -7,10 +7,12 @@
 //! stopped.json      bots that a person has stopped
 //! switch.json       whether any bot may run
 //! engine.json       where the agent last ran bots, where that is not this folder
+//! episodes.json     notices that were sent of troubles that last
 //! store.json        which store the agent last used, without keys
 //! wrappers/         starters of Python and Node bots
 //! store/            the object store where no other one is named: code, states, day logs
-//! bots/<id>/        code, state and var of each bot; bot.json says whose they are
+//! bots/<id>/        code, state and var of each bot; bot.json says whose they are, start.json why it was last started,
+//!                   history.jsonl what became of its runs
 //! ```
 
 use std::collections::BTreeSet;

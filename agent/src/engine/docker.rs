@@ -29,6 +29,7 @@ mod refusal;
 mod slot;
 mod socket;
 mod start;
+mod tales;
 pub mod template;
 mod usage;
 mod view;

@@ -12,6 +12,8 @@
 //!
 //! Supervisors are started from the agent's main thread only: the parent-death signal is about the thread.
 
+mod tales;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
@@ -19,7 +21,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use contract::record::Time;
 use contract::{BotId, BotType, ObjectKey, file};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
@@ -31,10 +32,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::prepare::{check_interpreter, lock, prepare};
 use super::{Ending, Instance, News, Told, orphans, tell};
 use crate::ending::{self, Facts};
-use crate::history::{self, Birth, End, Start};
+use crate::history::{self, Birth, Start};
 use crate::launch::{self, Host};
 use crate::plan::{Actual, Ended, Outcome, Phase, Why};
-use crate::report::Records;
 use crate::show::Console;
 use crate::{document::Bot, engine};
 
@@ -122,7 +122,7 @@ impl Process {
         let failures = same.map_or(0, |slot| slot.failures);
         let told = same.and_then(|slot| slot.instance.reason.clone());
         let last_run = ending::last_run(&self.host.paths(&bot.id));
-        let birth = birth(bot, start);
+        let birth = tales::birth(bot, start);
         let (phase, live, reason) = match self.spawn(bot, &birth) {
             Ok(live) => (Phase::Running, Some(live), None),
             Err(NotStarted(outcome, why)) => {
@@ -132,13 +132,8 @@ impl Process {
                 }
                 let failures = failures + u32::from(outcome == Outcome::Failed);
                 if outcome != Outcome::Busy {
-                    self.told.push(Told::NotStarted {
-                        bot: bot.id.clone(),
-                        name: bot.definition.name.clone(),
-                        start: birth.start.clone(),
-                        why: why.clone(),
-                        failures: failures.max(1),
-                    });
+                    let tale = tales::not_started(bot, &birth, &why, failures);
+                    self.told.push(tale);
                 }
                 let ended = Ended {
                     at: now,
@@ -284,35 +279,6 @@ impl Process {
         }
     }
 
-    /// What has happened since it was last asked, for history.
-    pub fn told(&mut self) -> Vec<Told> {
-        std::mem::take(&mut self.told)
-    }
-
-    /// What each instance that runs was made of.
-    pub fn births(&self) -> Vec<(&BotId, &Birth)> {
-        let live = self.slots.iter().filter(|(_, slot)| slot.live.is_some());
-        live.filter_map(|(bot, slot)| Some((bot, slot.instance.birth.as_ref()?)))
-            .collect()
-    }
-
-    /// What the bot's last instance was made of, and whether anything of it was here already.
-    pub fn before(&self, bot: &BotId) -> (Option<Birth>, bool) {
-        let known = self.instance(bot).and_then(|i| i.birth.clone());
-        let written = || {
-            let path = self.host.folder(bot).join(history::START);
-            file::read_json(&path).ok().flatten()
-        };
-        let birth = known.or_else(written);
-        let is_known = birth.is_some();
-        (birth, is_known)
-    }
-
-    /// The bot's instance.
-    pub fn instance(&self, bot: &BotId) -> Option<&Instance> {
-        self.slots.get(bot).map(|slot| &slot.instance)
-    }
-
     /// Notes an ending.
     pub fn ended(&mut self, (bot, status): Ending, now: Duration) {
         let Some(slot) = self.slots.get_mut(&bot) else {
@@ -340,19 +306,9 @@ impl Process {
             phase,
         };
         let birth = slot.instance.birth.take();
-        self.told.extend(birth.clone().map(|birth| Told::Over {
-            bot,
-            birth,
-            end: End {
-                code: facts.code,
-                signal: facts.signal,
-                is_oom: false,
-                at: Time::now(),
-                why: None,
-            },
-            records: Box::new(Records::read(&paths)),
-            failures,
-        }));
+        let over = birth.clone();
+        let over = over.map(|birth| tales::over(bot, birth, &facts, &paths, failures));
+        self.told.extend(over);
         slot.instance = Instance {
             reason: Some(ending.reason.clone()),
             failures,
@@ -422,20 +378,6 @@ impl Process {
     /// Whether nothing runs and nothing is left over.
     pub fn is_idle(&self) -> bool {
         self.slots.values().all(|slot| slot.live.is_none()) && !self.unswept
-    }
-}
-
-fn birth(bot: &Bot, start: Start) -> Birth {
-    Birth {
-        start,
-        name: bot.definition.name.clone(),
-        version: Some(bot.definition.version.clone()),
-        code: Some(bot.code.to_string()),
-        // A folder's definition is part of its bundle.
-        config: Some(launch::config_digest(bot).as_str().to_owned()),
-        launch: Some(launch::digest(bot).as_str().to_owned()),
-        image: None,
-        container: None,
     }
 }
 

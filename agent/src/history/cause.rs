@@ -42,6 +42,9 @@ pub enum Cause {
     Found,
 }
 
+/// Characters of the detail of a cause.
+const DETAIL: usize = 200;
+
 const NAMES: [(Cause, &str, &str); 13] = [
     (Cause::Created, "created", "created"),
     (Cause::Config, "config", "config changed"),
@@ -90,9 +93,10 @@ pub struct Start {
 impl Start {
     /// One that is made now.
     pub fn now(cause: Cause, because: Option<String>) -> Self {
+        let cut = |text: String| text.chars().take(DETAIL).collect();
         Self {
             cause,
-            because,
+            because: because.map(cut),
             at: Time::now(),
         }
     }

@@ -101,7 +101,7 @@ pub struct Notice {
 
 /// What is known of one bot's troubles.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Case {
+pub struct Case {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     crashing: Option<Time>,
     /// The first end of those in a row.
@@ -138,6 +138,11 @@ impl Episodes {
         self.0.contains_key(bot)
     }
 
+    /// What is known of a bot's troubles.
+    pub fn of(&self, bot: &BotId) -> Option<&Case> {
+        self.0.get(bot)
+    }
+
     /// Drops bots that are not there any more.
     pub fn retain(&mut self, is_there: impl Fn(&BotId) -> bool) {
         self.0.retain(|bot, _| is_there(bot));
@@ -145,6 +150,11 @@ impl Episodes {
 }
 
 impl Case {
+    /// Whether it was told that its state is not saved.
+    pub fn is_unsaved(&self) -> bool {
+        self.unsaved.is_some()
+    }
+
     fn see_ends(&mut self, look: &Look, thresholds: Thresholds) -> Option<Notice> {
         let since = match look.life {
             Lives::Since(since) => Some(since),

@@ -10,31 +10,28 @@
 //! dropped, because their volumes keep the latest runs and are read again.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use contract::BotId;
 use contract::record::Time;
-use contract::{BotId, file};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot::Sender;
 
+use super::alarm::Alarm;
 use super::book::History;
 use super::cause::Start;
 use super::entry::Entry;
-use super::episodes::{self, Episodes, Lives, Thresholds};
 use super::make::{self, Life};
-use super::notices::Post;
-use crate::plan::Why;
+use super::recent::{Place, RECENT, placed};
 use crate::report::Records;
 use crate::show::Console;
 
-/// Records of each bot that are remembered, because more may become known of them.
-const RECENT: usize = 6;
 /// Records of ends that wait for a database that is away.
 const QUEUE: usize = 2048;
 /// The first pause after a failed write, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
+/// The shortest pause of all.
+const LEAST: Duration = Duration::from_millis(50);
 
 /// What the scribe is told.
 #[derive(Debug)]
@@ -86,29 +83,16 @@ pub struct Answer {
     pub but: Option<String>,
 }
 
-/// The bots whose files should be read more often.
-pub type Troubled = Arc<Mutex<BTreeSet<BotId>>>;
-
 /// The writer.
 #[derive(Debug)]
 pub struct Scribe {
-    /// Where it writes.
-    pub history: History,
-    /// Where notices go.
-    pub post: Post,
-    /// When there are some.
-    pub thresholds: Thresholds,
-    /// Where episodes are remembered.
-    pub memory: PathBuf,
-    /// Who is in trouble.
-    pub troubled: Troubled,
-    /// Where it speaks.
-    pub console: Console,
+    history: History,
+    alarm: Alarm,
+    console: Console,
     /// The latest records of each bot, as they are kept.
     recent: HashMap<BotId, VecDeque<Entry>>,
     /// Records that could not be written yet.
     waiting: VecDeque<Entry>,
-    episodes: Episodes,
     /// When each bot's last life began that is known to be over.
     over: HashMap<BotId, Time>,
     failed: Option<(Instant, Duration)>,
@@ -116,25 +100,13 @@ pub struct Scribe {
 
 impl Scribe {
     /// One that has written nothing yet.
-    pub fn new(
-        history: History,
-        post: Post,
-        thresholds: Thresholds,
-        memory: PathBuf,
-        troubled: Troubled,
-        console: Console,
-    ) -> Self {
-        let episodes = file::read_json(&memory).ok().flatten().unwrap_or_default();
+    pub fn new(history: History, alarm: Alarm, console: Console) -> Self {
         Self {
             history,
-            post,
-            thresholds,
-            memory,
-            troubled,
+            alarm,
             console,
             recent: HashMap::new(),
             waiting: VecDeque::new(),
-            episodes,
             over: HashMap::new(),
             failed: None,
         }
@@ -143,18 +115,26 @@ impl Scribe {
     /// Takes words until nobody says any more.
     pub async fn run(mut self, mut words: UnboundedReceiver<Word>) {
         loop {
-            let pause = self
-                .failed
-                .map_or(PAUSES[1], |(at, pause)| pause.saturating_sub(at.elapsed()));
-            match tokio::time::timeout(pause, words.recv()).await {
+            match tokio::time::timeout(self.pause(), words.recv()).await {
                 Ok(Some(word)) => self.take(word).await,
                 Ok(None) => break,
                 Err(_) => {}
             }
+            self.alarm.tick();
             self.catch_up().await;
         }
+        self.alarm.save();
         self.failed = None;
         self.catch_up().await;
+    }
+
+    /// How long nothing is due.
+    fn pause(&self) -> Duration {
+        let again = self.failed.filter(|_| !self.waiting.is_empty());
+        let again = again.map(|(at, pause)| pause.saturating_sub(at.elapsed()));
+        let restless = self.alarm.is_restless().then_some(PAUSES[0]);
+        let pauses = [again, restless].into_iter().flatten();
+        pauses.min().unwrap_or(PAUSES[1]).max(LEAST)
     }
 
     async fn take(&mut self, word: Word) {
@@ -171,7 +151,7 @@ impl Scribe {
             Word::There(bots) => {
                 self.recent.retain(|bot, _| bots.contains(bot));
                 self.over.retain(|bot, _| bots.contains(bot));
-                self.episodes.retain(|bot| bots.contains(bot));
+                self.alarm.retain(&bots);
             }
         }
     }
@@ -191,7 +171,7 @@ impl Scribe {
         if life.end.is_some() {
             self.over.insert(life.bot.clone(), began);
         }
-        self.watch(&life, &records, failures);
+        self.alarm.see(&life, &records, failures);
         let entries = make::entries(&life, &records);
         self.write(&life.bot, entries, life.end.is_some()).await;
     }
@@ -205,53 +185,10 @@ impl Scribe {
             at,
             failures,
         } = failed;
-        let look = episodes::Look {
-            restarts: failures,
-            life: Lives::Between,
-            saving: episodes::Saving::Unknown,
-            at,
-            message: format!("it cannot be started: {why}"),
-        };
-        self.tell(&bot, &name, &look);
+        self.alarm.not_started(&bot, &name, &why, failures);
         let mut entry = make::not_started(&bot, &name, &start, &why, at);
         entry.restarts = failures.saturating_sub(1);
         self.write(&bot, vec![entry], true).await;
-    }
-
-    /// Looks for trouble.
-    fn watch(&mut self, life: &Life, records: &Records, failures: u32) {
-        let stopped = life.end.as_ref().map(|end| match end.why {
-            Some(Why::Asked | Why::Disabled | Why::Deleted | Why::Absent) => Lives::Stopped,
-            // It is started again, or would be: that is no end of its troubles.
-            _ => Lives::Between,
-        });
-        let mut look = episodes::look(records, failures, stopped, Time::now());
-        let status = records.status.as_ref();
-        if status.is_none_or(|status| status.since < life.birth.start.at) {
-            // What an earlier supervisor wrote is not about this life.
-            look.restarts = failures;
-            look.life = stopped.unwrap_or(Lives::Between);
-        }
-        self.tell(&life.bot, &life.birth.name, &look);
-    }
-
-    fn tell(&mut self, bot: &BotId, name: &str, look: &episodes::Look) {
-        let before = self.episodes.clone();
-        for notice in self.episodes.see(bot, look, self.thresholds) {
-            self.post.send(bot, name, notice);
-        }
-        if self.episodes != before
-            && let Err(err) = file::replace_json(&self.memory, &self.episodes)
-        {
-            let path = self.memory.display();
-            self.console.warn(&format!("{path}: {err}"));
-        }
-        let mut troubled = self.troubled.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.episodes.is_open(bot) {
-            troubled.insert(bot.clone());
-        } else {
-            troubled.remove(bot);
-        }
     }
 
     /// Writes what is new of a bot's records. What cannot be written waits if `is_last_word` of it.
@@ -384,43 +321,3 @@ impl Scribe {
         Answer { entries, but }
     }
 }
-
-/// Where a record goes among the latest ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// In the place of this one.
-    At(usize),
-    /// Before the one there is.
-    Behind(usize),
-}
-
-/// Where `entry` goes and what is to be written; `None` when nothing is.
-fn placed(recent: &VecDeque<Entry>, entry: &Entry) -> Option<(Place, Entry)> {
-    if let Some(index) = recent.iter().position(|known| known.is(entry)) {
-        let known = &recent[index];
-        // Others have been folded into it: what it stands for is known.
-        if known.count > 1 {
-            return None;
-        }
-        let merged = known.merged(entry.clone());
-        let is_news = merged.clone().light() != *known;
-        return is_news.then_some((Place::At(index), merged));
-    }
-    let at = recent.partition_point(|known| known.started_at <= entry.started_at);
-    if at == 0 && recent.len() >= RECENT {
-        // Older than what is remembered: it was written then.
-        return None;
-    }
-    if let Some(before) = at.checked_sub(1) {
-        let before_it = &recent[before];
-        let is_within = entry.ended_at.is_some() && entry.ended_at <= before_it.ended_at;
-        if let Some(folded) = before_it.folded(entry) {
-            return (!is_within).then_some((Place::At(before), folded));
-        }
-    }
-    Some((Place::Behind(at), entry.clone()))
-}
-
-#[cfg(test)]
-#[path = "scribe/tests.rs"]
-mod tests;

@@ -35,6 +35,10 @@ pub struct Track {
     asked: BTreeSet<BotId>,
     stopped: BTreeMap<BotId, Why>,
     last: BTreeMap<BotId, Last>,
+    /// Bots that should run, or not, when it was last looked; `None` before.
+    present: Option<BTreeSet<BotId>>,
+    /// Bots that were not there at first.
+    arrived: BTreeSet<BotId>,
 }
 
 /// What there is of a bot at the moment of its start.
@@ -56,6 +60,7 @@ impl Track {
         stopped: &BTreeSet<BotId>,
         switch: Switch,
     ) {
+        self.note_arrivals(wanted);
         self.kept.retain(|bot, _| wanted.contains_key(bot));
         for (bot, wanted) in wanted {
             let kept = match (wanted, switch) {
@@ -66,6 +71,25 @@ impl Track {
             };
             self.kept.insert(bot.clone(), kept);
         }
+    }
+
+    fn note_arrivals(&mut self, wanted: &BTreeMap<BotId, Wanted>) {
+        if let Some(present) = &self.present {
+            let new = wanted.keys().filter(|bot| !present.contains(*bot));
+            self.arrived.extend(new.cloned());
+        }
+        let is_same = |present: &BTreeSet<BotId>| present.iter().eq(wanted.keys());
+        if !self.present.as_ref().is_some_and(is_same) {
+            self.present = Some(wanted.keys().cloned().collect());
+        }
+    }
+
+    /// Drops what is known of bots that are not there any more.
+    pub fn retain(&mut self, there: &BTreeSet<BotId>) {
+        self.asked.retain(|bot| there.contains(bot));
+        self.arrived.retain(|bot| there.contains(bot));
+        self.stopped.retain(|bot, _| there.contains(bot));
+        self.last.retain(|bot, _| there.contains(bot));
     }
 
     /// A person wants it started.
@@ -94,6 +118,7 @@ impl Track {
         let id = &bot.id;
         self.kept.remove(id);
         self.asked.remove(id);
+        self.arrived.remove(id);
         self.stopped.remove(id);
         self.last.remove(id);
         Start::now(cause, because)
@@ -125,6 +150,9 @@ impl Track {
         match self.last.get(&bot.id) {
             Some(last) => after(last, before),
             None if self.stopped.contains_key(&bot.id) => Told(Cause::Config, None),
+            None if self.arrived.contains(&bot.id) && before.is_known => {
+                Told(Cause::Created, Some("it is there again".to_owned()))
+            }
             None if before.is_known => Told(Cause::Host, Some("the agent was away".to_owned())),
             None => Told(Cause::Created, None),
         }

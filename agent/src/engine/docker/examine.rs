@@ -57,10 +57,11 @@ impl Running {
         image: String,
         address: Option<IpAddr>,
         labels: &HashMap<String, String>,
+        made: Option<Time>,
     ) -> Self {
         let patience = label(labels, names::PATIENCE).parse().ok();
         Self {
-            birth: Box::new(birth(&id, &image, labels)),
+            birth: Box::new(birth(&id, &image, labels, made)),
             id,
             address,
             launch: label(labels, names::LAUNCH),
@@ -79,7 +80,8 @@ impl Running {
         let mut addresses = networks.into_iter().flat_map(HashMap::values);
         let address = addresses.find_map(|network| network.ip_address.as_ref()?.parse().ok());
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        Self::found(text(&found.id), text(&found.image), address, &labels(found))
+        let (id, image) = (text(&found.id), text(&found.image));
+        Self::found(id, image, address, &labels(found), made(found))
     }
 }
 
@@ -122,16 +124,15 @@ pub enum Examined {
 }
 
 /// What a container was made of. One of an agent that left no word was found.
-fn birth(id: &str, image: &str, labels: &HashMap<String, String>) -> Birth {
+fn birth(id: &str, image: &str, labels: &HashMap<String, String>, made: Option<Time>) -> Birth {
     let told = label(labels, names::CAUSE).parse();
     let told = told.unwrap_or(Told(Cause::Found, None));
-    let began = Time::try_from(label(labels, names::BEGAN));
     let some = |name: &str| labels.get(name).cloned();
     Birth {
         start: Start {
             cause: told.0,
             because: told.1,
-            at: began.unwrap_or_else(|_| std::time::UNIX_EPOCH.into()),
+            at: began(&label(labels, names::BEGAN), made),
         },
         name: label(labels, names::NAME),
         version: some(names::VERSION),
@@ -141,6 +142,20 @@ fn birth(id: &str, image: &str, labels: &HashMap<String, String>) -> Birth {
         image: Some(image.to_owned()),
         container: Some(id.chars().take(12).collect()),
     }
+}
+
+fn made(found: &ContainerInspectResponse) -> Option<Time> {
+    found.created.clone()?.try_into().ok()
+}
+
+/// When nothing of an earlier container was young any more. The daemon's clock is the one of what runs in containers; the
+/// label is the agent's, and counts only within a second that the daemon does not tell apart.
+fn began(label: &str, made: Option<Time>) -> Time {
+    let told = Time::try_from(label.to_owned()).ok();
+    let made = made.or(told).unwrap_or(std::time::UNIX_EPOCH.into());
+    let second = Time::from(made.system() + Duration::from_secs(1));
+    told.filter(|told| *told > made && *told < second)
+        .unwrap_or(made)
 }
 
 /// The labels of an inspected container.
@@ -213,7 +228,7 @@ async fn over(docker: &Docker, found: &ContainerInspectResponse) -> Result<Exami
     let image = found.image.clone().unwrap_or_default();
     Ok(Examined::Over(Box::new(Over {
         records,
-        birth: birth(&id, &image, &labels),
+        birth: birth(&id, &image, &labels, made(found)),
         finished,
         id,
         code: state.exit_code.and_then(|code| i32::try_from(code).ok()),
@@ -223,4 +238,33 @@ async fn over(docker: &Docker, found: &ContainerInspectResponse) -> Result<Exami
         launch: label(&labels, names::LAUNCH),
         code_key: label(&labels, names::CODE),
     })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_began_when_its_daemon_says_and_to_the_millisecond_where_that_can_be() {
+        let time = |millis| Time::from(std::time::UNIX_EPOCH + Duration::from_millis(millis));
+        let label = |millis| time(millis).to_string();
+        assert_eq!(began(&label(5400), Some(time(5000))), time(5400));
+        assert_eq!(
+            began(&label(5400), Some(time(5700))),
+            time(5700),
+            "inspected"
+        );
+        assert_eq!(
+            began(&label(9000), Some(time(5000))),
+            time(5000),
+            "another clock"
+        );
+        assert_eq!(
+            began(&label(100), Some(time(5000))),
+            time(5000),
+            "a long pull"
+        );
+        assert_eq!(began(&label(100), None), time(100));
+        assert_eq!(began("", None), time(0));
+    }
 }

@@ -18,6 +18,7 @@ use bollard::query_parameters::{
     EventsOptionsBuilder, ListContainersOptionsBuilder, ListVolumesOptionsBuilder,
 };
 use contract::BotId;
+use contract::record::Time;
 use futures_util::StreamExt;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -72,6 +73,8 @@ pub struct Seen {
     pub image: String,
     /// Its labels.
     pub labels: HashMap<String, String>,
+    /// When it was made, to the second.
+    pub made: Option<Time>,
 }
 
 /// What the daemon has.
@@ -229,6 +232,7 @@ impl Snapshot {
                 address: addresses.find_map(|n| n.ip_address?.parse().ok()),
                 image: container.image_id.unwrap_or_default(),
                 labels,
+                made: container.created.and_then(seconds),
             };
             self.keep(bot, seen);
         } else if !labels.contains_key(names::STACK) && stage == Stage::Running {
@@ -253,6 +257,11 @@ impl Snapshot {
             },
         }
     }
+}
+
+fn seconds(since: i64) -> Option<Time> {
+    let since = Duration::from_secs(u64::try_from(since).ok()?);
+    Some(Time::from(std::time::UNIX_EPOCH + since))
 }
 
 fn stage(state: Option<ContainerSummaryStateEnum>) -> Stage {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use contract::record::Time;
 use contract::{BotId, BotType};
 
 use super::examine::{Examined, Origin, Over, Running};
@@ -11,9 +10,7 @@ use super::link::{Seen, Snapshot, Stage};
 use super::names::{self, label};
 use super::refusal::NotStarted;
 use super::slot::{Slot, Told, Work, is_saved};
-use super::{Engine, Link, News, RENEW_FOUND, SLACK, start};
-use crate::engine::Told as Tale;
-use crate::history::End;
+use super::{Engine, Link, News, RENEW_FOUND, SLACK, start, tales};
 use crate::plan::{Outcome, Phase};
 
 impl Engine {
@@ -156,7 +153,7 @@ impl Engine {
                 slot.name, seen.name
             ));
         }
-        let running = Running::found(id, image, seen.address, &seen.labels);
+        let running = Running::found(id, image, seen.address, &seen.labels, seen.made);
         self.runs(bot, running, now);
     }
 
@@ -225,15 +222,8 @@ impl Engine {
         }
         let why = not.why.clone();
         slot.ended(outcome, not.why, now);
-        let start = slot.start.take();
-        if let (Outcome::Failed | Outcome::Refused, Some(start)) = (outcome, start) {
-            self.told.push(Tale::NotStarted {
-                bot: bot.clone(),
-                name: slot.instance.name.clone().unwrap_or_default(),
-                start,
-                why,
-                failures: slot.failures.max(1),
-            });
+        if matches!(outcome, Outcome::Failed | Outcome::Refused) {
+            self.told.extend(tales::not_started(bot, slot, why));
         }
     }
 
@@ -308,19 +298,7 @@ impl Engine {
         }
         slot.ended(verdict.outcome, verdict.reason.clone(), now);
         slot.instance.birth = Some(over.birth.clone());
-        self.told.push(Tale::Over {
-            bot: bot.clone(),
-            birth: over.birth.clone(),
-            end: End {
-                code: over.code,
-                signal: None,
-                is_oom: over.is_oom,
-                at: over.finished.unwrap_or_else(Time::now),
-                why: None,
-            },
-            records: Box::new(over.records.clone()),
-            failures: slot.failures,
-        });
+        self.told.push(tales::over(bot, over, slot.failures));
         let saved = is_saved(&over.records);
         let touched = self.clock.tick();
         let husk = Husk::new(over.id.clone(), slot.name.clone(), saved, now, touched);

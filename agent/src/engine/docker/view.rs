@@ -10,8 +10,7 @@ use futures_util::StreamExt;
 
 use super::slot::{Slot, Work};
 use super::{Engine, Link, files};
-use crate::engine::{Instance, Told};
-use crate::history::Birth;
+use crate::engine::Instance;
 use crate::plan::Actual;
 use crate::report::Records;
 
@@ -42,25 +41,6 @@ impl Engine {
     /// The bot's instance.
     pub fn instance(&self, bot: &BotId) -> Option<&Instance> {
         self.slots.get(bot).map(|slot| &slot.instance)
-    }
-
-    /// What has happened since it was last asked, for history.
-    pub fn told(&mut self) -> Vec<Told> {
-        std::mem::take(&mut self.told)
-    }
-
-    /// What each container that runs was made of.
-    pub fn births(&self) -> Vec<(&BotId, &Birth)> {
-        let live = self.slots.iter();
-        live.filter_map(|(bot, slot)| Some((bot, &*slot.running.as_ref()?.birth)))
-            .collect()
-    }
-
-    /// What the bot's last container was made of, and whether anything of it was here already.
-    pub fn before(&self, bot: &BotId) -> (Option<Birth>, bool) {
-        let birth = self.instance(bot).and_then(|i| i.birth.clone());
-        let is_known = birth.is_some() || self.husks.contains_key(bot);
-        (birth, is_known || self.loose.contains_key(bot))
     }
 
     /// Bots of which something runs or is under way.

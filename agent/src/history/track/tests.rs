@@ -56,6 +56,21 @@ fn a_bot_is_new_or_its_host_was_away() {
 }
 
 #[test]
+fn a_bot_that_comes_back_while_the_agent_runs_is_there_again() {
+    let one = bot("1", 1);
+    let mut track = Track::default();
+    let wanted = BTreeMap::from([(id(), Wanted::Run(launch::digest(&one)))]);
+    track.keep(&BTreeMap::new(), &BTreeSet::new(), Switch::On);
+    track.keep(&wanted, &BTreeSet::new(), Switch::On);
+    let here = Before {
+        is_known: true,
+        ..NEW
+    };
+    let start = track.start(&one, &here);
+    assert_eq!(start.to_string(), "created: it is there again");
+}
+
+#[test]
 fn what_keeps_a_bot_from_running_is_why_it_is_started_when_that_is_gone() {
     let one = bot("1", 1);
     let birth = made_of(&one);
