@@ -156,7 +156,11 @@ pub fn row(from: &Sources, records: Records) -> Row {
     let live = instance.and_then(|instance| instance.pid);
     let status = records.status;
     let status = status.filter(|s| live.is_some_and(|pid| i32::try_from(s.supervisor) == Ok(pid)));
-    let last_exit = records.runs.last().cloned();
+    let mut last_exit = records.runs.last().cloned();
+    if let Some(result) = last_exit.as_mut().and_then(|run| run.result.as_mut()) {
+        // `agent history` has them.
+        result.data = None;
+    }
     let failures = instance.map_or(0, |instance| instance.failures);
     let (state, reason) = state(from, status.as_ref());
     let bot = listed.and_then(|listed| match &listed.offer {

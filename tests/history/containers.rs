@@ -309,3 +309,65 @@ fn a_state_that_cannot_be_saved_is_told_and_that_it_is_again() {
     host.state(&bot, "stopped");
     assert_eq!(listener.taken().len(), 2, "{:?}", listener.taken());
 }
+
+#[test]
+fn what_a_bot_says_of_its_run_is_on_record() {
+    let Some(mut host) = host("history::result") else {
+        return;
+    };
+    let main = r#"
+def main(id, config):
+    return {"status": "error", "message": "no funds", "data": {"$balance": 0, "a.b": [1]}}
+"#;
+    let bot = host.id("result");
+    let key = format!("tests/{bot}/1.0.0");
+    host.code(&key, &[("main.py", main)]);
+    let mut document = document(&bot, &key, doc! {"name": "result"});
+    let custom = document.get_document_mut("custom").unwrap();
+    let definition = custom.get_document_mut("config").unwrap();
+    definition.insert("type", "scheduled");
+    host.mongo.put(BOTS, &document);
+    host.begin();
+    let entry = wait_for("a result", LONG, || {
+        let entry = entries(&host, &bot).into_iter().next()?;
+        entry["result"].is_object().then_some(entry)
+    });
+    assert_eq!(entry["exit"], 0, "{entry}");
+    let said = &entry["result"];
+    assert_eq!(
+        (&said["status"], &said["message"]),
+        (&"error".into(), &"no funds".into())
+    );
+    let data = serde_json::json!({"$balance": 0, "a.b": [1]});
+    assert_eq!(said["data"], data, "{entry}");
+    let table = host.ok(&["history", &bot]);
+    assert!(table.contains("exit 0 (error: no funds)"), "{table}");
+}
+
+#[test]
+fn the_kill_switch_and_a_roll_are_causes() {
+    let Some(mut host) = host("history::switch") else {
+        return;
+    };
+    let bot = host.bot("switch", IDLE, doc! {});
+    host.begin();
+    tells(&host, &bot, &[line(1, "created", None)]);
+    host.ok(&["drain"]);
+    let mut expected = vec![line(1, "created", Some("stopped: asked"))];
+    tells(&host, &bot, &expected);
+    // Another agent knows of the stop as well as the one that made it.
+    host.end();
+    host.begin();
+    host.ok(&["start", "--all"]);
+    expected.push(line(2, "host: all bots were stopped", None));
+    tells(&host, &bot, &expected);
+
+    host.end();
+    host.set("THE0_PIDS", "200");
+    host.begin();
+    host.ok(&["roll"]);
+    expected[1].2 = Some("stopped: rolled".into());
+    expected.push(line(3, "rolled", None));
+    tells(&host, &bot, &expected);
+    assert_eq!(documents(&host, &bot).len(), 3);
+}
