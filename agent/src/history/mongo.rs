@@ -208,24 +208,5 @@ fn date(time: Time) -> DateTime {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::history::tests::{birth, bot, time};
-    use contract::record::{Reason, RunResult};
-    use serde_json::json;
-
-    #[test]
-    fn a_record_comes_back_as_it_was() {
-        let mut one = Entry::open(&bot(), &birth(time(5)), 3, time(7));
-        one.because = Some("exit 1".into());
-        let open = entry(document(&one).unwrap()).unwrap();
-        assert_eq!(open, one);
-        one.end(time(9));
-        one.reason = Some(Reason::Oom);
-        let said = json!({"status": "error", "message": "m", "data": {"$set": [1], "a.b": null}});
-        one.result = RunResult::parse(said.to_string().as_bytes());
-        let document = document(&one).unwrap();
-        assert!(document.get_datetime("ended_at").is_ok());
-        assert_eq!(entry(document).unwrap(), one);
-    }
-}
+#[path = "mongo/tests.rs"]
+mod tests;
