@@ -106,7 +106,7 @@ async fn session(
 ) -> Result<End> {
     let signals = Signals::catch().context("signals")?;
     let data = host.data.clone();
-    let settings = history::Settings::parse(&place::environment())?;
+    let settings = history::Settings::parse(&crate::host::environment())?;
     let path = place::socket(&host.data);
     let socket = control::open(&path)?;
     let (to_loop, requests) = unbounded_channel();

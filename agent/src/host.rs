@@ -54,8 +54,8 @@ struct Setup {
     host: Host,
     endpoint: Endpoint,
     template: Template,
-    containers: Containers,
     history: (history::Settings, History),
+    containers: Containers,
     bots: Bots,
     rhythm: Duration,
 }
@@ -84,7 +84,7 @@ pub fn run(options: &Options, data: &Path) -> Result<()> {
 }
 
 fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
-    let environment = renamed(place::environment());
+    let environment = renamed(environment());
     let host = place::host(data)?;
     let Address::S3(endpoint) = host.store.clone() else {
         bail!(
@@ -98,21 +98,18 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
     if options.nats_url.is_some() || value("NATS_URL").is_some() {
         console.warn("events over NATS are not in this version: changes are seen at the next look at the database");
     }
-    let settings = history::Settings::parse(&environment)?;
-    let (bots, rhythm, history) = if let Some(folder) = &options.bots {
+    let (bots, rhythm) = if let Some(folder) = &options.bots {
         let root = folder.canonicalize();
         let root = root.with_context(|| format!("the folder of bots {}", folder.display()))?;
         let bots = Bots::Directory(Directory::new(root, data.to_owned()));
-        (bots, directory::RHYTHM, History::in_folder(data))
+        (bots, directory::RHYTHM)
     } else {
         let uri = options.mongo_uri.clone().or_else(|| value("MONGO_URI"));
         let uri = uri.context(
             "MONGO_URI is not set: give the database of bots, or a folder of them with --bots",
         )?;
-        let uri = Secret::new(uri);
-        let mongo = Mongo::new(&uri, Place::default(), Deadlines::default())?;
-        let rhythm = options.reconcile_interval;
-        (Bots::Mongo(mongo), rhythm, History::in_mongo(uri))
+        let mongo = Mongo::new(&Secret::new(uri), Place::default(), Deadlines::default())?;
+        (Bots::Mongo(mongo), options.reconcile_interval)
     };
     Ok(Setup {
         containers: Containers {
@@ -122,10 +119,34 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
         host,
         endpoint,
         template,
-        history: (settings, history),
+        history: history(options, &environment, data)?,
         bots,
         rhythm,
     })
+}
+
+/// Where history is kept: where the bots are.
+fn history(
+    options: &Options,
+    environment: &Variables,
+    data: &Path,
+) -> Result<(history::Settings, History)> {
+    let settings = history::Settings::parse(environment)?;
+    let uri = options.mongo_uri.as_ref();
+    let uri = uri.or_else(|| environment.get("MONGO_URI"));
+    let history = match (&options.bots, uri) {
+        (None, Some(uri)) => History::in_mongo(Secret::new(uri.as_str())),
+        _ => History::in_folder(data),
+    };
+    Ok((settings, history))
+}
+
+/// This process's environment, as far as it is text.
+pub fn environment() -> Variables {
+    let pairs = std::env::vars_os();
+    pairs
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 async fn session(options: &Options, setup: Setup, store: Store, console: &Console) -> Result<()> {
@@ -167,11 +188,10 @@ async fn session(options: &Options, setup: Setup, store: Store, console: &Consol
         requests_to,
     );
     (world.stopped, world.switch) = (stopped, switch);
-    world.waker = Some(waker);
-    let data = world.host.data.clone();
     let (settings, history) = setup.history;
-    let watch = Watch::start(&settings, history, logs, &data, console);
+    let watch = Watch::start(&settings, history, logs, &world.host.data, console);
     world.history = Some(watch.context("history")?);
+    world.waker = Some(waker);
     let mut events = Events {
         listings,
         news,

@@ -119,15 +119,9 @@ pub fn own(data: &Path) -> Result<Ownership> {
 /// # Errors
 /// It names a store that cannot be used.
 pub fn host(data: &Path) -> Result<Host> {
-    Ok(Host::new(data.to_owned(), environment())?)
-}
-
-/// This process's environment, as far as it is text.
-pub fn environment() -> Variables {
-    let pairs = std::env::vars_os();
-    pairs
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect()
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Ok(Host::new(data.to_owned(), environment.collect())?)
 }
 
 /// Opens the store of `host`.

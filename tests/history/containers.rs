@@ -1,12 +1,15 @@
 //! With bots as containers and documents in MongoDB: `agent run`.
 
+use std::fs;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tests::servers::mongo::bson::{Document, doc};
 use tests::servers::mongo::document;
 use tests::stack::{BOTS, COUNTER, IDLE, LONG, Stack};
-use tests::wait_for;
+use tests::{Process, wait_for};
 
 use crate::notices::Listener;
 use crate::{CRASHES_ONCE, Line, line, lines};
@@ -109,13 +112,8 @@ fn each_run_is_one_document_with_its_cause() {
     tells(&host, &bot, &expected);
 
     // The container is killed behind the agent's back.
-    host.docker.ask([
-        "kill",
-        &host.container(&bot).inspect()["Id"]
-            .as_str()
-            .unwrap()
-            .to_owned(),
-    ]);
+    let container = host.container(&bot).inspect()["Id"].clone();
+    host.docker.ask(["kill", container.as_str().unwrap()]);
     expected[5].2 = Some("lost".into());
     let lost = "crashed: its supervisor was killed with it";
     expected.push(line(7, lost, None));
@@ -370,4 +368,38 @@ fn the_kill_switch_and_a_roll_are_causes() {
     expected.push(line(3, "rolled", None));
     tells(&host, &bot, &expected);
     assert_eq!(documents(&host, &bot).len(), 3);
+}
+
+#[test]
+fn bots_of_a_folder_have_their_history_beside_them() {
+    let Some(host) = host("history::folder") else {
+        return;
+    };
+    let name = host.id("folder");
+    let bots = tempfile::tempdir().unwrap();
+    let folder = bots.path().join(&name);
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("main.py"), CRASHES_ONCE).unwrap();
+    let definition = format!("name: {name}\nversion: 1.0.0\nentrypoints: {{bot: main.py}}\n");
+    fs::write(folder.join("bot-config.yaml"), definition).unwrap();
+    let mut command = host.command(&["run", "--bots"]);
+    command.arg(bots.path()).stdin(Stdio::null());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut agent = Process::start(&mut command);
+    let expected = [
+        line(1, "created", Some("exited 7")),
+        line(2, "crashed: exit 7", None),
+    ];
+    tells(&host, &name, &expected);
+    agent.signal(Signal::SIGTERM);
+    assert_eq!(agent.code(LONG), 0);
+    assert!(
+        host.mongo.all(RUNS).is_empty(),
+        "nothing is in the database"
+    );
+    let id = host.containers()[0].rsplit_once('.').unwrap().1.to_owned();
+    let kept = tests::read(&host.data().join("bots").join(&id).join("history.jsonl"));
+    assert!(kept.lines().count() >= 2, "{kept}");
+    let found = lines(&entries(&host, &id));
+    assert_eq!(found, expected, "without an agent, by its id");
 }

@@ -23,6 +23,7 @@ const AT_ONCE: usize = 16;
 pub struct Rounds {
     interval: Duration,
     bots: BTreeMap<BotId, Due>,
+    round: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +31,8 @@ struct Due {
     began: Time,
     looks: usize,
     at: Duration,
+    /// When it was last seen to be there.
+    round: u64,
 }
 
 impl Rounds {
@@ -38,6 +41,7 @@ impl Rounds {
         Self {
             interval,
             bots: BTreeMap::new(),
+            round: 0,
         }
     }
 
@@ -48,24 +52,42 @@ impl Rounds {
         is_troubled: impl Fn(&BotId) -> bool,
         now: Duration,
     ) -> Vec<BotId> {
+        self.round += 1;
         let mut due = Vec::new();
-        let mut there = BTreeMap::new();
+        let mut count = 0;
         for (bot, began) in live {
-            let known = self.bots.get(bot).filter(|known| known.began == began);
-            let mut next = known.copied().unwrap_or_else(|| Due {
-                began,
-                looks: 0,
-                at: now + FIRST[0].min(self.interval),
-            });
-            if now >= next.at && due.len() < AT_ONCE {
+            count += 1;
+            if self.is_due(bot, began, now) && due.len() < AT_ONCE {
                 due.push(bot.clone());
-                next.looks += 1;
-                next.at = now + self.pause(bot, next.looks, is_troubled(bot));
             }
-            there.insert(bot.clone(), next);
         }
-        self.bots = there;
+        for bot in &due {
+            let looks = self.bots.get(bot).map_or(0, |next| next.looks) + 1;
+            let pause = self.pause(bot, looks, is_troubled(bot));
+            if let Some(next) = self.bots.get_mut(bot) {
+                (next.looks, next.at) = (looks, now + pause);
+            }
+        }
+        if self.bots.len() > count {
+            self.bots.retain(|_, next| next.round == self.round);
+        }
         due
+    }
+
+    fn is_due(&mut self, bot: &BotId, began: Time, now: Duration) -> bool {
+        let round = self.round;
+        if let Some(next) = self.bots.get_mut(bot).filter(|next| next.began == began) {
+            next.round = round;
+            return now >= next.at;
+        }
+        let next = Due {
+            began,
+            looks: 0,
+            at: now + FIRST[0].min(self.interval),
+            round,
+        };
+        self.bots.insert(bot.clone(), next);
+        false
     }
 
     fn pause(&self, bot: &BotId, looks: usize, is_troubled: bool) -> Duration {
@@ -127,5 +149,21 @@ mod tests {
         }
         assert!(most <= AT_ONCE);
         assert!(troubled > 10, "{troubled}");
+    }
+
+    #[test]
+    fn one_that_is_gone_is_forgotten_and_one_that_is_started_anew_is_read_soon() {
+        let mut rounds = Rounds::new(Duration::from_secs(300));
+        let bots = bots(2);
+        let due = |rounds: &mut Rounds, live: &[(usize, u64)], second| {
+            let live = live.iter().map(|(n, began)| (&bots[*n], time(*began)));
+            rounds.due(live, |_| false, Duration::from_secs(second))
+        };
+        assert!(due(&mut rounds, &[(0, 1), (1, 1)], 0).is_empty());
+        assert_eq!(due(&mut rounds, &[(0, 1), (1, 1)], 50).len(), 2);
+        assert!(due(&mut rounds, &[(0, 1)], 51).is_empty());
+        assert_eq!(rounds.bots.len(), 1);
+        assert!(due(&mut rounds, &[(0, 52)], 52).is_empty());
+        assert_eq!(due(&mut rounds, &[(0, 52)], 53), [bots[0].clone()]);
     }
 }

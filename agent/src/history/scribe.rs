@@ -30,6 +30,8 @@ use crate::show::Console;
 const QUEUE: usize = 2048;
 /// The first pause after a failed write, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
+/// How long what is known of a bot's records counts when nothing is told of it.
+const STALE: Duration = Duration::from_mins(10);
 /// The shortest pause of all.
 const LEAST: Duration = Duration::from_millis(50);
 
@@ -93,6 +95,8 @@ pub struct Scribe {
     recent: HashMap<BotId, VecDeque<Entry>>,
     /// Records that could not be written yet.
     waiting: VecDeque<Entry>,
+    /// When these were last looked up or used: another agent may have written since.
+    used: HashMap<BotId, Instant>,
     /// When each bot's last life began that is known to be over.
     over: HashMap<BotId, Time>,
     failed: Option<(Instant, Duration)>,
@@ -106,6 +110,7 @@ impl Scribe {
             alarm,
             console,
             recent: HashMap::new(),
+            used: HashMap::new(),
             waiting: VecDeque::new(),
             over: HashMap::new(),
             failed: None,
@@ -150,6 +155,7 @@ impl Scribe {
             }
             Word::There(bots) => {
                 self.recent.retain(|bot, _| bots.contains(bot));
+                self.used.retain(|bot, _| bots.contains(bot));
                 self.over.retain(|bot, _| bots.contains(bot));
                 self.alarm.retain(&bots);
             }
@@ -250,6 +256,10 @@ impl Scribe {
 
     /// Makes sure that a bot's latest records are known.
     async fn learn(&mut self, bot: &BotId) -> bool {
+        let used = self.used.insert(bot.clone(), Instant::now());
+        if used.is_none_or(|used| used.elapsed() > STALE) {
+            self.recent.remove(bot);
+        }
         if self.recent.contains_key(bot) {
             return true;
         }
