@@ -117,7 +117,8 @@ fn table(sources: &[Sources], mut records: impl FnMut(&BotId) -> Records) -> Vec
     rows
 }
 
-fn sources(world: &World) -> Vec<Sources> {
+/// What is known of all bots without their own records.
+pub fn sources(world: &World) -> Vec<Sources> {
     let mut instances = world.instances();
     let bots = &world.listing.bots;
     let listed = bots

@@ -41,7 +41,6 @@ use tokio::sync::oneshot;
 use self::left::Husk;
 use self::link::{Clock, Snapshot};
 use self::slot::{Slot, Stop, Told, Work};
-use self::start::{Examined, NotStarted, Running};
 use super::Instance;
 use crate::document::Bot;
 use crate::launch;
@@ -51,6 +50,7 @@ use crate::show::Console;
 
 pub use access::Access;
 pub use keys::KeyMaker;
+pub use start::{Examined, NotStarted, Origin, Running};
 
 /// Seconds that the daemon may take for an answer.
 const ANSWER: u64 = 60;
@@ -79,6 +79,11 @@ pub struct Engine {
     /// Bots that have volumes and no container, and an image to look into these with.
     loose: HashMap<BotId, Option<String>>,
     link: Link,
+    /// Makes the next listing come at once.
+    again: std::sync::Arc<tokio::sync::Notify>,
+    /// How old the last listing is, and the oldest that one may decide by, by the clock.
+    listed: u64,
+    needed: u64,
     /// When the rules around the bots' network are looked at again.
     guard_at: Duration,
     starts: std::sync::Arc<tokio::sync::Semaphore>,
@@ -123,12 +128,15 @@ impl Engine {
     /// On the daemon of `access`, told of changes on `news`; `interval` is the time between listings.
     pub fn new(access: Access, interval: Duration, news: UnboundedSender<News>) -> Self {
         let clock = Clock::default();
-        let (docker, stack) = (access.docker.clone(), access.template.stack.clone());
+        let again = std::sync::Arc::default();
         tokio::spawn(link::watch(
-            docker,
-            stack,
+            link::Source {
+                docker: access.docker.clone(),
+                stack: access.template.stack.clone(),
+                clock: clock.clone(),
+                again: std::sync::Arc::clone(&again),
+            },
             interval,
-            clock.clone(),
             news.clone(),
         ));
         Self {
@@ -141,6 +149,9 @@ impl Engine {
             foreign: HashMap::new(),
             loose: HashMap::new(),
             link: Link::Unknown,
+            again,
+            listed: 0,
+            needed: 0,
             guard_at: GUARD,
             starts: std::sync::Arc::new(tokio::sync::Semaphore::new(STARTS)),
         }
@@ -383,7 +394,22 @@ impl Engine {
 
     /// Whether the daemon has been listed and answers, so that one can decide.
     pub fn is_ready(&self) -> bool {
-        self.link == Link::Up
+        self.link == Link::Up && self.listed >= self.needed
+    }
+
+    /// Whether the daemon answers, or why not.
+    pub fn link(&self) -> Result<(), String> {
+        match &self.link {
+            Link::Up => Ok(()),
+            Link::Unknown => Err("it has not answered yet".to_owned()),
+            Link::Down(why) => Err(why.clone()),
+        }
+    }
+
+    /// What is known may be old: it is not ready before it has looked anew.
+    pub fn look_anew(&mut self) {
+        self.needed = self.clock.tick();
+        self.again.notify_one();
     }
 
     /// Whether nothing runs and nothing is under way.

@@ -48,6 +48,7 @@ impl Engine {
 
     fn listed(&mut self, snapshot: Snapshot, now: Duration) {
         self.up();
+        self.listed = snapshot.begun;
         for (bot, seen) in &snapshot.ours {
             self.seen(bot, seen, snapshot.begun, now);
         }
@@ -208,6 +209,11 @@ impl Engine {
                     self.runs(bot, *running, now);
                 }
             }
+            // Who has made it may be about to start it.
+            Ok(Examined::NeverStarted(_)) if !self.access.lease.may_act() => {
+                self.slots.remove(bot);
+                return;
+            }
             Ok(Examined::NeverStarted(id)) => {
                 let why = "its container was made and not started: it is removed";
                 slot.ended(Outcome::Stopped, why.to_owned(), now);
@@ -258,7 +264,7 @@ impl Engine {
             is_saved(&over.records),
             now,
         );
-        if was_ours {
+        if was_ours && self.access.lease.may_act() {
             crate::engine::tell(
                 &self.console,
                 &slot.name,

@@ -140,8 +140,10 @@ pub async fn start(
 
     let name = template.stack.container(&bot.id);
     let begun = async {
+        access.may_act()?;
         let made = create(access, &name, options, &bot.id).await?;
         if let Created::New(id) = &made {
+            access.may_act()?;
             begin(docker, id, &document).await?;
         }
         Ok(made)
