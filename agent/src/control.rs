@@ -57,7 +57,9 @@ impl Route {
     /// Whether it changes what runs.
     fn is_order(&self) -> bool {
         match self {
-            Route::Do(..) | Route::Confirm | Route::Switch(_) | Route::Roll | Route::Collect => true,
+            Route::Do(..) | Route::Confirm | Route::Switch(_) | Route::Roll | Route::Collect => {
+                true
+            }
             Route::Bots | Route::Query | Route::WrongMethod | Route::Nowhere => false,
         }
     }
@@ -85,7 +87,11 @@ pub async fn serve(socket: UnixListener, requests: UnboundedSender<Request>, lea
     while !requests.is_closed() {
         match socket.accept().await {
             Ok((stream, _)) => {
-                drop(tokio::spawn(attend(stream, requests.clone(), lease.clone())));
+                drop(tokio::spawn(attend(
+                    stream,
+                    requests.clone(),
+                    lease.clone(),
+                )));
             }
             // Out of descriptors: others will be closed.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -228,9 +234,9 @@ fn passive(lease: &Lease) -> String {
         Some(Standing::Standby(host)) => {
             format!("this agent stands by: the one on {host} acts, give the order there")
         }
-        Some(Standing::Lapsed(why)) => format!(
-            "this agent does not have the lease and may start and stop nothing: {why}"
-        ),
+        Some(Standing::Lapsed(why)) => {
+            format!("this agent does not have the lease and may start and stop nothing: {why}")
+        }
         _ => "this agent does not have the lease yet: try again in a moment".to_owned(),
     }
 }

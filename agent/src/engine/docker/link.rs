@@ -115,11 +115,7 @@ pub async fn watch(source: Source, interval: Duration, news: UnboundedSender<New
 }
 
 /// Follows the events of a daemon that answers; gives why it does not any more.
-async fn follow(
-    source: &Source,
-    interval: Duration,
-    news: &UnboundedSender<News>,
-) -> String {
+async fn follow(source: &Source, interval: Duration, news: &UnboundedSender<News>) -> String {
     let Source {
         docker,
         stack,
