@@ -10,6 +10,8 @@
 //! It can begin from nothing at any time: each round compares the last full listing with what the engine has. A
 //! listing that cannot be made changes nothing. One task owns everything here, so nothing needs a lock.
 
+mod turn;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::sync::Arc;
@@ -17,11 +19,15 @@ use std::time::{Duration, Instant};
 
 use contract::{BotId, ObjectKey};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::watch;
 use tokio::time::{Instant as Moment, sleep_until};
 
 use crate::bots::{Listing, Offer, registered};
 use crate::engine::{Bond, Engine, Instance, News};
+use crate::events::{Progress, Sight};
+use crate::health::{Board, Dependency};
 use crate::launch::Host;
+use crate::lease::Lease;
 use crate::lister::{Listed, Waker};
 use crate::plan::{self, Action, Patience, Plan, Situation, Switch, Wanted, Why, plan};
 use crate::request::Request;
@@ -58,8 +64,14 @@ pub struct World {
     pub switch: Switch,
     /// The roll under way.
     pub roll: Option<Roll>,
+    /// How far the events are, where they are to be heard.
+    pub progress: Option<watch::Receiver<Progress>>,
     /// Makes the next listing come at once.
     pub waker: Option<Waker>,
+    /// The right to act.
+    pub lease: Lease,
+    /// Where it is told outside how things are.
+    pub board: Board,
     /// Where requests are put whose answer comes later.
     pub requests: UnboundedSender<Request>,
     /// How long a bot must be missing to count as removed.
@@ -74,6 +86,11 @@ pub struct World {
     listed: Option<Duration>,
     problem: Option<String>,
     wake: Option<Duration>,
+    /// The turn of the lease that counts, and since when.
+    turn: (Option<u64>, Duration),
+    shown: Option<Duration>,
+    /// How much of the world the last look had to act on.
+    sight: Sight,
 }
 
 /// What the loop waits for.
@@ -125,7 +142,10 @@ impl World {
             stopped: BTreeSet::new(),
             switch: Switch::On,
             roll: None,
+            progress: None,
             waker: None,
+            lease: Lease::alone(),
+            board: Board::default(),
             requests,
             listing: Arc::default(),
             held: BTreeSet::new(),
@@ -135,6 +155,9 @@ impl World {
             listed: None,
             problem: None,
             wake: None,
+            turn: (Some(0), Duration::ZERO),
+            shown: None,
+            sight: Sight::Closed,
         }
     }
 
@@ -146,13 +169,33 @@ impl World {
                 Event::Signal(signal) => return self.finish(signal, events).await,
                 event => self.take_all(event, events),
             }
-            if self.listed.is_some() && self.engine.is_ready() {
+            if self.engine.is_ready() && self.looks() {
                 first.take().into_iter().for_each(|first| first(self));
                 if self.wake.is_none_or(|wake| self.now() >= wake) {
-                    self.converge();
+                    self.converge_in_turn();
                 }
             }
+            self.show();
         }
+    }
+
+    /// Whether there is enough to see to act on it.
+    fn looks(&mut self) -> bool {
+        let Some(listed) = self.listed else {
+            return false;
+        };
+        let (listed, now) = (self.began + listed, Instant::now());
+        let sight = self
+            .progress
+            .as_ref()
+            .map_or(Sight::Full, |progress| progress.borrow().sight(listed, now));
+        if sight == Sight::Partial && self.sight != sight {
+            self.console.warn(
+                "no events come forward: bots start as the database has them; those missing there run on until events come",
+            );
+        }
+        self.sight = sight;
+        sight != Sight::Closed
     }
 
     /// Takes in an event and all that have come meanwhile, so that many cost one look at the whole.
@@ -226,13 +269,15 @@ impl World {
             Event::Listed(listed) => self.note(listed),
             Event::Told(news) => {
                 self.wake = None;
+                self.board.count(|metrics| metrics.news(&news));
                 self.engine.take(news, self.now());
             }
             Event::Asked(request) => {
                 self.wake = None;
                 request.answer(self);
             }
-            Event::Tick | Event::Signal(_) => self.engine.tick(self.now()),
+            Event::Tick | Event::Signal(_) if self.lease.may_act() => self.engine.tick(self.now()),
+            Event::Tick | Event::Signal(_) => {}
         }
     }
 
@@ -246,7 +291,10 @@ impl World {
             stopped: &self.stopped,
             switch: self.switch,
             now,
-            settle: self.settle,
+            settle: match self.sight {
+                Sight::Full => self.settle,
+                Sight::Partial | Sight::Closed => Duration::MAX,
+            },
         };
         let Plan {
             actions,
@@ -266,7 +314,11 @@ impl World {
         }
         self.step_roll(now);
         let listing = Arc::clone(&self.listing);
-        let is_listed = |bot: &BotId| listing.get(bot).is_some_and(|l| l.offer != Offer::Gone);
+        let unseen = self.sight != Sight::Full;
+        let is_listed = |bot: &BotId| {
+            let listed = listing.get(bot);
+            listed.map_or(unseen, |listed| listed.offer != Offer::Gone)
+        };
         self.engine.collect(is_listed, now);
         let actual = self.engine.actual();
         self.wake = Some(
@@ -295,6 +347,7 @@ impl World {
             runs && switch == Switch::On && !stopped.contains(bot)
         };
         for bot in roll.next(is_wanted, &self.engine.instances(), now) {
+            self.board.count(|metrics| metrics.stopped(Why::Rolled));
             self.engine.stop(&bot, Why::Rolled, now);
         }
         if roll.is_over() {
@@ -310,9 +363,14 @@ impl World {
                     self.engine.start(bot, now);
                 }
             }
-            Action::Stop(bot, why) => self.engine.stop(&bot, why, now),
+            Action::Stop(bot, why) => self.stop(&bot, why),
             Action::Forget(bot) => self.engine.forget(&bot),
         }
+    }
+
+    fn stop(&mut self, bot: &BotId, why: Why) {
+        self.board.count(|metrics| metrics.stopped(why));
+        self.engine.stop(bot, why, self.now());
     }
 
     /// Takes in a listing and says what is new in it.
@@ -320,6 +378,7 @@ impl World {
         let listing = match listing {
             Ok(listing) => listing,
             Err(err) => {
+                self.board.set(Dependency::Listing, Err(err.to_string()));
                 let text = format!("{err}; what runs goes on");
                 if self.problem.as_ref() != Some(&text) {
                     self.console.warn(&text);
@@ -328,6 +387,7 @@ impl World {
                 return;
             }
         };
+        self.board.set(Dependency::Listing, Ok(()));
         if self.problem.take().is_some() {
             self.console.say("bots can be listed again");
         }
@@ -430,7 +490,7 @@ impl World {
 
     /// Starts the bot anew: at once, whatever it was waiting for.
     pub fn restart(&mut self, bot: &BotId) {
-        self.engine.stop(bot, Why::Restarted, self.now());
+        self.stop(bot, Why::Restarted);
         self.engine.forget(bot);
         self.look_again();
     }
