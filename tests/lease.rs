@@ -132,8 +132,10 @@ impl Starts {
         command.args(["--filter", "event=start", "--format", "{{.ID}}"]);
         let heard = File::create(dir.path().join("heard")).unwrap();
         command.stdin(Stdio::null()).stdout(heard);
-        let _listener = Process::start(&mut command);
-        Self { dir, _listener }
+        Self {
+            dir,
+            _listener: Process::start(&mut command),
+        }
     }
 
     fn count(&self) -> usize {

@@ -3,7 +3,9 @@ use crate::events::Progress;
 
 fn full() -> Metrics {
     let mut metrics = Metrics::default();
-    ["docker", "listing", "mongodb", "nats", "store"].map(|name| metrics.dependency(name, 1));
+    for name in ["docker", "listing", "mongodb", "nats", "store"] {
+        metrics.dependency(name, 1);
+    }
     metrics.lease(1);
     metrics.view(&View {
         bots: BTreeMap::from([("running", 3)]),
