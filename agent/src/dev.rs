@@ -17,6 +17,7 @@ use crate::engine::Engine;
 use crate::engine::process::Process;
 use crate::failure::Failure;
 use crate::launch::Host;
+use crate::lease::Lease;
 use crate::reconcile::{End, Events, World, ticks};
 use crate::show::{Colours, Console};
 use crate::signals::Signals;
@@ -129,7 +130,7 @@ async fn session(
         signals,
         ticks: ticks(),
     };
-    tokio::spawn(control::serve(socket, to_loop));
+    tokio::spawn(control::serve(socket, to_loop, Lease::alone()));
     let end = world.run(&mut events, |world| greet(world, &root)).await;
     let _ = file::remove(&path);
     match end {
