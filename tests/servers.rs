@@ -8,6 +8,7 @@
 pub mod client;
 pub mod faults;
 pub mod mongo;
+pub mod nats;
 mod tls;
 mod toxic;
 
@@ -361,7 +362,7 @@ fn free_port_at(host: IpAddr) -> u16 {
 }
 
 /// Where the program lies: in the cache, or on PATH.
-fn program(name: &str) -> Option<PathBuf> {
+pub fn program(name: &str) -> Option<PathBuf> {
     let own = repository().join(".cache/bin").join(name);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let others = std::env::split_paths(&path).map(|folder| folder.join(name));

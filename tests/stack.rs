@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::containers::{Container, Daemon, Docker, image};
 use crate::servers::mongo::{Mongo, document};
+use crate::servers::nats::{Nats, event};
 use crate::servers::{Client, Minio, Store};
 use crate::{Process, bin, read, run, text, wait_for};
 
@@ -45,9 +46,15 @@ pub const IDLE: &str =
 #[derive(Debug)]
 pub struct Stack {
     agent: Option<Process>,
+    /// Time between two looks at the database.
+    pub interval: &'static str,
+    /// How long a bot must be missing there.
+    pub settle: &'static str,
     /// More of the agent's environment.
     pub settings: Vec<(String, String)>,
     dir: TempDir,
+    /// The events, where the test wants them: see [`Stack::listen`].
+    pub nats: Option<Nats>,
     /// The documents.
     pub mongo: Mongo,
     /// The objects.
@@ -83,12 +90,38 @@ impl Stack {
         let (store, mongo) = (Minio::start_at(gateway)?, Mongo::start()?);
         Some(Self {
             agent: None,
+            interval: "1s",
+            settle: "2s",
             settings: Vec::new(),
+            nats: None,
             dir: tempfile::tempdir().expect("a folder"),
             mongo,
             store,
             docker,
         })
+    }
+
+    /// Gives the host a NATS that the agent hears, from its next start on; `None` when it is not installed, which has
+    /// been said.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn listen(&mut self) -> Option<()> {
+        let nats = Nats::start()?;
+        nats.make_stream();
+        self.set("NATS_URL", &nats.uri());
+        self.nats = Some(nats);
+        Some(())
+    }
+
+    /// Says what has happened to a Python bot with the program that [`Stack::code`] put under its id.
+    ///
+    /// # Panics
+    /// When there is no NATS, or it does not take it.
+    pub fn say(&self, what: &str, id: &str, config: &Value) {
+        let event = event(id, &format!("tests/{id}/1.0.0"), config);
+        let nats = self.nats.as_ref().expect("a NATS");
+        nats.say(&format!("the0.bot.{what}"), &event);
     }
 
     /// Sets a variable of the agent's, from its next start on.
@@ -191,6 +224,8 @@ impl Stack {
             .env("THE0_PULL", "never")
             .env("RUNTIME_IMAGE", image("{runtime}"));
         command.env("THE0_GRACE", "3s").env("THE0_DRAIN", "15s");
+        // Many run at one time, and the usual port is one.
+        command.env("THE0_HEALTH_LISTEN", "");
         command.envs(self.store.environment());
         if let Some(host) = self.docker.host() {
             command.env("DOCKER_HOST", host);
@@ -209,7 +244,14 @@ impl Stack {
             .append(true)
             .open(self.log());
         let log = log.expect("the agent's log");
-        let args = ["bot-runner", "--reconcile-interval", "1s", "--settle", "2s"];
+        let (interval, settle) = (self.interval, self.settle);
+        let args = [
+            "bot-runner",
+            "--reconcile-interval",
+            interval,
+            "--settle",
+            settle,
+        ];
         let mut command = self.command(&args);
         command
             .stdin(Stdio::null())

@@ -10,6 +10,8 @@
 //! | `POST /stop`, `/start` | all bots, until told otherwise; how far that is: `{"known", "live": [name..], "unsaved": [name..]}` |
 //! | `POST /roll` `{"max_unavailable"}` | `{"rolling": [id..]}` |
 //! | `POST /collect` `{"bots", "discard_state"}` | `{"left": [{"bot", "name", "what"}..]}` |
+//!
+//! An agent without the lease refuses with 409 what starts, replaces or removes something, and obeys what stops.
 
 use std::convert::Infallible;
 use std::num::NonZeroUsize;
@@ -34,6 +36,7 @@ use tokio::sync::oneshot::{self, Sender};
 
 use crate::ask::{Answer, Question, Refusal, Reply};
 use crate::engine::docker::left::Unsaved;
+use crate::lease::{Lease, Standing};
 use crate::plan::Switch;
 use crate::request::{Request, Verb};
 
@@ -55,6 +58,22 @@ enum Route {
     Nowhere,
 }
 
+impl Route {
+    /// Whether only who has the lease may do it: what stops a bot, whoever runs it, is done where it is said.
+    fn needs_lease(&self) -> bool {
+        match self {
+            Route::Do(_, verb) => *verb != Verb::Stop,
+            Route::Switch(switch) => *switch == Switch::On,
+            Route::Confirm | Route::Roll | Route::Collect => true,
+            Route::Bots
+            | Route::History(_)
+            | Route::Query
+            | Route::WrongMethod
+            | Route::Nowhere => false,
+        }
+    }
+}
+
 /// Opens the socket. The caller owns the data folder, so one that is there is a dead agent's.
 ///
 /// # Errors
@@ -73,19 +92,26 @@ pub fn open(path: &Path) -> Result<UnixListener> {
 }
 
 /// Takes requests until the loop that answers them is gone.
-pub async fn serve(socket: UnixListener, requests: UnboundedSender<Request>) {
+pub async fn serve(socket: UnixListener, requests: UnboundedSender<Request>, lease: Lease) {
     while !requests.is_closed() {
         match socket.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(attend(stream, requests.clone()))),
+            Ok((stream, _)) => {
+                drop(tokio::spawn(attend(
+                    stream,
+                    requests.clone(),
+                    lease.clone(),
+                )));
+            }
             // Out of descriptors: others will be closed.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     }
 }
 
-async fn attend(stream: UnixStream, requests: UnboundedSender<Request>) {
-    let service =
-        service_fn(|request| async { Ok::<_, Infallible>(answer(request, &requests).await) });
+async fn attend(stream: UnixStream, requests: UnboundedSender<Request>, lease: Lease) {
+    let service = service_fn(|request| async {
+        Ok::<_, Infallible>(answer(request, &requests, &lease).await)
+    });
     // An asker that goes away in the middle is its own business.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -97,8 +123,13 @@ async fn attend(stream: UnixStream, requests: UnboundedSender<Request>) {
 async fn answer(
     request: HttpRequest<Incoming>,
     requests: &UnboundedSender<Request>,
+    lease: &Lease,
 ) -> Response<Full<Bytes>> {
     let route = route(request.method(), request.uri().path());
+    if route.needs_lease() && !lease.may_act() {
+        let (status, body) = error(StatusCode::CONFLICT, &passive(lease));
+        return respond(status, &body);
+    }
     let method = request.method().clone();
     let asked = request.uri().query().unwrap_or_default().to_owned();
     let (status, body) = match route {
@@ -262,6 +293,19 @@ async fn ask<T>(
 
 fn error(status: StatusCode, text: &str) -> (StatusCode, Value) {
     (status, json!({"status": "error", "error": text}))
+}
+
+/// Why an agent without the lease does not do it.
+fn passive(lease: &Lease) -> String {
+    match lease.standing() {
+        Some(Standing::Standby(host)) => {
+            format!("this agent stands by: the one on {host} acts, give the order there")
+        }
+        Some(Standing::Lapsed(why)) => {
+            format!("this agent does not have the lease and starts nothing: {why}")
+        }
+        _ => "this agent does not have the lease yet: try again in a moment".to_owned(),
+    }
 }
 
 fn ending() -> (StatusCode, Value) {

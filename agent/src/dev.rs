@@ -19,6 +19,7 @@ use crate::failure::Failure;
 use crate::history::notices::Logs;
 use crate::history::{self, History};
 use crate::launch::Host;
+use crate::lease::Lease;
 use crate::reconcile::{End, Events, World, ticks};
 use crate::show::{Colours, Console};
 use crate::signals::Signals;
@@ -136,7 +137,7 @@ async fn session(
         signals,
         ticks: ticks(),
     };
-    tokio::spawn(control::serve(socket, to_loop));
+    tokio::spawn(control::serve(socket, to_loop, Lease::alone()));
     let end = world.run(&mut events, |world| greet(world, &root)).await;
     world.close_history();
     let _ = file::remove(&path);

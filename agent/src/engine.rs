@@ -256,6 +256,14 @@ impl Engine {
         }
     }
 
+    /// What is known may be old: it is not ready before it has looked anew.
+    pub fn look_anew(&mut self) {
+        match self {
+            Engine::Process(_) => {}
+            Engine::Docker(docker) => docker.look_anew(),
+        }
+    }
+
     /// Whether a start is under way.
     pub fn is_starting(&self) -> bool {
         match self {

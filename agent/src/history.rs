@@ -26,7 +26,7 @@ mod scribe;
 pub mod show;
 mod track;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::PoisonError;
@@ -58,6 +58,8 @@ pub const KEPT: usize = 1000;
 pub const AGE: Duration = Duration::from_hours(90 * 24);
 /// How often a bot's files are read when nothing happens.
 const INTERVAL: Duration = Duration::from_secs(300);
+/// Ends that are held while another agent acts.
+const HELD: usize = 256;
 /// The file in a bot's folder that says why it was last started.
 pub const START: &str = "start.json";
 
@@ -97,6 +99,7 @@ pub struct Watch {
     troubled: Troubled,
     scribe: Option<std::thread::JoinHandle<()>>,
     there: BTreeSet<BotId>,
+    held: BTreeMap<BotId, Sight>,
 }
 
 impl Watch {
@@ -136,6 +139,7 @@ impl Watch {
             rounds: Rounds::new(settings.interval.unwrap_or(INTERVAL)),
             scribe: Some(scribe),
             there: BTreeSet::new(),
+            held: BTreeMap::new(),
         })
     }
 
@@ -152,6 +156,20 @@ impl Watch {
     /// Hands on what a bot's files say.
     pub fn seen(&self, sight: Sight) {
         let _ = self.words.send(Word::Seen(Box::new(sight)));
+    }
+
+    /// Keeps what a bot's files say until [`Self::release`]; the last word on each bot, and not of too many.
+    pub fn hold(&mut self, sight: Sight) {
+        if self.held.len() < HELD || self.held.contains_key(&sight.life.bot) {
+            self.held.insert(sight.life.bot.clone(), sight);
+        }
+    }
+
+    /// Hands on what was held.
+    pub fn release(&mut self) {
+        for sight in std::mem::take(&mut self.held).into_values() {
+            self.seen(sight);
+        }
     }
 
     /// Where sights may be put by tasks.

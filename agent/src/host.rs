@@ -1,7 +1,7 @@
 //! `agent run` (the platform's word: `bot-runner`): runs bots as containers of this host until it is told to end, and
 //! leaves them running then.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,16 +18,20 @@ use crate::engine::docker::container::CA_INSIDE;
 use crate::engine::docker::template::{CA_FILE, Template, passed};
 use crate::engine::docker::{Access, Engine as Docker, KeyMaker};
 use crate::engine::{Engine, News};
+use crate::health::http::VARIABLE;
+use crate::health::{self, Board, Dependency};
 use crate::history::notices::Logs;
 use crate::history::{self, History, Watch};
 use crate::launch::Host;
+use crate::lease::keeper::{Handle, Keeper};
+use crate::lease::{Identity, Lease};
 use crate::place::{self, Containers};
 use crate::reconcile::{Events, World, ticks};
 use crate::show::{Colours, Console};
 use crate::signals::Signals;
 use crate::store::address::Endpoint;
 use crate::store::{Address, Store};
-use crate::{control, lister};
+use crate::{control, events, lister};
 
 /// What the host's agent is told besides the environment.
 #[derive(Debug, clap::Args)]
@@ -58,6 +62,11 @@ struct Setup {
     containers: Containers,
     bots: Bots,
     rhythm: Duration,
+    source: Option<events::Source>,
+    /// Keeps the lease, where bots are a database's.
+    keeper: Option<Keeper>,
+    board: Board,
+    listen: Option<SocketAddr>,
 }
 
 /// Runs on the data folder `data` until a signal ends it.
@@ -72,15 +81,32 @@ pub fn run(options: &Options, data: &Path) -> Result<()> {
     let out = std::io::stdout();
     let colours = Colours::of(&out);
     let console = Console::open(out, colours).context("the console")?;
-    let setup = setup(options, &data, &console)?;
+    let mut setup = setup(options, &data, &console)?;
     place::remember_containers(&data, Some(&setup.containers))?;
     let store = open_store(&setup.host, &console)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let ended = runtime.block_on(session(options, setup, store, &console));
+    let lease = setup.keeper.as_ref().map_or(Lease::alone(), Keeper::lease);
+    show(&setup, &store, &lease, &console)?;
+    let keeper = setup.keeper.take().map(Keeper::start);
+    let keeper = keeper.transpose().context("the lease")?;
+    let ended = runtime.block_on(session(options, setup, store, lease, &console));
+    // What is under way ends with the runtime: nobody acts when the lease is given back.
+    drop(runtime);
+    keeper.into_iter().for_each(Handle::end);
     console.flush();
     ended
+}
+
+/// Tells outside how things are.
+fn show(setup: &Setup, store: &Store, lease: &Lease, console: &Console) -> Result<()> {
+    setup.board.watch(lease.clone());
+    health::probe::start(store.clone(), setup.board.clone()).context("the probe")?;
+    if let Some(address) = setup.listen {
+        health::http::start(address, setup.board.clone(), console);
+    }
+    Ok(())
 }
 
 fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
@@ -95,21 +121,40 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
     let store = store_variables(&host.store, &environment)?;
     let template = Template::parse(&environment, passed(&environment), store)?;
     let value = |name: &str| environment.get(name).filter(|v| !v.is_empty()).cloned();
-    if options.nats_url.is_some() || value("NATS_URL").is_some() {
-        console.warn("events over NATS are not in this version: changes are seen at the next look at the database");
-    }
-    let (bots, rhythm) = if let Some(folder) = &options.bots {
+    let nats = options.nats_url.clone().or_else(|| value("NATS_URL"));
+    let nats = nats.map(|url| events::Address::parse(&Secret::new(url)));
+    let nats = nats.transpose()?;
+    let mut depends = vec![Dependency::Listing, Dependency::Store, Dependency::Docker];
+    let mut database = None;
+    let (bots, rhythm, source) = if let Some(folder) = &options.bots {
         let root = folder.canonicalize();
         let root = root.with_context(|| format!("the folder of bots {}", folder.display()))?;
         let bots = Bots::Directory(Directory::new(root, data.to_owned()));
-        (bots, directory::RHYTHM)
+        if nats.is_some() {
+            console.warn("bots of a folder have no events: those of NATS are left alone");
+        }
+        (bots, directory::RHYTHM, None)
     } else {
         let uri = options.mongo_uri.clone().or_else(|| value("MONGO_URI"));
         let uri = uri.context(
             "MONGO_URI is not set: give the database of bots, or a folder of them with --bots",
         )?;
-        let mongo = Mongo::new(&Secret::new(uri), Place::default(), Deadlines::default())?;
-        (Bots::Mongo(mongo), options.reconcile_interval)
+        let uri = Secret::new(uri);
+        let mongo = Mongo::new(&uri, Place::default(), Deadlines::default())?;
+        depends.push(Dependency::Mongodb);
+        depends.extend(nats.is_some().then_some(Dependency::Nats));
+        let source = events::Source {
+            nats,
+            mongo: mongo.apart(),
+            stack: template.stack.to_string(),
+        };
+        database = Some(uri);
+        (Bots::Mongo(mongo), options.reconcile_interval, Some(source))
+    };
+    let board = Board::new(&depends);
+    let keep = |uri| -> Result<Keeper> {
+        let me = Identity::of(data)?;
+        Ok(Keeper::new(&uri, me, board.clone(), console.clone())?)
     };
     Ok(Setup {
         containers: Containers {
@@ -122,6 +167,10 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
         history: history(options, &environment, data)?,
         bots,
         rhythm,
+        source,
+        keeper: database.map(keep).transpose()?,
+        listen: health::http::address(environment.get(VARIABLE).map(String::as_str))?,
+        board,
     })
 }
 
@@ -149,7 +198,13 @@ pub fn environment() -> Variables {
         .collect()
 }
 
-async fn session(options: &Options, setup: Setup, store: Store, console: &Console) -> Result<()> {
+async fn session(
+    options: &Options,
+    setup: Setup,
+    store: Store,
+    lease: Lease,
+    console: &Console,
+) -> Result<()> {
     let signals = Signals::catch().context("signals")?;
     let path = place::socket(&setup.host.data);
     let socket = control::open(&path)?;
@@ -160,7 +215,8 @@ async fn session(options: &Options, setup: Setup, store: Store, console: &Consol
 
     let docker = Docker::connect(setup.containers.docker_host.as_deref())?;
     let keys = KeyMaker::new(&setup.endpoint, setup.template.keys, console.clone())?;
-    let access = Access::new(docker, setup.template, keys, console.clone());
+    let mut access = Access::new(docker, setup.template, keys, console.clone());
+    access.lease = lease.clone();
     let (docker_to, mut from_docker) = unbounded_channel();
     tokio::spawn(async move {
         while let Some(news) = from_docker.recv().await {
@@ -191,7 +247,17 @@ async fn session(options: &Options, setup: Setup, store: Store, console: &Consol
     let (settings, history) = setup.history;
     let watch = Watch::start(&settings, history, logs, &world.host.data, console);
     world.history = Some(watch.context("history")?);
+    if let Some(source) = setup.source {
+        let outside = events::Outside {
+            waker: waker.clone(),
+            lease: lease.clone(),
+            board: setup.board.clone(),
+            console: console.clone(),
+        };
+        world.progress = events::start(source, outside).context("the events")?;
+    }
     world.waker = Some(waker);
+    (world.lease, world.board) = (lease.clone(), setup.board);
     let mut events = Events {
         listings,
         news,
@@ -199,7 +265,7 @@ async fn session(options: &Options, setup: Setup, store: Store, console: &Consol
         signals,
         ticks: ticks(),
     };
-    tokio::spawn(control::serve(socket, to_loop));
+    tokio::spawn(control::serve(socket, to_loop, lease));
     world.run(&mut events, greet).await;
     world.close_history();
     let _ = file::remove(&path);
@@ -210,7 +276,9 @@ fn greet(world: &World) {
     let bots = world.listing.bots.values();
     let enabled = |offer: &Offer| matches!(offer, Offer::Bot(bot) if bot.enabled);
     let wanted = bots.filter(|listed| enabled(&listed.offer)).count();
-    let (found, all) = (world.instances().len(), world.listing.bots.len());
+    let found = world.instances().len();
+    let rows = world.listing.bots.values();
+    let all = rows.filter(|listed| listed.offer != Offer::Gone).count();
     world.console.say(&format!(
         "{all} bots, {wanted} of them to run; {found} containers were found"
     ));

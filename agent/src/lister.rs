@@ -16,7 +16,7 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::bots::{Bots, ListError, Listing};
 use crate::store::Store;
@@ -44,6 +44,15 @@ impl Waker {
     }
 }
 
+/// What makes the next listing come sooner.
+#[derive(Debug, Clone, Default)]
+struct Hints {
+    /// At once: whoever calls knows that it is there to be listed.
+    waker: Waker,
+    /// When nothing more changes: files are written one after another.
+    seen: Arc<Notify>,
+}
+
 /// Starts to list `bots` every `rhythm`, and whenever it is woken; ends when the listings are not received any more.
 ///
 /// # Errors
@@ -54,13 +63,14 @@ pub fn start(
     rhythm: Duration,
 ) -> io::Result<(UnboundedReceiver<Listed>, Waker)> {
     let (listings, received) = unbounded_channel();
-    let waker = Waker::default();
+    let hints = Hints::default();
+    let waker = hints.waker.clone();
     let mut lister = Lister {
         bots,
         store,
         rhythm,
-        watch: Watch::new(waker.clone()),
-        waker: waker.clone(),
+        watch: Watch::new(Arc::clone(&hints.seen)),
+        hints,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -76,7 +86,7 @@ struct Lister {
     store: Store,
     rhythm: Duration,
     watch: Watch,
-    waker: Waker,
+    hints: Hints,
 }
 
 impl Lister {
@@ -93,7 +103,7 @@ impl Lister {
             let closed = runtime.block_on(async {
                 tokio::select! {
                     () = listings.closed() => true,
-                    () = wait(&self.waker.0, pause) => false,
+                    () = wait(&self.hints, pause) => false,
                 }
             });
             if closed {
@@ -112,28 +122,34 @@ impl Lister {
     }
 }
 
-/// Waits `pause`, or until a change was seen and nothing more changes.
-async fn wait(hint: &Notify, pause: Duration) {
-    if timeout(pause, hint.notified()).await.is_err() {
-        return;
+/// Waits `pause`, or until it is woken, or until a change was seen and nothing more changes. Who is woken while it lists
+/// lists once more, however often that was.
+async fn wait(hints: &Hints, pause: Duration) {
+    let settled = async {
+        hints.seen.notified().await;
+        let end = Instant::now() + LONGEST_DEBOUNCE;
+        while Instant::now() < end && timeout(DEBOUNCE, hints.seen.notified()).await.is_ok() {}
+    };
+    tokio::select! {
+        () = hints.waker.0.notified() => {}
+        () = settled => {}
+        () = sleep(pause) => {}
     }
-    let end = Instant::now() + LONGEST_DEBOUNCE;
-    while Instant::now() < end && timeout(DEBOUNCE, hint.notified()).await.is_ok() {}
 }
 
 /// The folders that are watched. Without a watch (inotify's limits) the rhythm alone finds changes.
 struct Watch {
     watcher: Option<RecommendedWatcher>,
     places: BTreeSet<PathBuf>,
-    waker: Waker,
+    seen: Arc<Notify>,
 }
 
 impl Watch {
-    fn new(waker: Waker) -> Self {
+    fn new(seen: Arc<Notify>) -> Self {
         Self {
             watcher: None,
             places: BTreeSet::new(),
-            waker,
+            seen,
         }
     }
 
@@ -141,8 +157,8 @@ impl Watch {
         if places.is_empty() {
             return;
         }
-        let waker = &self.waker;
-        let Some(watcher) = self.watcher.take().or_else(|| watcher(waker.clone())) else {
+        let seen = &self.seen;
+        let Some(watcher) = self.watcher.take().or_else(|| watcher(Arc::clone(seen))) else {
             return;
         };
         let watcher = self.watcher.insert(watcher);
@@ -160,12 +176,43 @@ impl Watch {
     }
 }
 
-fn watcher(waker: Waker) -> Option<RecommendedWatcher> {
+fn watcher(seen: Arc<Notify>) -> Option<RecommendedWatcher> {
     let on = move |event: notify::Result<Event>| {
         // Our own reading is seen as well and is no change.
         if event.is_ok_and(|event| !matches!(event.kind, EventKind::Access(_))) {
-            waker.wake();
+            seen.notify_one();
         }
     };
     notify::recommended_watcher(on).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn waits(hints: &Hints) -> bool {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let begun = tokio::time::Instant::now();
+            wait(hints, LONG).await;
+            begun.elapsed() == LONG
+        })
+    }
+
+    #[test]
+    fn whoever_is_woken_lists_at_once_and_once_for_all_that_woke_it_meanwhile() {
+        let hints = Hints::default();
+        assert!(waits(&hints));
+        for _ in 0..3 {
+            hints.waker.wake();
+        }
+        assert!(!waits(&hints));
+        assert!(waits(&hints), "three were one");
+    }
 }

@@ -12,6 +12,7 @@
 
 mod notes;
 mod runs;
+mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -20,12 +21,16 @@ use std::time::{Duration, Instant};
 
 use contract::BotId;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::watch;
 use tokio::time::{Instant as Moment, Interval, MissedTickBehavior, sleep_until};
 
 use crate::bots::{Listing, Offer};
 use crate::engine::{Bond, Engine, Instance, News};
+use crate::events::{Progress, Sight};
+use crate::health::Board;
 use crate::history::Watch;
 use crate::launch::Host;
+use crate::lease::Lease;
 use crate::lister::{Listed, Waker};
 use crate::plan::{self, Action, Patience, Plan, Situation, Switch, Wanted, Why, plan};
 use crate::request::Request;
@@ -58,12 +63,20 @@ pub struct World {
     pub stopped: BTreeSet<BotId>,
     /// Whether any bot may run.
     pub switch: Switch,
+    /// Bots that a person has just told to stop.
+    pub said: BTreeSet<BotId>,
     /// The roll under way.
     pub roll: Option<Roll>,
+    /// How far the events are, where they are to be heard.
+    pub progress: Option<watch::Receiver<Progress>>,
     /// Makes the next listing come at once.
     pub waker: Option<Waker>,
     /// What becomes of what happens.
     pub history: Option<Watch>,
+    /// The right to act.
+    pub lease: Lease,
+    /// Where it is told outside how things are.
+    pub board: Board,
     /// Where requests are put whose answer comes later.
     pub requests: UnboundedSender<Request>,
     /// How long a bot must be missing to count as removed.
@@ -78,6 +91,11 @@ pub struct World {
     listed: Option<Duration>,
     problem: Option<String>,
     wake: Option<Duration>,
+    /// The turn of the lease that counts, and since when.
+    turn: (Option<u64>, Duration),
+    shown: Option<Duration>,
+    /// How much of the world the last look had to act on.
+    sight: Sight,
 }
 
 /// What the loop waits for.
@@ -137,9 +155,13 @@ impl World {
             settle,
             stopped: BTreeSet::new(),
             switch: Switch::On,
+            said: BTreeSet::new(),
             roll: None,
+            progress: None,
             waker: None,
             history: None,
+            lease: Lease::alone(),
+            board: Board::default(),
             requests,
             listing: Arc::default(),
             held: BTreeSet::new(),
@@ -149,6 +171,9 @@ impl World {
             listed: None,
             problem: None,
             wake: None,
+            turn: (Some(0), Duration::ZERO),
+            shown: None,
+            sight: Sight::Closed,
         }
     }
 
@@ -160,15 +185,35 @@ impl World {
                 Event::Signal(signal) => return self.finish(signal, events).await,
                 event => self.take_all(event, events),
             }
-            if self.listed.is_some() && self.engine.is_ready() {
+            if self.engine.is_ready() && self.looks() {
                 first.take().into_iter().for_each(|first| first(self));
                 if self.wake.is_none_or(|wake| self.now() >= wake) {
-                    self.converge();
+                    self.converge_in_turn();
                 }
             } else if self.engine.is_ready() {
                 self.obey();
             }
+            self.show();
         }
+    }
+
+    /// Whether there is enough to see to act on it.
+    fn looks(&mut self) -> bool {
+        let Some(listed) = self.listed else {
+            return false;
+        };
+        let (listed, now) = (self.began + listed, Instant::now());
+        let sight = self
+            .progress
+            .as_ref()
+            .map_or(Sight::Full, |progress| progress.borrow().sight(listed, now));
+        if sight == Sight::Partial && self.sight != sight {
+            self.console.warn(
+                "no events come forward: bots start as the database has them; those missing there run on until events come",
+            );
+        }
+        self.sight = sight;
+        sight != Sight::Closed
     }
 
     /// Takes in an event and all that have come meanwhile, so that many cost one look at the whole.
@@ -242,6 +287,7 @@ impl World {
             Event::Listed(listed) => self.note(listed),
             Event::Told(news) => {
                 self.wake = None;
+                self.board.count(|metrics| metrics.news(&news));
                 self.engine.take(news, self.now());
                 self.hear();
             }
@@ -256,10 +302,15 @@ impl World {
         }
     }
 
-    /// Before anything was listed: only what a person has asked for.
+    /// Without a listing or the lease: only what a person has asked for. Where another agent acts, that is what was said
+    /// just now: what was said here before may have been taken back there.
     fn obey(&mut self) {
         let (stopped, switch, now) = (&self.stopped, self.switch, self.now());
-        let is_stopped = |bot: &BotId| switch == Switch::Off || stopped.contains(bot);
+        let (said, stands_by) = (mem::take(&mut self.said), self.lease.stands_by());
+        let is_stopped = |bot: &BotId| {
+            let counts = !stands_by || said.contains(bot);
+            counts && (switch == Switch::Off || stopped.contains(bot))
+        };
         for action in plan::ordered(&self.engine.actual(), is_stopped) {
             self.act(action, now);
         }
@@ -279,7 +330,10 @@ impl World {
             stopped: &self.stopped,
             switch: self.switch,
             now,
-            settle: self.settle,
+            settle: match self.sight {
+                Sight::Full => self.settle,
+                Sight::Partial | Sight::Closed => Duration::MAX,
+            },
         };
         let Plan {
             actions,
@@ -299,7 +353,11 @@ impl World {
         }
         self.step_roll(now);
         let listing = Arc::clone(&self.listing);
-        let is_listed = |bot: &BotId| listing.get(bot).is_some_and(|l| l.offer != Offer::Gone);
+        let unseen = self.sight != Sight::Full;
+        let is_listed = |bot: &BotId| {
+            let listed = listing.get(bot);
+            listed.map_or(unseen, |listed| listed.offer != Offer::Gone)
+        };
         self.engine.collect(is_listed, now);
         let actual = self.engine.actual();
         self.wake = Some(
@@ -334,23 +392,28 @@ impl World {
             self.roll = None;
         }
         for bot in next {
-            self.halt(&bot, Why::Rolled, now);
+            self.stop(&bot, Why::Rolled);
         }
     }
 
     fn act(&mut self, action: Action, now: Duration) {
         match action {
             Action::Start(bot) => self.begin(&bot, now),
-            Action::Stop(bot, why) => self.halt(&bot, why, now),
+            Action::Stop(bot, why) => self.stop(&bot, why),
             Action::Forget(bot) => self.engine.forget(&bot),
         }
+    }
+
+    fn stop(&mut self, bot: &BotId, why: Why) {
+        self.board.count(|metrics| metrics.stopped(why));
+        self.halt(bot, why, self.now());
     }
 
     /// Starts the bot anew: at once, whatever it was waiting for.
     pub fn restart(&mut self, bot: &BotId) {
         self.engine.hope();
         self.asked(bot);
-        self.halt(bot, Why::Restarted, self.now());
+        self.stop(bot, Why::Restarted);
         self.engine.forget(bot);
         self.look_again();
     }

@@ -203,6 +203,15 @@ fn since(status: Option<&Status>, last: Option<&RunRecord>) -> Option<Time> {
     status.map(|s| s.since).or(last.map(|r| r.ended_at))
 }
 
+/// How the bot is, in one word, without a look at what its own programs have written.
+pub fn word(from: &Sources) -> &'static str {
+    let lives = from.instance.as_ref().and_then(|instance| instance.pid);
+    match state(from, None).0 {
+        "starting" if lives.is_some() => "running",
+        word => word,
+    }
+}
+
 /// How the bot is, in one word, and why.
 fn state(from: &Sources, status: Option<&Status>) -> (&'static str, Option<String>) {
     let listed = from.listed.as_deref();

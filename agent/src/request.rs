@@ -168,7 +168,8 @@ fn table(sources: &[Sources], mut records: impl FnMut(&BotId) -> Records) -> Vec
     rows
 }
 
-fn sources(world: &World) -> Vec<Sources> {
+/// What is known of all bots without their own records.
+pub fn sources(world: &World) -> Vec<Sources> {
     let mut instances = world.instances();
     let bots = &world.listing.bots;
     let listed = bots
@@ -209,6 +210,9 @@ fn turn(world: &mut World, switch: Switch) -> Turned {
             Switch::On => "bots run again as they are wanted",
             Switch::Off => "all bots are stopped, and none is started until `agent start --all`",
         });
+    }
+    if switch == Switch::Off {
+        world.said.extend(world.engine.instances().into_keys());
     }
     let is_over = |instance: &Instance| matches!(instance.actual.phase, Phase::Ended(_));
     let (live, unsaved) = match &world.engine {
@@ -325,7 +329,7 @@ fn order(world: &mut World, word: &str, verb: Verb) -> Result<Done, Unclear> {
             world.engine.forget(&id);
             world.look_again();
         }
-        Verb::Stop => {}
+        Verb::Stop => drop(world.said.insert(id.clone())),
     }
     let but = match verb {
         Verb::Stop => None,

@@ -78,6 +78,17 @@ impl Store {
         }
     }
 
+    /// Whether the store answers and has its bucket of bundles.
+    ///
+    /// # Errors
+    /// What the store answers.
+    pub fn probe(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Directory(_) => Ok(()),
+            Self::S3(store) => store.probe(),
+        }
+    }
+
     /// Whether there is such a bundle.
     ///
     /// # Errors

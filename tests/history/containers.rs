@@ -1,6 +1,7 @@
 //! With bots as containers and documents in MongoDB: `agent run`.
 
 use std::fs;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -402,4 +403,46 @@ fn bots_of_a_folder_have_their_history_beside_them() {
     assert!(kept.lines().count() >= 2, "{kept}");
     let found = lines(&entries(&host, &id));
     assert_eq!(found, expected, "without an agent, by its id");
+}
+
+#[test]
+fn an_agent_that_stands_by_writes_nothing_and_goes_on_where_the_other_ended() {
+    let Some(mut host) = host("history::standby") else {
+        return;
+    };
+    let bot = host.bot("standby", IDLE, doc! {"x": 1});
+    host.begin();
+    let mut expected = vec![line(1, "created", None)];
+    tells(&host, &bot, &expected);
+    let data = tempfile::tempdir().unwrap();
+    let args = ["bot-runner", "--reconcile-interval", "1s", "--settle", "2s"];
+    let mut command = host.command(&args);
+    command.env("THE0_DATA", data.path()).stdin(Stdio::null());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let _other = Process::start(&mut command);
+    wait_for("an agent that stands by", LONG, || {
+        let known = run_of(&host, data.path(), &bot);
+        (lines(&known) == expected).then_some(())
+    });
+    host.change(&bot, doc! {"config.x": 2});
+    expected[0].2 = Some("stopped: changed".into());
+    expected.push(line(2, "config", None));
+    tells(&host, &bot, &expected);
+
+    host.kill();
+    host.change(&bot, doc! {"config.x": 3});
+    expected[1].2 = Some("stopped: changed".into());
+    expected.push(line(3, "config", None));
+    wait_for("the other agent's records", LONG, || {
+        let output = run_of(&host, data.path(), &bot);
+        (lines(&output) == expected).then_some(())
+    });
+    assert_eq!(documents(&host, &bot).len(), 3);
+}
+
+fn run_of(host: &Stack, data: &Path, bot: &str) -> Vec<Value> {
+    let mut command = host.command(&["history", "-o", "json", bot]);
+    command.env("THE0_DATA", data);
+    let output = tests::run(&mut command);
+    serde_json::from_slice(&output.stdout).unwrap_or_default()
 }

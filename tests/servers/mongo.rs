@@ -209,10 +209,20 @@ impl Mongo {
             let mut cursor = collection.find(doc! {}).sort(doc! { "id": 1 }).await?;
             let mut documents = Vec::new();
             while cursor.advance().await? {
-                documents.push(cursor.deserialize_current()?);
+                // Byte for byte: serde takes an object such as {"$date": ..} for what it is called.
+                documents.push(Document::try_from(cursor.current())?);
             }
             Ok(documents)
         })
+    }
+
+    /// The names of a collection's indexes.
+    ///
+    /// # Panics
+    /// When they cannot be had.
+    pub fn indexes(&self, place: &str) -> Vec<String> {
+        let collection = self.collection(place);
+        self.wait(async { collection.list_index_names().await })
     }
 
     fn wait<T>(&self, what: impl Future<Output = Result<T, mongodb::error::Error>>) -> T {

@@ -20,4 +20,5 @@ fi
 ./sdk.sh || echo "setup: the SDKs could not be had; the tests that need them are skipped" >&2
 ./bots.sh
 ./mongo.sh || echo "setup: mongod could not be had; the tests that need it are skipped" >&2
+./promtool.sh || echo "setup: promtool could not be had; the tests that need it are skipped" >&2
 ./servers.sh

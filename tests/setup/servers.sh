@@ -9,10 +9,11 @@ declare -A pins=(
   [minio]=github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
   [versitygw]=github.com/versity/versitygw/cmd/versitygw@v1.8.0
   [toxiproxy-server]=github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0
+  [nats-server]=github.com/nats-io/nats-server/v2@v2.14.0
   [mc]=github.com/minio/mc@v0.0.0-20250313080218-cf909e1063a9
 )
 names=("$@")
-((${#names[@]})) || names=(minio versitygw toxiproxy-server)
+((${#names[@]})) || names=(minio versitygw toxiproxy-server nats-server)
 
 bin=$PWD/.cache/bin
 missing=()
@@ -38,9 +39,8 @@ trap 'chmod -R u+w "$new"; rm -rf "$new"' EXIT
 mkdir -p "$bin"
 for name in "${missing[@]}"; do
   echo "setup: building $name (minutes, once)"
-  package=${pins[$name]%@*}
   if GOBIN=$new/bin GOFLAGS= go install -ldflags='-s -w' "${pins[$name]}" >"$new/log" 2>&1; then
-    mv "$new/bin/${package##*/}" "$bin/$name" && echo "${pins[$name]}" >"$bin/$name.version"
+    mv "$new"/bin/* "$bin/$name" && echo "${pins[$name]}" >"$bin/$name.version"
   else
     tail -n 5 "$new/log" >&2
     echo "setup: $name could not be built; tests that need it are skipped" >&2

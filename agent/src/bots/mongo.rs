@@ -30,8 +30,7 @@ use mongodb::raw_batch_cursor::RawBatchCursor;
 use tokio::time::timeout;
 
 use super::{ListError, Listing};
-pub use error::BadUri;
-use error::Failed;
+pub use error::{BadUri, Failed};
 use rows::{Found, Rows};
 
 /// Documents asked for at once.
@@ -152,23 +151,65 @@ impl Mongo {
         find.max_time(LONGEST_QUERY).batch().await
     }
 
-    async fn connect(&mut self) -> Result<Client, mongodb::error::Error> {
+    /// The same place, over a connection of its own.
+    pub fn apart(&self) -> Self {
+        Self {
+            address: self.address.clone(),
+            hidden: self.hidden.clone(),
+            what: self.what.clone(),
+            place: self.place.clone(),
+            deadlines: self.deadlines,
+            client: None,
+            rows: Rows::new(format!("{}.{}", self.place.database, self.place.collection)),
+        }
+    }
+
+    /// Where the documents are.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// How long is waited for what.
+    pub fn deadlines(&self) -> Deadlines {
+        self.deadlines
+    }
+
+    /// `failed` for a person, without the password.
+    pub fn why(&self, failed: &Failed) -> String {
+        failed.why(&self.hidden)
+    }
+
+    /// The client, made at the first call; it lives in the runtime of that call.
+    ///
+    /// # Errors
+    /// The address names hosts that cannot be looked up.
+    pub async fn connect(&mut self) -> Result<Client, mongodb::error::Error> {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
-        let mut options = ClientOptions::parse(*self.address.clone()).await?;
-        let patience = self.deadlines.server;
-        options
-            .app_name
-            .get_or_insert_with(|| "the0-agent".to_owned());
-        // The address may ask for less, but not for more.
-        let shorter = |asked: Option<Duration>| Some(asked.map_or(patience, |a| a.min(patience)));
-        options.server_selection_timeout = shorter(options.server_selection_timeout);
-        options.connect_timeout = shorter(options.connect_timeout);
-        options.max_pool_size = Some(2);
-        let client = Client::with_options(options)?;
+        let client = connect(&self.address, self.deadlines.server).await?;
         Ok(self.client.insert(client).clone())
     }
+}
+
+/// A client that waits so long for a server and no longer. It lives in the runtime in which it is made.
+///
+/// # Errors
+/// The address cannot be used, or its name is not known.
+pub async fn connect(
+    address: &ConnectionString,
+    patience: Duration,
+) -> Result<Client, mongodb::error::Error> {
+    let mut options = ClientOptions::parse(address.clone()).await?;
+    options
+        .app_name
+        .get_or_insert_with(|| "the0-agent".to_owned());
+    // The address may ask for less, but not for more.
+    let shorter = |asked: Option<Duration>| Some(asked.map_or(patience, |a| a.min(patience)));
+    options.server_selection_timeout = shorter(options.server_selection_timeout);
+    options.connect_timeout = shorter(options.connect_timeout);
+    options.max_pool_size = Some(2);
+    Client::with_options(options)
 }
 
 /// What of a document is asked for: a schema or a readme can be a hundred times as much.
@@ -177,7 +218,7 @@ fn projection() -> Document {
     let definition = ["name", "version", "runtime", "type", "entrypoints"];
     let custom = custom.map(|field| format!("custom.{field}"));
     let definition = definition.map(|field| format!("custom.config.{field}"));
-    let root = ["id", "enabled", "config"].map(str::to_owned);
+    let root = ["id", "enabled", "config", "the0.deleted"].map(str::to_owned);
     let fields = root.into_iter().chain(custom).chain(definition);
     fields.map(|field| (field, Bson::Int32(1))).collect()
 }

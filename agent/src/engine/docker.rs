@@ -36,18 +36,17 @@ mod view;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::Docker;
 use bollard::query_parameters::KillContainerOptionsBuilder;
 use contract::BotId;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
-use self::examine::{Examined, Running};
 use self::left::{Husk, Loose};
 use self::link::{Clock, Snapshot};
-use self::refusal::NotStarted;
 use self::slot::{Slot, Stop, Told, Work};
 use crate::document::Bot;
 use crate::engine::Told as Tale;
@@ -58,7 +57,9 @@ use crate::report::Records;
 use crate::show::Console;
 
 pub use access::Access;
+pub use examine::{Examined, Origin, Running};
 pub use keys::KeyMaker;
+pub use refusal::NotStarted;
 
 /// Seconds that the daemon may take for an answer.
 const ANSWER: u64 = 60;
@@ -89,6 +90,11 @@ pub struct Engine {
     told: Vec<Tale>,
     /// The daemon's folder of volumes, which may be on another machine or closed to us.
     volumes: Option<PathBuf>,
+    /// Makes the next listing come at once.
+    again: Arc<Notify>,
+    /// How old the last listing is, and the oldest that one may decide by, by the clock.
+    listed: u64,
+    needed: u64,
     /// When the rules around the bots' network are looked at again.
     guard_at: Duration,
     console: Console,
@@ -132,12 +138,15 @@ impl Engine {
     /// On the daemon of `access`, told of changes on `news`; `interval` is the time between listings.
     pub fn new(access: Access, interval: Duration, news: UnboundedSender<News>) -> Self {
         let clock = Clock::default();
-        let (docker, stack) = (access.docker.clone(), access.template.stack.clone());
+        let again = Arc::default();
         tokio::spawn(link::watch(
-            docker,
-            stack,
+            link::Source {
+                docker: access.docker.clone(),
+                stack: access.template.stack.clone(),
+                clock: clock.clone(),
+                again: Arc::clone(&again),
+            },
             interval,
-            clock.clone(),
             news.clone(),
         ));
         Self {
@@ -152,6 +161,9 @@ impl Engine {
             link: Link::Unknown,
             told: Vec::new(),
             volumes: None,
+            again,
+            listed: 0,
+            needed: 0,
             guard_at: GUARD,
         }
     }
@@ -299,12 +311,14 @@ impl Engine {
         self.access.images.hope();
     }
 
-    /// Does what time has made due: signals that were not taken, stops that are overdue, keys, rules.
+    /// Does what time has made due: signals that were not taken, stops that are overdue, keys, rules; of these, what is
+    /// begun is brought to its end whoever has the lease, and the rest is done unless another agent is known to do it.
     pub fn tick(&mut self, now: Duration) {
         if self.link != Link::Up {
             return;
         }
-        if now >= self.guard_at {
+        let is_ours = !self.access.lease.stands_by();
+        if is_ours && now >= self.guard_at {
             self.guard_at = now + GUARD;
             let access = self.access.clone();
             tokio::spawn(async move { access.guard().await });
@@ -320,7 +334,7 @@ impl Engine {
                 }
                 signals.push((bot.clone(), signal));
             }
-            if slot.renew_at.is_some_and(|due| now >= due) {
+            if is_ours && slot.renew_at.is_some_and(|due| now >= due) {
                 let again = RENEW_AGAIN.min(self.access.template.keys / 4);
                 slot.renew_at = Some(now + again);
                 renewals.push(bot.clone());
@@ -354,5 +368,11 @@ impl Engine {
             let renewed = renewed.await;
             let _ = news.send(News::Renewed(bot, id, renewed));
         });
+    }
+
+    /// What is known may be old: it is not ready before it has looked anew.
+    pub fn look_anew(&mut self) {
+        self.needed = self.clock.tick();
+        self.again.notify_one();
     }
 }

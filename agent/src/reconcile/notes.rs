@@ -7,6 +7,7 @@ use contract::{BotId, ObjectKey};
 
 use super::World;
 use crate::bots::{Listing, Offer, registered};
+use crate::health::Dependency;
 use crate::lister::Listed;
 use crate::plan::Wanted;
 use crate::store;
@@ -20,6 +21,7 @@ impl World {
         let listing = match listing {
             Ok(listing) => listing,
             Err(err) => {
+                self.board.set(Dependency::Listing, Err(err.to_string()));
                 let text = format!("{err}; what runs goes on");
                 if self.problem.as_ref() != Some(&text) {
                     self.console.warn(&text);
@@ -28,6 +30,7 @@ impl World {
                 return;
             }
         };
+        self.board.set(Dependency::Listing, Ok(()));
         if self.problem.take().is_some() {
             self.console.say("bots can be listed again");
         }

@@ -60,8 +60,10 @@ impl World {
         instance.is_some_and(|instance| !matches!(instance.actual.phase, Phase::Ended(_)))
     }
 
-    /// Takes in what the engine has to tell.
+    /// Takes in what the engine has to tell. While another agent acts, what ends is its to write; it is held until it is
+    /// ours, for then it may be nobody's, and what is written already stays as it is.
     pub(super) fn hear(&mut self) {
+        let may_act = self.lease.may_act();
         for told in self.engine.told() {
             let Some(history) = &mut self.history else {
                 continue;
@@ -81,11 +83,16 @@ impl World {
                         end: Some(end),
                     };
                     history.track.end(&bot, history::last_of(&life, &records));
-                    history.seen(Sight {
+                    let sight = Sight {
                         life,
                         records: *records,
                         failures,
-                    });
+                    };
+                    if may_act {
+                        history.seen(sight);
+                    } else {
+                        history.hold(sight);
+                    }
                 }
                 Told::NotStarted {
                     bot,
@@ -110,10 +117,14 @@ impl World {
 
     /// Reads the files of those bots whose turn it is.
     pub(super) fn read_runs(&mut self) {
+        if !self.lease.may_act() {
+            return;
+        }
         let now = self.now();
         let Some(history) = &mut self.history else {
             return;
         };
+        history.release();
         let births = self.engine.births();
         let live = births.iter().map(|(bot, birth)| (*bot, birth.start.at));
         let due = history.due(live, now);
@@ -159,6 +170,7 @@ impl World {
         let ask = history.asker(bot.clone(), count, to);
         let births = self.engine.births();
         let birth = births.into_iter().find(|(known, _)| *known == bot);
+        let birth = birth.filter(|_| self.lease.may_act());
         let Some(birth) = birth.map(|(_, birth)| birth.clone()) else {
             return ask(None);
         };

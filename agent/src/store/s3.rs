@@ -120,6 +120,17 @@ impl S3 {
         Ok(made)
     }
 
+    pub(super) fn probe(&self) -> Result<(), StoreError> {
+        let bucket = self.bucket();
+        let what = format!("bucket {bucket}");
+        let exists = self.ask(&what, LIMIT, async {
+            let request = self.client.bucket_exists(bucket)?.build();
+            Ok(request.send().await?.exists())
+        })?;
+        let why = "it is not there: make it, or let the store's keys do so".to_owned();
+        exists.then_some(()).ok_or(StoreError { what, why })
+    }
+
     /// Makes the bucket; whether somebody else has not done so meanwhile.
     fn make(&self, bucket: &str, what: &str) -> Result<bool, StoreError> {
         self.ask(what, LIMIT, async {

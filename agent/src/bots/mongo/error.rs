@@ -53,6 +53,16 @@ impl From<bson::error::Error> for Failed {
 }
 
 impl Failed {
+    /// Whether the server has answered, and the answer is no.
+    pub fn is_answer(&self) -> bool {
+        match self {
+            Failed::Driver(err) => {
+                matches!(*err.kind, ErrorKind::Command(_) | ErrorKind::Write(_))
+            }
+            _ => false,
+        }
+    }
+
     /// For a person, without the words that must not be seen.
     pub fn why(&self, hidden: &[String]) -> String {
         hidden

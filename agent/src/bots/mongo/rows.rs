@@ -109,6 +109,10 @@ impl Rows {
             Ok(id) => id,
             Err(why) => return Row::Nameless(format!("{source}: {why}: it is left out")),
         };
+        if is_tombstone(document) {
+            let listed = Listed::new(id.to_string(), None, source, Offer::Gone);
+            return Row::Bot(id, Arc::new(listed));
+        }
         let value = json::object(document).map_err(|err| err.to_string());
         let name = value.as_ref().ok().and_then(registered::name_of);
         let bot = value.and_then(|value| Bot::from_document(&value).map_err(|err| err.to_string()));
@@ -123,9 +127,18 @@ impl Rows {
     }
 }
 
-/// Nobody can say which of several documents with one id is meant.
+/// Whether an event has said that the bot is deleted.
+fn is_tombstone(document: &RawDocument) -> bool {
+    let ours = document.get_document("the0");
+    ours.is_ok_and(|ours| matches!(ours.get("deleted"), Ok(Some(RawBsonRef::DateTime(_)))))
+}
+
+/// Nobody can say which of several documents with one id is meant, unless the bot is gone by each of them.
 fn both(first: &Listed, second: &Listed) -> Listed {
     let source = format!("{}; {}", first.source, second.source);
+    if first.offer == Offer::Gone && second.offer == Offer::Gone {
+        return Listed::new(first.name.clone(), None, source, Offer::Gone);
+    }
     let why = format!("several documents have its id ({source}): remove all but one");
     Listed::new(first.name.clone(), None, source, Offer::Unusable(why))
 }

@@ -15,6 +15,7 @@ use super::metadata;
 use super::names;
 use super::refusal::NotStarted;
 use super::template::Template;
+use crate::lease::Lease;
 use crate::plan::Outcome;
 use crate::show::Console;
 
@@ -33,6 +34,8 @@ pub struct Access {
     pub images: Images,
     /// Where people look.
     pub console: Console,
+    /// The right to act.
+    pub lease: Lease,
     network: Arc<Mutex<Known>>,
 }
 
@@ -54,8 +57,21 @@ impl Access {
             keys,
             images: Images::default(),
             console,
+            lease: Lease::alone(),
             network: Arc::default(),
         }
+    }
+
+    /// Whoever may have taken over the right to act since the start was begun would start the bot too.
+    ///
+    /// # Errors
+    /// This agent may not act any more.
+    pub fn may_act(&self) -> Result<(), NotStarted> {
+        if self.lease.may_act() {
+            return Ok(());
+        }
+        let why = "this agent has lost the lease: who has it starts the bot";
+        Err(NotStarted::new(Outcome::Stopped, why))
     }
 
     /// The id of the bots' network: the one that the operator names, or the stack's own, which is made where it is not

@@ -20,6 +20,7 @@ use bollard::query_parameters::{
 use contract::BotId;
 use contract::record::Time;
 use futures_util::StreamExt;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::News;
@@ -94,20 +95,27 @@ pub struct Snapshot {
     pub volumes: HashMap<BotId, Option<String>>,
 }
 
+/// What is looked at.
+#[derive(Debug)]
+pub struct Source {
+    /// The daemon.
+    pub docker: Docker,
+    /// Whose containers.
+    pub stack: Stack,
+    /// Numbers listings.
+    pub clock: Clock,
+    /// Makes the next listing come at once.
+    pub again: Arc<Notify>,
+}
+
 /// Keeps looking until nobody hears it any more.
-pub async fn watch(
-    docker: Docker,
-    stack: Stack,
-    interval: Duration,
-    clock: Clock,
-    news: UnboundedSender<News>,
-) {
+pub async fn watch(source: Source, interval: Duration, news: UnboundedSender<News>) {
     let mut pause = PAUSES[0];
     while !news.is_closed() {
-        let why = match docker.clone().negotiate_version().await {
+        let why = match source.docker.clone().negotiate_version().await {
             Ok(_) => {
                 pause = PAUSES[0];
-                follow(&docker, &stack, interval, &clock, &news).await
+                follow(&source, interval, &news).await
             }
             Err(err) => said(&err),
         };
@@ -118,13 +126,13 @@ pub async fn watch(
 }
 
 /// Follows the events of a daemon that answers; gives why it does not any more.
-async fn follow(
-    docker: &Docker,
-    stack: &Stack,
-    interval: Duration,
-    clock: &Clock,
-    news: &UnboundedSender<News>,
-) -> String {
+async fn follow(source: &Source, interval: Duration, news: &UnboundedSender<News>) -> String {
+    let Source {
+        docker,
+        stack,
+        clock,
+        again,
+    } = source;
     let filters = HashMap::from([
         ("type", vec!["container".to_owned()]),
         ("event", vec!["die".to_owned(), "destroy".to_owned()]),
@@ -156,6 +164,7 @@ async fn follow(
                     None => return "the Docker daemon ended the connection".to_owned(),
                 },
                 () = wait_until(due) => break,
+                () = again.notified(), if due.is_some() => break,
             }
             if news.is_closed() {
                 return String::new();

@@ -59,6 +59,7 @@ impl Engine {
 
     fn listed(&mut self, snapshot: Snapshot, now: Duration) {
         self.up();
+        self.listed = snapshot.begun;
         for (bot, seen) in &snapshot.ours {
             self.seen(bot, seen, snapshot.begun, now);
         }
@@ -128,6 +129,10 @@ impl Engine {
 
     /// A container that was made and not started: of a start that was cut off, or one to look into volumes with.
     fn clear(&mut self, bot: &BotId, seen: &Seen) {
+        // Who has made it may be about to start it.
+        if !self.access.lease.may_act() {
+            return;
+        }
         if seen.labels.contains_key(names::PURPOSE) {
             return self.look_into(bot, seen.id.clone());
         }
@@ -249,6 +254,11 @@ impl Engine {
                     self.runs(bot, *running, now);
                 }
             }
+            // Who has made it may be about to start it.
+            Ok(Examined::NotStarted) if !self.access.lease.may_act() => {
+                self.slots.remove(bot);
+                return;
+            }
             Ok(Examined::Gone | Examined::NotStarted) => self.gone(bot, now),
             // The next listing looks again.
             Err(why) => {
@@ -302,7 +312,7 @@ impl Engine {
         let saved = is_saved(&over.records);
         let touched = self.clock.tick();
         let husk = Husk::new(over.id.clone(), slot.name.clone(), saved, now, touched);
-        if was_ours {
+        if was_ours && self.access.lease.may_act() {
             let (outcome, failures) = (verdict.outcome, slot.failures);
             crate::engine::tell(
                 &self.console,

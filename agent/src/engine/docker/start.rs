@@ -63,6 +63,7 @@ pub async fn start(
     container::document(variables.clone(), &Keys::new()).map_err(Refused::from)?;
     let granted = access.keys.grant(bot).await?;
     let document = container::document(variables, &granted.keys).map_err(Refused::from)?;
+    access.may_act()?;
     if let Some(last) = last {
         remove(docker, &last)
             .await
@@ -94,7 +95,11 @@ async fn bring_up(
             return Err(not);
         }
     };
-    if let Err(not) = begin(docker, &id, document).await {
+    let begun = async {
+        access.may_act()?;
+        begin(docker, &id, document).await
+    };
+    if let Err(not) = begun.await {
         access.forget_network().await;
         // What does not run is not left behind; what does after all is found by the next listing.
         let _ = remove(docker, &id).await;

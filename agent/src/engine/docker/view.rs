@@ -57,7 +57,16 @@ impl Engine {
 
     /// Whether the daemon has been listed and answers, so that one can decide.
     pub fn is_ready(&self) -> bool {
-        self.link == Link::Up
+        self.link == Link::Up && self.listed >= self.needed
+    }
+
+    /// Whether the daemon answers, or why not.
+    pub fn link(&self) -> Result<(), String> {
+        match &self.link {
+            Link::Up => Ok(()),
+            Link::Unknown => Err("it has not answered yet".to_owned()),
+            Link::Down(why) => Err(why.clone()),
+        }
     }
 
     /// Whether it was ever seen what runs.

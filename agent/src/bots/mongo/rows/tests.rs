@@ -244,3 +244,29 @@ fn only_what_changed_is_worked_out_again() {
     assert_eq!(*first, *fourth);
     assert!(list(&mut rows, &[]).bots.is_empty());
 }
+
+#[test]
+fn a_bot_that_an_event_has_deleted_is_gone_and_nothing_of_its_document_is_asked_for() {
+    let deleted = mongodb::bson::DateTime::from_millis(1);
+    let tombstone = |id: &str| doc! { "id": id, "the0": { "seq": 1_i64, "deleted": deleted } };
+    let all = [
+        tombstone("gone"),
+        document("a"),
+        tombstone("b"),
+        tombstone("b"),
+    ];
+    let mut listing = list(&mut new(), &all);
+    let offer = |id: &str| listing.bots[&id.parse().unwrap()].offer.clone();
+    assert_eq!([offer("gone"), offer("b")], [Offer::Gone, Offer::Gone]);
+    assert!(matches!(offer("a"), Offer::Bot(_)));
+
+    // One that lives beside one that is gone: nobody can say which is meant.
+    listing = list(&mut new(), &[tombstone("a"), document("a")]);
+    assert!(why(&listing, "a").contains("remove all but one"));
+    let known = with(
+        document("a"),
+        "the0",
+        doc! { "seq": 1_i64, "stream": 2_i64 },
+    );
+    assert_eq!(bot(known).id.as_str(), "a");
+}

@@ -1,0 +1,111 @@
+//! Events over NATS become documents in MongoDB, and the next listing comes at once.
+//!
+//! ```text
+//!   THE0_EVENTS ──▶ durable consumer ──▶ Change (pure) ──▶ bot_runner.bots ──▶ ack ──▶ the lister is woken
+//!   (7 days)        one at a time           │ cannot be kept
+//!                                           └──▶ THE0_DLQ, with the reason ──▶ term
+//! ```
+//!
+//! It ensures: an event is acknowledged only when a majority of the database has what it says, so none is lost however
+//! this agent, NATS or MongoDB end; events are applied in the order of the stream, and one that comes again changes
+//! nothing ([`write`]); what cannot be kept is told, kept aside and blocks nobody; the agent does not act before what
+//! was said in its absence is in the database ([`gate`]). Everything here lives in a thread and a runtime of its own
+//! and delays nothing else. Events only shorten the wait: the database is read each interval all the same.
+//!
+//! Without an address of NATS only the indexes of the collection are seen to.
+
+mod change;
+mod consume;
+mod gate;
+mod letter;
+mod link;
+mod write;
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::bots::mongo::Mongo;
+use crate::health::Board;
+use crate::lease::Lease;
+use crate::lister::Waker;
+use crate::show::Console;
+use consume::Consumer;
+pub use gate::{Link, Progress, Sight};
+pub use link::Address;
+use write::Writer;
+
+/// Time between two tries to make indexes while the database is away.
+const SOON: Duration = Duration::from_secs(2);
+/// The same when it has said no: a person must act first.
+const LATER: Duration = Duration::from_secs(60);
+
+/// Where events come from and go to.
+#[derive(Debug)]
+pub struct Source {
+    /// Where NATS is, if events are to be heard.
+    pub nats: Option<Address>,
+    /// Where documents are written: a connection of our own.
+    pub mongo: Mongo,
+    /// The stack, by which the consumer is called.
+    pub stack: String,
+}
+
+/// Who is told what.
+#[derive(Debug, Clone)]
+pub struct Outside {
+    /// Makes the next listing come at once.
+    pub waker: Waker,
+    /// Whether it is this agent that acts; a second one leaves events to the first.
+    pub lease: Lease,
+    /// Where it is told outside how things are.
+    pub board: Board,
+    /// Where people look.
+    pub console: Console,
+}
+
+/// Starts to apply events; tells how far they are, where they are to be heard.
+///
+/// # Errors
+/// The thread cannot be started.
+pub fn start(source: Source, outside: Outside) -> io::Result<Option<watch::Receiver<Progress>>> {
+    let (progress_to, progress) = watch::channel(Progress::new(Instant::now()));
+    let is_heard = source.nats.is_some();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    std::thread::Builder::new()
+        .name("events".into())
+        .spawn(move || runtime.block_on(run(source, outside, progress_to)))?;
+    Ok(is_heard.then_some(progress))
+}
+
+async fn run(source: Source, outside: Outside, progress: watch::Sender<Progress>) {
+    let console = outside.console.clone();
+    let index = index(Writer::new(source.mongo.apart()), &console);
+    let Some(address) = source.nats else {
+        return index.await;
+    };
+    let writer = Writer::new(source.mongo);
+    let mut consumer = Consumer::new(address, &source.stack, writer, outside, progress);
+    tokio::join!(index, consumer.run());
+}
+
+/// Sees to the indexes until they are there. A server that is away is told by whoever lists.
+async fn index(mut writer: Writer, console: &Console) {
+    let mut told = String::new();
+    while let Err((what, failed)) = writer.index().await {
+        if !failed.is_answer() {
+            sleep(SOON).await;
+            continue;
+        }
+        let text = format!("{what} is not made: {}", writer.why(&failed));
+        if text != told {
+            console.warn(&text);
+        }
+        told = text;
+        sleep(LATER).await;
+    }
+}

@@ -1,0 +1,307 @@
+//! The agent as it is seen from outside: whether its loop turns, whether what it depends on answers, what it counts.
+//!
+//! ```text
+//! loop, lister, lease, probe ──▶ Board (values behind a lock, held for moments) ──▶ http: /healthz /readyz /metrics
+//! ```
+//!
+//! Nobody who asks reaches the loop: answers are made of what was last written on the [`Board`], by a thread of its own.
+
+pub mod http;
+pub mod probe;
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use contract::record::Time;
+use serde_json::{Map, Value, json};
+
+use crate::events::Progress;
+use crate::lease::{Lease, Standing};
+use crate::metrics::Metrics;
+
+/// How long the loop may stand still and still count as alive.
+const STILL: Duration = Duration::from_secs(60);
+
+/// What the agent depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Dependency {
+    /// The database.
+    Mongodb,
+    /// The listing of bots, wherever it comes from.
+    Listing,
+    /// The object store.
+    Store,
+    /// The Docker daemon.
+    Docker,
+    /// Events, where they are set up.
+    Nats,
+}
+
+impl Dependency {
+    /// Its name for programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mongodb => "mongodb",
+            Self::Listing => "listing",
+            Self::Store => "store",
+            Self::Docker => "docker",
+            Self::Nats => "nats",
+        }
+    }
+
+    /// Whether the agent does its work only with it: events only shorten the wait.
+    fn is_needed(self) -> bool {
+        self != Self::Nats
+    }
+}
+
+/// How a dependency is.
+#[derive(Debug, Clone)]
+struct Known {
+    why: Option<String>,
+    since: Time,
+}
+
+/// What the loop sees.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// Bots by state.
+    pub bots: BTreeMap<&'static str, usize>,
+    /// Bots of which something is on this host only.
+    pub unsaved: usize,
+    /// When the listing that counts was begun.
+    pub listed: Option<Instant>,
+    /// How far the events are, where they are heard.
+    pub events: Option<Progress>,
+}
+
+/// Everything that is told outside; clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Board(Arc<Mutex<Inside>>);
+
+#[derive(Debug)]
+struct Inside {
+    beat: Instant,
+    known: BTreeMap<Dependency, Known>,
+    lease: Lease,
+    view: View,
+    metrics: Metrics,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self::new(&[])
+    }
+}
+
+impl Board {
+    /// Of an agent that depends on these.
+    pub fn new(dependencies: &[Dependency]) -> Self {
+        let unknown = Known {
+            why: Some("it has not answered yet".to_owned()),
+            since: Time::now(),
+        };
+        let known = dependencies.iter().map(|it| (*it, unknown.clone()));
+        Self(Arc::new(Mutex::new(Inside {
+            beat: Instant::now(),
+            known: known.collect(),
+            lease: Lease::alone(),
+            view: View::default(),
+            metrics: Metrics::default(),
+        })))
+    }
+
+    /// The lease whose standing is told.
+    pub fn watch(&self, lease: Lease) {
+        self.inside().lease = lease;
+    }
+
+    /// A dependency answers, or does not and why. One that this agent does not have is not noted.
+    pub fn set(&self, dependency: Dependency, answer: Result<(), String>) {
+        let mut inside = self.inside();
+        let Some(known) = inside.known.get_mut(&dependency) else {
+            return;
+        };
+        let why = answer.err();
+        if known.why.is_some() != why.is_some() {
+            known.since = Time::now();
+        }
+        known.why = why;
+    }
+
+    /// The loop turns.
+    pub fn beat(&self) {
+        self.inside().beat = Instant::now();
+    }
+
+    /// What the loop sees now.
+    pub fn show(&self, view: View) {
+        self.inside().view = view;
+    }
+
+    /// Counts something.
+    pub fn count(&self, count: impl FnOnce(&mut Metrics)) {
+        count(&mut self.inside().metrics);
+    }
+
+    /// Whether the loop turns.
+    ///
+    /// # Errors
+    /// For how long it has not.
+    pub fn is_alive(&self) -> Result<(), String> {
+        let still = self.inside().beat.elapsed();
+        if still < STILL {
+            return Ok(());
+        }
+        let seconds = still.as_secs();
+        Err(format!("the agent's loop has stood still for {seconds} s"))
+    }
+
+    /// Whether all that the agent depends on answers, and what of it since when.
+    pub fn readiness(&self) -> (bool, Value) {
+        let inside = self.inside();
+        let mut all = true;
+        let mut told = Map::new();
+        for (dependency, known) in &inside.known {
+            all &= known.why.is_none() || !dependency.is_needed();
+            told.insert(dependency.name().into(), known.told());
+        }
+        if let Some(standing) = inside.lease.standing() {
+            let (is_ok, lease) = lease(&standing);
+            all &= is_ok;
+            told.insert("lease".into(), lease);
+        }
+        (all, json!({ "ready": all, "dependencies": told }))
+    }
+
+    /// All metrics, as Prometheus reads them.
+    pub fn metrics(&self) -> String {
+        let mut inside = self.inside();
+        let inside = &mut *inside;
+        for (dependency, known) in &inside.known {
+            let up = u8::from(known.why.is_none());
+            inside.metrics.dependency(dependency.name(), up);
+        }
+        inside.metrics.lease(u8::from(inside.lease.may_act()));
+        inside.metrics.view(&inside.view);
+        inside.metrics.render()
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn told(&self) -> Value {
+        match &self.why {
+            None => json!({ "ok": true, "since": self.since }),
+            Some(why) => json!({ "ok": false, "since": self.since, "why": why }),
+        }
+    }
+}
+
+/// An agent that stands by is as it should be.
+fn lease(standing: &Standing) -> (bool, Value) {
+    match standing {
+        Standing::Active => (true, json!({ "ok": true, "state": "active" })),
+        Standing::Standby(host) => (
+            true,
+            json!({ "ok": true, "state": "standby", "holder": host }),
+        ),
+        Standing::Unknown => (
+            false,
+            json!({ "ok": false, "state": "unknown", "why": "it is not known yet who has it" }),
+        ),
+        Standing::Lapsed(why) => (
+            false,
+            json!({ "ok": false, "state": "unknown", "why": why }),
+        ),
+    }
+}
+
+/// A pause that is up to a fifth shorter or longer, so that many do not ask in step.
+pub fn jitter(pause: Duration) -> Duration {
+    let random = RandomState::new().build_hasher().finish();
+    let part = u32::try_from(random % 401).unwrap_or(200);
+    pause * (800 + part) / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_ready_when_all_that_it_depends_on_answers() {
+        let board = Board::new(&[Dependency::Mongodb, Dependency::Store]);
+        let why = |board: &Board, of: &str| {
+            let (_, body) = board.readiness();
+            body["dependencies"][of]["why"].as_str().map(str::to_owned)
+        };
+        assert!(!board.readiness().0);
+        board.set(Dependency::Mongodb, Ok(()));
+        assert!(!board.readiness().0, "one is not all");
+        board.set(Dependency::Store, Err("no".into()));
+        assert_eq!(why(&board, "store"), Some("no".into()));
+        board.set(Dependency::Store, Ok(()));
+        board.set(Dependency::Docker, Err("it has none".into()));
+        let (ready, body) = board.readiness();
+        assert!(ready && body["ready"] == true, "{body:#}");
+        assert_eq!(body["dependencies"]["docker"], Value::Null);
+        board.watch(Lease::shared());
+        assert!(!board.readiness().0, "nobody knows who has the lease");
+        assert!(why(&board, "lease").is_some());
+    }
+
+    #[test]
+    fn events_that_do_not_come_are_told_and_are_no_reason_not_to_be_ready() {
+        let board = Board::new(&[Dependency::Nats]);
+        let (ready, body) = board.readiness();
+        assert!(
+            ready && body["dependencies"]["nats"]["ok"] == false,
+            "{body:#}"
+        );
+    }
+
+    #[test]
+    fn since_when_it_does_not_answer_stays_while_the_reason_changes() {
+        let board = Board::new(&[Dependency::Store]);
+        let since = |board: &Board| board.inside().known[&Dependency::Store].since;
+        board
+            .inside()
+            .known
+            .get_mut(&Dependency::Store)
+            .unwrap()
+            .since = Time::from(std::time::SystemTime::UNIX_EPOCH);
+        let first = since(&board);
+        board.set(Dependency::Store, Err("another reason".into()));
+        assert_eq!(since(&board), first);
+        board.set(Dependency::Store, Ok(()));
+        assert_ne!(since(&board), first);
+    }
+
+    #[test]
+    fn a_loop_that_stands_still_is_told() {
+        let board = Board::default();
+        assert_eq!(board.is_alive(), Ok(()));
+        board.inside().beat = Instant::now().checked_sub(STILL).unwrap();
+        assert!(
+            board
+                .is_alive()
+                .unwrap_err()
+                .contains("stood still for 60 s")
+        );
+        board.beat();
+        assert_eq!(board.is_alive(), Ok(()));
+    }
+
+    #[test]
+    fn pauses_differ_and_stay_near_what_was_asked_for() {
+        let pauses: Vec<Duration> = (0..100).map(|_| jitter(Duration::from_secs(1))).collect();
+        let near = Duration::from_millis(800)..=Duration::from_millis(1200);
+        assert!(pauses.iter().all(|pause| near.contains(pause)));
+        assert!(pauses.iter().any(|pause| *pause != pauses[0]));
+    }
+}

@@ -1,0 +1,343 @@
+//! Two agents on one database and one daemon: one acts, and the other one takes over. Real agents with data folders of
+//! their own, a real MongoDB, a real Docker.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
+
+use mongodb::bson::doc;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+use tests::servers::free_port;
+use tests::stack::{BOTS, IDLE, LONG, Stack};
+use tests::{Process, Reply, http, read, run, text, wait_for};
+
+/// How soon another one acts after a clean end.
+const CLEAN: Duration = Duration::from_secs(15);
+/// How long the lease lasts, and longer than which nobody waits for it on a loaded machine.
+const LEASE: [Duration; 2] = [Duration::from_secs(15), Duration::from_secs(40)];
+
+/// One of several agents of a stack.
+struct Agent {
+    dir: TempDir,
+    address: String,
+    process: Option<Process>,
+}
+
+impl Agent {
+    fn new(stack: &Stack) -> Self {
+        let mut agent = Self {
+            dir: tempfile::tempdir().unwrap(),
+            address: format!("127.0.0.1:{}", free_port()),
+            process: None,
+        };
+        agent.start(stack);
+        agent
+    }
+
+    fn start(&mut self, stack: &Stack) {
+        let log = File::options().create(true).append(true).open(self.log());
+        let log = log.unwrap();
+        let args = ["bot-runner", "--reconcile-interval", "1s", "--settle", "2s"];
+        let mut command = stack.command(&args);
+        command.env("THE0_DATA", self.dir.path().join("data"));
+        command.env("THE0_HEALTH_LISTEN", &self.address);
+        command.stdin(Stdio::null());
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        self.process = Some(Process::start(&mut command));
+        wait_for("an agent that listens", LONG, || {
+            std::net::TcpStream::connect(&self.address).ok()
+        });
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+
+    fn said(&self) -> String {
+        read(&self.log())
+    }
+
+    fn says(&self, what: &str, times: usize) {
+        let end = Instant::now() + LONG;
+        while self.said().matches(what).count() < times {
+            assert!(Instant::now() < end, "no {what:?} in\n{}", self.said());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn ready(&self) -> Reply {
+        http(&self.address, "GET", "/readyz", "")
+    }
+
+    fn lease(&self) -> Value {
+        self.ready().json()["dependencies"]["lease"]["state"].take()
+    }
+
+    fn acts(&self) {
+        wait_for("an agent that acts", LONG, || {
+            (self.lease() == "active").then_some(())
+        });
+    }
+
+    fn stands_by(&self) {
+        wait_for("an agent that stands by", LONG, || {
+            (self.lease() == "standby").then_some(())
+        });
+    }
+
+    fn signal(&self, signal: Signal) {
+        self.process.as_ref().unwrap().signal(signal);
+    }
+
+    fn kill(&mut self) {
+        let mut process = self.process.take().unwrap();
+        process.0.kill().unwrap();
+        process.0.wait().unwrap();
+    }
+
+    fn end(&mut self) {
+        self.signal(Signal::SIGTERM);
+        let code = self.process.take().unwrap().code(LONG);
+        assert_eq!(code, 0, "{}", self.said());
+    }
+
+    fn run(&self, stack: &Stack, args: &[&str]) -> Output {
+        let mut command = stack.command(args);
+        run(command.env("THE0_DATA", self.dir.path().join("data")))
+    }
+
+    fn knows(&self, stack: &Stack, id: &str) {
+        wait_for("a bot in ps", LONG, || {
+            let said = self.run(stack, &["ps", "-o", "json"]);
+            text(&said.stdout).contains(id).then_some(())
+        });
+    }
+}
+
+/// How often containers of a stack are started, by the daemon's own word. It keeps few of its events: it is listened to.
+struct Starts {
+    dir: TempDir,
+    _listener: Process,
+}
+
+impl Starts {
+    fn of(stack: &Stack) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let filter = format!("label=the0.stack={}", stack.name());
+        let mut command = stack.docker.command();
+        command.args(["events", "--since", "0s", "--filter", &filter]);
+        command.args(["--filter", "event=start", "--format", "{{.ID}}"]);
+        let heard = File::create(dir.path().join("heard")).unwrap();
+        command.stdin(Stdio::null()).stdout(heard);
+        Self {
+            dir,
+            _listener: Process::start(&mut command),
+        }
+    }
+
+    fn count(&self) -> usize {
+        read(&self.dir.path().join("heard")).lines().count()
+    }
+
+    /// Waits until so many have been heard of, and gives how many there are.
+    fn reach(&self, count: usize) -> usize {
+        wait_for("word of a start", LONG, || {
+            Some(self.count()).filter(|heard| *heard >= count)
+        })
+    }
+}
+
+fn runs(stack: &Stack, id: &str) -> Value {
+    wait_for("a container that runs", LONG, || {
+        let found = stack.container(id).inspect();
+        (found["State"]["Running"] == true).then(|| found["Id"].clone())
+    })
+}
+
+fn start(test: &str) -> Option<(Stack, Starts)> {
+    let stack = Stack::start(test, &["python3.11"])?;
+    let starts = Starts::of(&stack);
+    Some((stack, starts))
+}
+
+#[test]
+fn one_agent_acts_and_the_other_stands_by_until_that_one_ends() {
+    let Some((stack, starts)) = start("lease::ends") else {
+        return;
+    };
+    let first = stack.bot("first", IDLE, doc! {});
+    let mut active = Agent::new(&stack);
+    active.acts();
+    let container = runs(&stack, &first);
+    let other = Agent::new(&stack);
+    other.stands_by();
+    other.says("has the lease: this one stands by", 1);
+    wait_for(
+        "an agent that is ready, as to stand by is no fault",
+        LONG,
+        || (other.ready().status == 200).then_some(()),
+    );
+    let metrics = http(&other.address, "GET", "/metrics", "").body;
+    assert!(metrics.contains("the0_lease_held 0\n"), "{metrics}");
+    other.knows(&stack, &first);
+
+    for order in [&["restart", "first"][..], &["start", "--all"], &["roll"]] {
+        let refused = other.run(&stack, order);
+        assert!(!refused.status.success(), "{order:?}");
+        let why = text(&refused.stderr);
+        assert!(why.contains("this agent stands by"), "{why}");
+    }
+    let second = stack.bot("second", IDLE, doc! {});
+    runs(&stack, &second);
+    other.knows(&stack, &second);
+
+    let begun = Instant::now();
+    active.end();
+    other.says("has the lease and acts", 1);
+    assert!(begun.elapsed() < CLEAN, "{:?}", begun.elapsed());
+    let third = stack.bot("third", IDLE, doc! {});
+    runs(&stack, &third);
+    assert_eq!(
+        runs(&stack, &first),
+        container,
+        "it ran on through all of it"
+    );
+    assert_eq!(starts.reach(3), 3, "{}\n{}", active.said(), other.said());
+}
+
+#[test]
+fn a_standby_stops_what_a_person_there_stops_and_does_not_do_so_again() {
+    let Some((stack, starts)) = start("lease::standby") else {
+        return;
+    };
+    let first = stack.bot("first", IDLE, doc! {});
+    let active = Agent::new(&stack);
+    active.acts();
+    runs(&stack, &first);
+    let other = Agent::new(&stack);
+    other.stands_by();
+    other.knows(&stack, &first);
+    other.says("found running", 1);
+
+    let stopped = other.run(&stack, &["stop", "first"]);
+    assert!(stopped.status.success(), "{}", text(&stopped.stderr));
+    // The one that acts was not told, and the bot is wanted.
+    assert_eq!(starts.reach(2), 2, "{}\n{}", active.said(), other.said());
+    let again = runs(&stack, &first);
+    other.says("found running", 2);
+    let second = stack.bot("second", IDLE, doc! {});
+    runs(&stack, &second);
+    other.says("found running", 3);
+    assert_eq!(runs(&stack, &first), again);
+    assert_eq!(starts.reach(3), 3, "{}\n{}", active.said(), other.said());
+}
+
+#[test]
+fn after_a_kill_the_same_agent_acts_at_once_and_another_one_after_the_lease() {
+    let Some((stack, starts)) = start("lease::kill") else {
+        return;
+    };
+    let first = stack.bot("first", IDLE, doc! {});
+    let mut active = Agent::new(&stack);
+    active.acts();
+    runs(&stack, &first);
+    let other = Agent::new(&stack);
+    other.stands_by();
+
+    active.kill();
+    let begun = Instant::now();
+    active.start(&stack);
+    active.says("has the lease and acts", 2);
+    assert!(begun.elapsed() < LEASE[0], "{:?}", begun.elapsed());
+    active.acts();
+    assert_eq!(other.lease(), "standby");
+
+    active.kill();
+    let begun = Instant::now();
+    other.says("has the lease and acts", 1);
+    let took = begun.elapsed();
+    assert!(took > LEASE[0] / 2 && took < LEASE[1], "{took:?}");
+    let second = stack.bot("second", IDLE, doc! {});
+    runs(&stack, &second);
+    assert_eq!(starts.reach(2), 2, "{}\n{}", active.said(), other.said());
+}
+
+#[test]
+fn an_agent_that_was_held_longer_than_its_lease_does_not_act_on_what_it_thought() {
+    let Some((stack, starts)) = start("lease::held") else {
+        return;
+    };
+    let first = stack.bot("first", IDLE, doc! {});
+    let active = Agent::new(&stack);
+    active.acts();
+    runs(&stack, &first);
+    let other = Agent::new(&stack);
+    other.stands_by();
+
+    active.signal(Signal::SIGSTOP);
+    other.says("has the lease and acts", 1);
+    // The agent that is held does not know of this, and will find a bot that should run.
+    let stopped = other.run(&stack, &["stop", "first"]);
+    assert!(stopped.status.success(), "{}", text(&stopped.stderr));
+    wait_for("the end of the container", LONG, || {
+        (stack.container(&first).inspect()["State"]["Running"] != true).then_some(())
+    });
+    active.signal(Signal::SIGCONT);
+    active.stands_by();
+    let off = stack.bot("second", IDLE, doc! {});
+    active.knows(&stack, &off);
+    runs(&stack, &off);
+    assert!(stack.container(&first).inspect()["State"]["Running"] != true);
+    assert_eq!(starts.reach(2), 2, "{}\n{}", active.said(), other.said());
+}
+
+#[test]
+fn without_the_database_bots_run_on_and_nobody_acts_until_it_is_back() {
+    let Some((mut stack, starts)) = start("lease::away") else {
+        return;
+    };
+    let ids = ["first", "second"].map(|name| stack.bot(name, IDLE, doc! {}));
+    let active = Agent::new(&stack);
+    active.acts();
+    let before = runs(&stack, &ids[0]);
+    runs(&stack, &ids[1]);
+    let other = Agent::new(&stack);
+    other.stands_by();
+
+    stack.mongo.stop();
+    active.says("no lease, so bots run on", 1);
+    let reply = active.ready();
+    assert_eq!(reply.status, 503);
+    assert_eq!(
+        reply.json()["dependencies"]["mongodb"]["ok"],
+        false,
+        "{}",
+        reply.body
+    );
+    stack.docker.ask(["kill", &stack.container(&ids[1]).name]);
+    wait_for("word of its end", LONG, || {
+        let metrics = http(&active.address, "GET", "/metrics", "").body;
+        metrics
+            .contains("the0_bots{state=\"running\"} 1\n")
+            .then_some(())
+    });
+    assert_eq!(starts.reach(2), 2, "{}\n{}", active.said(), other.said());
+    let refused = active.run(&stack, &["restart", "first"]);
+    let why = text(&refused.stderr);
+    assert!(why.contains("does not have the lease"), "{why}");
+    assert_eq!(runs(&stack, &ids[0]), before);
+
+    stack.mongo.start_again();
+    runs(&stack, &ids[1]);
+    assert_eq!(runs(&stack, &ids[0]), before);
+    let both = wait_for("one that acts and one that does not", LONG, || {
+        let both = [active.lease(), other.lease()];
+        both.iter().all(|state| state != "unknown").then_some(both)
+    });
+    assert!(both.contains(&"active".into()) && both.contains(&"standby".into()));
+    assert_eq!(starts.reach(3), 3, "{}\n{}", active.said(), other.said());
+    assert_eq!(stack.mongo.all(BOTS).len(), 2);
+}
