@@ -7,6 +7,8 @@ mod crash;
 mod daemon;
 #[path = "docker/images.rs"]
 mod images;
+#[path = "docker/keys.rs"]
+mod keys;
 #[path = "docker/left.rs"]
 mod left;
 #[path = "docker/life.rs"]
