@@ -30,7 +30,9 @@ impl NotStarted {
         } else {
             Outcome::Failed
         };
-        Self::new(outcome, format!("{what}: {}", said(err)))
+        let said = said(err);
+        let remedy = remedy(&said).unwrap_or_default();
+        Self::new(outcome, format!("{what}: {said}{remedy}"))
     }
 }
 
@@ -55,7 +57,36 @@ pub fn said(err: &Error) -> String {
     }
 }
 
+/// What to do about it, where that is known and the daemon's words do not say it.
+fn remedy(said: &str) -> Option<&'static str> {
+    // gVisor, <https://github.com/google/gvisor/issues/160>.
+    let unreadable =
+        said.contains("failed to load /opt/the0/") && said.contains("permission denied");
+    unreadable.then_some(
+        "; this runtime runs no program that it may not read: build the images with THE0_PROGRAM_MODE=755",
+    )
+}
+
 /// Whether the daemon answered with this status.
 pub fn has_status(err: &Error, code: u16) -> bool {
     matches!(err, Error::DockerResponseServerError { status_code, .. } if *status_code == code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runtime_that_wants_to_read_programs_is_told_of() {
+        let message = "OCI runtime start failed: creating process: failed to load /opt/the0/bin/supervisor: permission denied: unknown";
+        let err = Error::DockerResponseServerError {
+            status_code: 500,
+            message: message.to_owned(),
+        };
+        let not = NotStarted::by_engine("start its container", &err);
+        assert_eq!(not.outcome, Outcome::Failed);
+        assert!(not.why.contains(message), "{}", not.why);
+        assert!(not.why.ends_with("THE0_PROGRAM_MODE=755"), "{}", not.why);
+        assert_eq!(remedy("permission denied"), None);
+    }
 }
