@@ -192,6 +192,8 @@ impl Stack {
             .env("RUNTIME_IMAGE", image("{runtime}"));
         command.env("THE0_GRACE", "3s").env("THE0_DRAIN", "15s");
         command.envs(self.store.environment());
+        // Whoever runs the tests may run the bots in another runtime.
+        command.envs(std::env::var_os("THE0_OCI_RUNTIME").map(|name| ("THE0_OCI_RUNTIME", name)));
         if let Some(host) = self.docker.host() {
             command.env("DOCKER_HOST", host);
         }
