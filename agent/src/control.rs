@@ -284,47 +284,4 @@ pub fn encode(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
-
-    #[test]
-    fn a_request_goes_where_it_should() {
-        let rows = [
-            (Method::GET, "/bots".to_owned(), Route::Bots),
-            (Method::POST, "/bots".to_owned(), Route::WrongMethod),
-            (Method::POST, "/confirm".to_owned(), Route::Confirm),
-            (Method::GET, "/query".to_owned(), Route::Query),
-            (Method::POST, "/bots/x/fly".to_owned(), Route::Nowhere),
-            (Method::GET, "/bots/x/stop".to_owned(), Route::WrongMethod),
-            (
-                Method::POST,
-                format!("/bots/{}/stop", encode("a b+c/ü%")),
-                Route::Do("a b+c/ü%".into(), Verb::Stop),
-            ),
-            (Method::GET, "/".to_owned(), Route::Nowhere),
-        ];
-        for (method, path, expected) in rows {
-            assert_eq!(route(&method, &path), expected, "{path}");
-        }
-    }
-
-    #[test]
-    fn the_socket_is_its_owners_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("agent.sock");
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            drop(open(&path).unwrap());
-            let _again = open(&path).unwrap();
-            assert_eq!(
-                fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-                0o600
-            );
-        });
-    }
-}
+mod tests;

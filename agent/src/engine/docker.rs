@@ -30,6 +30,8 @@ mod slot;
 mod socket;
 mod start;
 pub mod template;
+#[cfg(test)]
+pub mod tests;
 mod view;
 
 use std::collections::{BTreeMap, HashMap};
