@@ -15,3 +15,5 @@ mod left;
 mod life;
 #[path = "docker/orders.rs"]
 mod orders;
+#[path = "docker/runtime.rs"]
+mod runtime;
