@@ -9,9 +9,9 @@ use crate::engine::docker::tests::{Stage, block_on, bot, stage, started};
 use crate::engine::docker::{self, News as Told};
 use crate::show::Colours;
 
-/// Something that has happened and means nothing.
+/// Something that has happened to a bot that nobody knows.
 fn nothing() -> News {
-    News::Docker(Told::Down(String::new()))
+    News::Docker(Told::Happened("nobody".parse().unwrap()))
 }
 
 /// What the loop waits for, and where news are put.
@@ -27,8 +27,8 @@ fn events() -> (Events, UnboundedSender<News>) {
     (events, to)
 }
 
-/// A world in which a daemon that does not answer has a bot whose keys are over; what is done on the daemon comes as
-/// news that are not the loop's.
+/// A world in which a daemon that does not answer has a bot whose keys are over after two ticks; what is done on the
+/// daemon comes as news that are not the loop's.
 fn world(data: &Path) -> (World, UnboundedReceiver<docker::News>, Proxy) {
     let Stage {
         mut engine,
@@ -38,7 +38,7 @@ fn world(data: &Path) -> (World, UnboundedReceiver<docker::News>, Proxy) {
     let bot = bot("b");
     engine.take(Told::Listed(Box::default()), Duration::ZERO);
     engine.start(&bot, Duration::ZERO);
-    let running = started(&bot, "c", Some(Duration::ZERO));
+    let running = started(&bot, "c", Some(TICK * 2));
     engine.take(Told::Started(bot.id, Ok(running)), Duration::ZERO);
     let host = Host::new(data.to_owned(), Variables::new()).unwrap();
     let store = Store::open(&host.store, data.to_owned()).unwrap();
