@@ -8,7 +8,9 @@ use super::*;
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all().build().unwrap().block_on(work)
+    let limited = async { tokio::time::timeout(Duration::from_secs(30), work).await };
+    let done = builder.enable_all().build().unwrap().block_on(limited);
+    done.expect("its end within half a minute")
 }
 
 /// Posts `body` and gives the answer's status and body; what it asks of the loop comes on `requests`.

@@ -24,10 +24,12 @@ pub struct Stage {
     pub news: UnboundedReceiver<News>,
 }
 
-/// Work in a runtime of its own.
+/// Work in a runtime of its own, which comes to an end.
 pub fn block_on<T>(work: impl Future<Output = T>) -> T {
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    builder.enable_all().build().unwrap().block_on(work)
+    let limited = async { tokio::time::timeout(Duration::from_secs(30), work).await };
+    let done = builder.enable_all().build().unwrap().block_on(limited);
+    done.expect("its end within half a minute")
 }
 
 /// Nobody listens there.
@@ -118,9 +120,8 @@ fn keys_are_renewed_when_half_their_life_is_over_and_soon_again_when_the_store_g
         engine.tick(460 * SECOND);
         assert_eq!(due(&engine), 460 * SECOND + RENEW_AGAIN);
         let told = loop {
-            match news.recv().await.unwrap() {
-                told @ News::Renewed(..) => break told,
-                _ => {}
+            if let told @ News::Renewed(..) = news.recv().await.unwrap() {
+                break told;
             }
         };
         assert!(matches!(&told, News::Renewed(_, id, Err(_)) if id == "c"));
