@@ -2,6 +2,8 @@
 # Lays out in .cache/images what the images are built from: archives whose owners, modes and times are fixed, so the same
 # programs give the same image. Wants `make dist`; for the agent's image `make build`, or THE0_AGENT=PATH of another build.
 # Usage: stage.sh runtimes|agent ..
+#   THE0_PROGRAM_MODE  711: a bot can run the programs and not read them, which closes their /proc files to it from their
+#                      first instruction on; 755 for a runtime that runs no program it may not read, as gVisor
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=.cache/images
@@ -18,7 +20,7 @@ pack() { # OWNER PATH..
 programs() {
   install -d -m 755 "$root"/{opt,opt/the0,opt/the0/bin,opt/the0/wrappers}
   install -d -m 1777 "$root/tmp"
-  install -m 711 "$dist"/{supervisor,sync,query} "$root/opt/the0/bin"
+  install -m "${THE0_PROGRAM_MODE:-711}" "$dist"/{supervisor,sync,query} "$root/opt/the0/bin"
   install -m 644 images/wrappers/*.* "$root/opt/the0/wrappers"
 }
 

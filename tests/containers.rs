@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -26,6 +26,8 @@ use crate::{read, run, skip, text, wait_for};
 pub const LABEL: &str = "the0-test";
 /// How long one command of Docker's may take.
 const LIMIT: &str = "120";
+/// How long it is tried to remove what stays.
+const STAYS: Duration = Duration::from_secs(5);
 /// Begins every token.
 const MARK: &str = "t0-";
 
@@ -45,7 +47,12 @@ impl Docker {
             skip(test, "no Docker answers: run tests/setup/docker.sh start");
             return None;
         }
-        SWEPT.call_once(|| docker.sweep(is_of_the_dead));
+        SWEPT.call_once(|| {
+            // Another run may be sweeping the same.
+            if let Some(stays) = docker.sweep(is_of_the_dead) {
+                eprintln!("a killed run has left behind: {stays}");
+            }
+        });
         Some(docker)
     }
 
@@ -200,8 +207,8 @@ impl Docker {
         format!("{LABEL}={}", self.token)
     }
 
-    /// Removes what carries a token that is `meant`.
-    fn sweep(&self, meant: impl Fn(&str) -> bool) {
+    /// Removes what carries a token that is `meant`; tells what stays, and why.
+    fn sweep(&self, meant: impl Fn(&str) -> bool) -> Option<String> {
         let format = |id: &str| format!("{id}\t{{{{json .}}}}");
         let rows: [(&str, &[&str], &[&str]); 4] = [
             ("{{.ID}}", &["ps", "--all"], &["rm", "--force", "--volumes"]),
@@ -213,27 +220,50 @@ impl Docker {
                 &["image", "rm", "--force"],
             ),
         ];
-        for (id, list, remove) in rows {
-            let found = self
-                .output([list, &["--format", &format(id)]].concat())
-                .stdout;
-            let found = text(&found);
-            let rows = found.lines().filter_map(|line| line.split_once('\t'));
-            let ids: Vec<&str> = rows
-                .filter(|(_, said)| tokens(said).any(&meant))
-                .map(|(id, _)| id)
-                .collect();
-            if !ids.is_empty() {
-                self.output([remove, &ids].concat());
+        let stays = rows.map(|(id, list, remove)| {
+            let found = || self.found(list, &format(id), &meant);
+            self.remove(remove, found)
+        });
+        crate::metadata::remove_rules(|rule| tokens(rule).any(&meant));
+        let stays: Vec<String> = stays.into_iter().flatten().collect();
+        (!stays.is_empty()).then(|| stays.join("; "))
+    }
+
+    /// The ids of what is listed and carries a token that is `meant`.
+    fn found(&self, list: &[&str], format: &str, meant: impl Fn(&str) -> bool) -> Vec<String> {
+        let found = self.output([list, &["--format", format]].concat()).stdout;
+        let found = text(&found);
+        let rows = found.lines().filter_map(|line| line.split_once('\t'));
+        rows.filter(|(_, said)| tokens(said).any(&meant))
+            .map(|(id, _)| id.to_owned())
+            .collect()
+    }
+
+    /// Removes until nothing is found any more, for a while: what is still in use may not be a moment later. Gives
+    /// Docker's words about what stays.
+    fn remove(&self, remove: &[&str], found: impl Fn() -> Vec<String>) -> Option<String> {
+        let end = Instant::now() + STAYS;
+        let mut ids = found();
+        while !ids.is_empty() {
+            let words = remove.iter().copied().chain(ids.iter().map(String::as_str));
+            let said = self.output(words).stderr;
+            ids = found();
+            if !ids.is_empty() && Instant::now() >= end {
+                return Some(format!("{remove:?} {ids:?}: {}", text(&said).trim()));
             }
         }
-        crate::metadata::remove_rules(|rule| tokens(rule).any(&meant));
+        None
     }
 }
 
 impl Drop for Docker {
+    /// # Panics
+    /// When something stays, unless the test has failed already: then that is told.
     fn drop(&mut self) {
-        self.sweep(|token| token == self.token);
+        if let Some(stays) = self.sweep(|token| token == self.token) {
+            assert!(std::thread::panicking(), "the test leaves behind: {stays}");
+            eprintln!("the test leaves behind: {stays}");
+        }
     }
 }
 
@@ -283,8 +313,8 @@ impl Container<'_> {
     /// When it has not by then, with what it has printed.
     pub fn says(&self, what: &str, deadline: Duration) {
         let mut last = String::new();
-        let end = std::time::Instant::now() + deadline;
-        while std::time::Instant::now() < end {
+        let end = Instant::now() + deadline;
+        while Instant::now() < end {
             last = self.logs();
             if last.contains(what) {
                 return;

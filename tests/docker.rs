@@ -7,9 +7,13 @@ mod crash;
 mod daemon;
 #[path = "docker/images.rs"]
 mod images;
+#[path = "docker/keys.rs"]
+mod keys;
 #[path = "docker/left.rs"]
 mod left;
 #[path = "docker/life.rs"]
 mod life;
 #[path = "docker/orders.rs"]
 mod orders;
+#[path = "docker/runtime.rs"]
+mod runtime;

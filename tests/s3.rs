@@ -14,6 +14,8 @@ mod keys;
 mod log;
 #[path = "s3/outages.rs"]
 mod outages;
+#[path = "s3/starts.rs"]
+mod starts;
 #[path = "s3/state.rs"]
 mod state;
 #[path = "s3/writers.rs"]

@@ -227,6 +227,8 @@ impl Stack {
         // Many run at one time, and the usual port is one.
         command.env("THE0_HEALTH_LISTEN", "");
         command.envs(self.store.environment());
+        // Whoever runs the tests may run the bots in another runtime.
+        command.envs(std::env::var_os("THE0_OCI_RUNTIME").map(|name| ("THE0_OCI_RUNTIME", name)));
         if let Some(host) = self.docker.host() {
             command.env("DOCKER_HOST", host);
         }

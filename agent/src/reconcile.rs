@@ -45,6 +45,8 @@ const TICK: Duration = Duration::from_millis(500);
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// How long the agent's end waits for starts that are under way.
 const LEAVE: Duration = Duration::from_secs(20);
+/// How much of what has come is taken in before signals, ticks and the whole have their turn.
+const AT_ONCE: usize = 4096;
 /// After the second signal, time for the kernel to end what was killed.
 const ABORT: Duration = Duration::from_secs(10);
 
@@ -216,10 +218,11 @@ impl World {
         sight != Sight::Closed
     }
 
-    /// Takes in an event and all that have come meanwhile, so that many cost one look at the whole.
+    /// Takes in an event and those that have come meanwhile, so that many cost one look at the whole.
     fn take_all(&mut self, event: Event, events: &mut Events) {
         self.take(event);
-        while let Some(event) = events.ready() {
+        for _ in 0..AT_ONCE {
+            let Some(event) = events.ready() else { return };
             self.take(event);
         }
     }
@@ -487,3 +490,6 @@ impl Events {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,6 +47,17 @@ impl Signals {
         })
     }
 
+    /// Those of a test: none comes, and the process can be ended.
+    #[cfg(test)]
+    pub fn none() -> Self {
+        let never = || signal(SignalKind::io()).expect("a runtime");
+        Self {
+            interrupt: never(),
+            terminate: never(),
+            hangup: never(),
+        }
+    }
+
     /// The next one.
     pub async fn next(&mut self) -> Signal {
         tokio::select! {

@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, StatxFlags, statx};
 use serde::{Deserialize, Serialize};
 
 use crate::beneath;
-use crate::claim::Fence;
+use crate::claim::{Asked, Fence};
 use crate::settings::Settings;
 use crate::store::{Etag, Head};
 
@@ -38,6 +38,9 @@ pub struct Base {
     /// How writers are kept apart in this store.
     #[serde(default)]
     pub fence: Fence,
+    /// When it was asked that.
+    #[serde(default)]
+    pub asked: Asked,
     /// Which folder this is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder: Option<FolderId>,

@@ -2,10 +2,17 @@
 //!
 //! The claim is compared and set, so of two starts at once one has the higher generation and the other is fenced
 //! as soon as it looks or pushes. In a store that passes conditions over, [`generations`] does what can be done.
+//!
+//! Which of the two a store is, it is asked with writes whose condition cannot hold. That it keeps to conditions is noted
+//! in the claim, which no bot can write, so that the next start claims without asking first. Nothing is pushed on that:
+//! `sync watch` asks again before the first push of each start ([`Asked::Before`]). A store of another address or name,
+//! an answer that is old, and a store that passes conditions over are asked before the claim.
 
+mod ahead;
 pub mod generations;
 
 use std::io::{self, Read};
+use std::time::Duration;
 
 use anyhow::Context;
 use contract::record::Time;
@@ -15,6 +22,11 @@ use crate::base::GENERATION;
 use crate::retry;
 use crate::settings::Places;
 use crate::store::{Condition, Error, Etag, Metadata, Place, Probe, Store};
+
+pub use ahead::Ahead;
+
+/// How long a store that kept to conditions is claimed in without being asked first.
+const KNOWN_FOR: Duration = Duration::from_secs(30 * 86_400);
 
 /// How writers are kept apart.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,13 +39,24 @@ pub enum Fence {
     Generations,
 }
 
+/// When the store was asked which [`Fence`] it has to be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Asked {
+    /// In this start.
+    #[default]
+    Now,
+    /// In an earlier one: to be asked again before anything is pushed.
+    Before,
+}
+
 impl Fence {
-    /// Asks the store which it has to be, and says what is lost if it is not the better one.
-    pub fn of(places: &Places, store: &Store) -> anyhow::Result<Self> {
+    /// Asks the store which it has to be, for as long as `deadline`, and says what is lost if it is not the better one.
+    pub fn of(places: &Places, store: &Store, deadline: Duration) -> anyhow::Result<Self> {
         let scratch = places.ours("probe")?;
         for probe in [Probe::Put, Probe::Complete] {
             let asked = || store.honours_conditions(&scratch, probe);
-            let honoured = retry::until(places.deadline, asked);
+            let honoured = retry::until(deadline, asked);
             if !honoured.context("find out whether the store keeps to conditions of writes")? {
                 contract::warn!(
                     "the store writes also where a condition of the write (If-Match) does not hold: a second instance \
@@ -56,22 +79,134 @@ impl Fence {
             Self::Generations => claimed.max(generations::highest(places, store)?),
         })
     }
+}
+
+/// That a store kept to the conditions of writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Which store: its address, and what it calls itself.
+    store: String,
+    /// When it was asked.
+    at: Time,
+}
+
+impl Kept {
+    /// Whether that still says something of the store called `name`. A time to come is no time that it was asked at.
+    fn holds_for(&self, name: &str) -> bool {
+        let asked = self.at.system().elapsed();
+        self.store == name && asked.is_ok_and(|age| age < KNOWN_FOR)
+    }
+}
+
+/// The claim's object as it was found: `None` if the bot was never claimed.
+type Found = Option<(Claim, Etag)>;
+
+/// What a start knows before it claims the bot.
+#[derive(Debug)]
+pub struct Sight {
+    /// How writers are kept apart here.
+    pub fence: Fence,
+    /// When the store said so.
+    pub asked: Asked,
+    /// The claim, until it was tried to replace it.
+    found: Option<Found>,
+    /// What the claim is to say of the store.
+    kept: Option<Kept>,
+}
+
+impl Sight {
+    /// Looks at the claim, and asks the store what the claim does not know of it, for as long as `deadline` each.
+    pub fn of(places: &Places, store: &Store, deadline: Duration) -> anyhow::Result<Self> {
+        let place = places.ours("claim")?;
+        let found = retry::until(deadline, || look(store, &place)).context("claim the bot")?;
+        let kept = found.as_ref().and_then(|(claim, _)| claim.kept.clone());
+        let name = store.name();
+        let known = kept.filter(|kept| name.as_ref().is_some_and(|name| kept.holds_for(name)));
+        let asked = if known.is_some() {
+            Asked::Before
+        } else {
+            Asked::Now
+        };
+        let fence = match known {
+            Some(_) => Fence::Conditional,
+            None => Fence::of(places, store, deadline)?,
+        };
+        let now = || {
+            let store = name.filter(|_| fence == Fence::Conditional)?;
+            let at = Time::now();
+            Some(Kept { store, at })
+        };
+        Ok(Self {
+            fence,
+            asked,
+            found: Some(found),
+            kept: known.or_else(now),
+        })
+    }
 
     /// Claims the bot with a generation above every other's and above `least`.
-    pub fn raise(self, places: &Places, store: &Store, least: u64) -> anyhow::Result<u64> {
+    pub fn raise(&mut self, places: &Places, store: &Store, least: u64) -> anyhow::Result<u64> {
         let place = places.ours("claim")?;
-        let raised = retry::until(places.deadline, || match self {
-            Self::Conditional => raise(store, &place, least),
-            Self::Generations => {
-                let claim = look(store, &place)?;
-                let least = claim.map_or(0, |(claim, _)| claim.generation).max(least);
-                let generation = generations::raise(places, store, least)?;
-                put(store, &place, &Condition::Any, generation)?;
-                Ok(generation)
-            }
+        let raised = retry::until(places.deadline, || match self.fence {
+            Fence::Conditional => self.replace(store, &place, least),
+            Fence::Generations => raise_beside(places, store, &place, least),
         });
         raised.context("claim the bot")
     }
+
+    /// Claims the bot anew, above `pushed`, if a state of that generation is there under our claim `ours`: the claim's object
+    /// was removed or went back. If another has claimed the bot meanwhile, that is whose the state is, and `ours` stays.
+    pub fn raise_above(
+        &mut self,
+        places: &Places,
+        store: &Store,
+        ours: u64,
+        pushed: u64,
+    ) -> anyhow::Result<u64> {
+        let place = places.ours("claim")?;
+        let found = retry::until(places.deadline, || look(store, &place))?;
+        if (found.as_ref()).is_some_and(|(claim, _)| claim.generation > ours) {
+            return Ok(ours);
+        }
+        self.raise(places, store, pushed)
+    }
+
+    /// Claims the bot with a generation above the claim's and above `least`.
+    fn replace(&mut self, store: &Store, at: &Place, least: u64) -> Result<u64, Error> {
+        let mut lost = None;
+        for _ in 0..20 {
+            let seen = match self.found.take() {
+                Some(found) => found,
+                None => look(store, at)?,
+            };
+            let generation = seen
+                .as_ref()
+                .map_or(0, |(claim, _)| claim.generation)
+                .max(least)
+                + 1;
+            let condition = Condition::still(seen.as_ref().map(|(_, etag)| etag));
+            match put(store, at, &condition, generation, self.kept.clone()) {
+                Ok(()) => return Ok(generation),
+                Err(error @ Error::Conflict(_)) => lost = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(lost.unwrap_or_else(|| Error::Conflict(at.clone())))
+    }
+}
+
+/// Claims the bot where conditions are passed over.
+pub fn claim_beside(places: &Places, store: &Store, least: u64) -> anyhow::Result<u64> {
+    let place = places.ours("claim")?;
+    raise_beside(places, store, &place, least).context("claim the bot")
+}
+
+fn raise_beside(places: &Places, store: &Store, at: &Place, least: u64) -> Result<u64, Error> {
+    let claim = look(store, at)?;
+    let least = claim.map_or(0, |(claim, _)| claim.generation).max(least);
+    let generation = generations::raise(places, store, least)?;
+    put(store, at, &Condition::Any, generation, None)?;
+    Ok(generation)
 }
 
 /// What the claim's object holds.
@@ -83,10 +218,13 @@ pub struct Claim {
     pub instance: String,
     /// When.
     pub at: Time,
+    /// What is known of the store's conditions, if they are kept to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kept: Option<Kept>,
 }
 
-/// The claim as it stands; `None` if the bot was never claimed.
-fn look(store: &Store, at: &Place) -> Result<Option<(Claim, Etag)>, Error> {
+/// The claim as it stands.
+fn look(store: &Store, at: &Place) -> Result<Found, Error> {
     let object = match store.get(at) {
         Ok(object) => object,
         Err(Error::NotFound(_)) => return Ok(None),
@@ -119,31 +257,18 @@ fn agreed(at: &Place, text: &[u8], noted: Option<&String>) -> Result<Claim, Erro
     }
 }
 
-/// Claims the bot with a generation above the claim's and above `least`.
-fn raise(store: &Store, at: &Place, least: u64) -> Result<u64, Error> {
-    let mut lost = None;
-    for _ in 0..20 {
-        let seen = look(store, at)?;
-        let generation = seen
-            .as_ref()
-            .map_or(0, |(claim, _)| claim.generation)
-            .max(least)
-            + 1;
-        let condition = Condition::still(seen.as_ref().map(|(_, etag)| etag));
-        match put(store, at, &condition, generation) {
-            Ok(()) => return Ok(generation),
-            Err(error @ Error::Conflict(_)) => lost = Some(error),
-            Err(error) => return Err(error),
-        }
-    }
-    Err(lost.unwrap_or_else(|| Error::Conflict(at.clone())))
-}
-
-fn put(store: &Store, at: &Place, condition: &Condition, generation: u64) -> Result<(), Error> {
+fn put(
+    store: &Store,
+    at: &Place,
+    condition: &Condition,
+    generation: u64,
+    kept: Option<Kept>,
+) -> Result<(), Error> {
     let claim = Claim {
         generation,
         instance: instance(),
         at: Time::now(),
+        kept,
     };
     let bytes = serde_json::to_vec(&claim).map_err(|error| Error::Other {
         what: at.to_string(),
@@ -162,7 +287,42 @@ fn instance() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
+
+    fn raise(store: &Store, at: &Place, least: u64) -> Result<u64, Error> {
+        let mut sight = Sight {
+            fence: Fence::Conditional,
+            asked: Asked::Now,
+            found: None,
+            kept: None,
+        };
+        sight.replace(store, at, least)
+    }
+
+    #[test]
+    fn that_conditions_are_kept_to_is_known_of_one_store_for_a_time() {
+        let ago = |days: u64| Kept {
+            store: "http://store MinIO".to_owned(),
+            at: (SystemTime::now() - Duration::from_secs(days * 86_400)).into(),
+        };
+        assert!(ago(0).holds_for("http://store MinIO") && ago(29).holds_for("http://store MinIO"));
+        assert!(!ago(31).holds_for("http://store MinIO"));
+        for other in [
+            "http://store",
+            "http://other MinIO",
+            "https://store MinIO",
+            "",
+        ] {
+            assert!(!ago(0).holds_for(other), "{other}");
+        }
+        let to_come = Kept {
+            at: (SystemTime::now() + Duration::from_secs(60)).into(),
+            ..ago(0)
+        };
+        assert!(!to_come.holds_for("http://store MinIO"));
+    }
 
     #[test]
     fn each_claim_is_higher_than_all_before_also_when_two_race() {

@@ -15,7 +15,7 @@ use crate::extract::{self, Links, Rules};
 use crate::restore;
 use crate::retry;
 use crate::settings::{Entry, Places, Settings};
-use crate::store::{Error, Etag, Place, Store};
+use crate::store::{Error, Etag, Object, Place, Store};
 use crate::swap::{self, Staging};
 use crate::tree::{self, Hash, Kind};
 
@@ -45,23 +45,26 @@ pub fn fetch(settings: &Settings, store: &Store) -> anyhow::Result<()> {
         return check_entry(settings, code).context("CODE_FILE is empty, so no code is fetched");
     };
     let at = Place::new(&settings.places.code_bucket, key.clone());
-    let head = retry::until(settings.places.deadline, || {
-        store.head(&at)?.ok_or_else(|| Error::NotFound(at.clone()))
-    })?;
-    if is_complete(settings, key, &head.etag) {
-        contract::info!("the code of {key} is there already");
-        return check_entry(settings, code);
+    let deadline = settings.places.deadline;
+    if let Some(unpacked) = complete(settings, key) {
+        let head = || store.head(&at)?.ok_or_else(|| Error::NotFound(at.clone()));
+        if retry::until(deadline, head)?.etag == unpacked {
+            contract::info!("the code of {key} is there already");
+            return check_entry(settings, code);
+        }
     }
-    extract::check_size(settings.places.budget, head.size).with_context(|| at.to_string())?;
-    unpack(settings, store, &at).with_context(|| at.to_string())
+    let object = retry::until(deadline, || store.get(&at))?;
+    extract::check_size(settings.places.budget, object.head.size)
+        .with_context(|| at.to_string())?;
+    unpack(settings, store, &at, object).with_context(|| at.to_string())
 }
 
 /// What is refused is fetched once more before that is final: it may have been damaged on its way.
-fn unpack(settings: &Settings, store: &Store, at: &Place) -> anyhow::Result<()> {
-    match try_to_unpack(settings, store, at) {
+fn unpack(settings: &Settings, store: &Store, at: &Place, object: Object) -> anyhow::Result<()> {
+    match try_to_unpack(settings, store, at, Some(object)) {
         Err(Failure::Refused(why, first)) => {
             contract::warn!("{at} is refused: {why:#}; fetching it again");
-            match try_to_unpack(settings, store, at) {
+            match try_to_unpack(settings, store, at, None) {
                 Err(Failure::Refused(why, second)) if first != second => {
                     Err(why.context("it comes as other bytes each time"))
                 }
@@ -88,9 +91,14 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
-fn try_to_unpack(settings: &Settings, store: &Store, at: &Place) -> Result<(), Failure> {
+fn try_to_unpack(
+    settings: &Settings,
+    store: &Store,
+    at: &Place,
+    object: Option<Object>,
+) -> Result<(), Failure> {
     let staging = Staging::begin(&settings.launch.paths.code).context("make room for the code")?;
-    let error = match fill(settings, store, at, &staging) {
+    let error = match fill(settings, store, at, object, &staging) {
         Ok(marker) => {
             contract::info!("code of {at}: {} files", marker.files.len());
             return Ok(staging
@@ -116,9 +124,10 @@ fn fill(
     settings: &Settings,
     store: &Store,
     at: &Place,
+    object: Option<Object>,
     staging: &Staging,
 ) -> anyhow::Result<Marker> {
-    let etag = download(&settings.places, store, at, &staging.archive())?;
+    let etag = download(&settings.places, store, at, object, &staging.archive())?;
     let rules = Rules {
         links: Links::Inside,
         budget: settings.places.budget,
@@ -137,10 +146,19 @@ fn fill(
     })
 }
 
-/// Brings the object into the file `to` and tells its version.
-pub fn download(places: &Places, store: &Store, at: &Place, to: &Path) -> Result<Etag, Error> {
+/// Brings the object, of which `opened` is the first try, into the file `to` and tells its version.
+pub fn download(
+    places: &Places,
+    store: &Store,
+    at: &Place,
+    mut opened: Option<Object>,
+    to: &Path,
+) -> Result<Etag, Error> {
     retry::until(places.deadline, || {
-        let mut object = store.get(at)?;
+        let mut object = match opened.take() {
+            Some(object) => object,
+            None => store.get(at)?,
+        };
         let copied = File::create(to).and_then(|mut file| io::copy(&mut object.body, &mut file));
         match copied {
             Ok(size) if size == object.head.size => Ok(object.head.etag),
@@ -164,16 +182,14 @@ fn note(settings: &Settings, marker: &Marker) -> io::Result<()> {
     contract::file::replace_json(&settings.private("code.json"), marker)
 }
 
-fn is_complete(settings: &Settings, key: &ObjectKey, etag: &Etag) -> bool {
-    let Ok(Some(marker)) = contract::file::read_json::<Marker>(&settings.private("code.json"))
-    else {
-        return false;
-    };
+/// The version of `key` whose files are all there.
+fn complete(settings: &Settings, key: &ObjectKey) -> Option<Etag> {
+    let marker = contract::file::read_json::<Marker>(&settings.private("code.json")).ok()??;
     let code = &settings.launch.paths.code;
     let there = |(path, size): &(String, u64)| {
         fs::symlink_metadata(code.join(path)).is_ok_and(|found| found.len() == *size)
     };
-    marker.key == *key && marker.etag == *etag && marker.files.iter().all(there)
+    (marker.key == *key && marker.files.iter().all(there)).then_some(marker.etag)
 }
 
 /// The entrypoint is in `code`, and can be executed where that is how it is started.

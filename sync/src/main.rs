@@ -46,6 +46,7 @@ use contract::launch::{Variables, renamed};
 use contract::{exit, vars};
 use rustix::fs::{FlockOperation, flock};
 
+use claim::Ahead;
 use command::{Command, Keys, Watching};
 use hints::Hints;
 use keys::KeyRing;
@@ -142,10 +143,13 @@ fn fetch(keys: Keys, entry: Entry) -> Result<(), Failure> {
     code::finish(&settings).map_err(Failure::of(exit::CODE))?;
     restore::finish(&settings).map_err(Failure::of(exit::STATE))?;
     let store = open(&settings.places, &keys).map_err(Failure::of(exit::CODE))?;
-    code::fetch(&settings, &store)
-        .context("the code could not be fetched")
-        .map_err(Failure::of(exit::CODE))?;
-    restore::fetch(&settings, &store)
+    let ahead = Ahead::begin(&settings.places, &keys);
+    if let Err(error) = code::fetch(&settings, &store) {
+        ahead.leave();
+        let error = error.context("the code could not be fetched");
+        return Err(Failure::of(exit::CODE)(error));
+    }
+    restore::fetch(&settings, &store, ahead.seen())
         .context("the state could not be restored")
         .map_err(Failure::of(exit::STATE))
 }

@@ -13,6 +13,8 @@
 //! [`classify`] says whose an unexpected object is. Once fenced or edited, nothing is pushed any more; the state on
 //! disk is kept in the history instead.
 
+mod arrival;
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Instant, SystemTime};
 
@@ -126,6 +128,14 @@ pub struct Pusher<'a> {
     kept: Option<Digest>,
     /// When a push last kept what it replaced.
     copied: Option<Instant>,
+    arrival: Arrival,
+}
+
+/// Whether what comes before the first push is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arrival {
+    Due,
+    Done,
 }
 
 impl<'a> Pusher<'a> {
@@ -141,6 +151,7 @@ impl<'a> Pusher<'a> {
             halted,
             kept,
             copied,
+            arrival: Arrival::Due,
         }
     }
 
@@ -296,6 +307,10 @@ impl<'a> Pusher<'a> {
             if let Some(halt) = halted {
                 self.try_to_keep_own(halt, care);
                 return Ok(Pushed::Halted(halt));
+            }
+            if self.arrival == Arrival::Due {
+                arrival::arrive(self.settings, self.store, &mut self.base)?;
+                self.arrival = Arrival::Done;
             }
             let root = self.scan(care)?;
             if let Some(bytes) = self.oversize() {

@@ -12,16 +12,16 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
-use contract::record::{Outcome, Synced, Time};
-use contract::{Digest, ObjectKey};
+use contract::Digest;
+use contract::record::{Outcome, Synced};
 use sha2::{Digest as _, Sha256};
 
 use crate::archive::{Index, Noted};
 use crate::base::{Base, Remote};
-use crate::claim::{Fence, generations};
+use crate::claim::{Fence, Sight, generations};
 use crate::extract::{self, Budget, Links, Reason, Rules};
 use crate::settings::{Places, Settings};
-use crate::store::{Etag, Place, Store};
+use crate::store::{Error, Etag, Object, Store};
 use crate::swap::{self, Staging};
 use crate::tree::{self, Hash, Tree};
 use crate::{beneath, code, history, retry};
@@ -96,24 +96,27 @@ pub fn finish(settings: &Settings) -> anyhow::Result<()> {
         .context("finish an earlier restore")
 }
 
-/// Claims the bot and makes its state be on the disk; [`finish`] comes first.
-pub fn fetch(settings: &Settings, store: &Store) -> anyhow::Result<()> {
+/// Claims the bot, going on from what was seen of its claim, and makes its state be on the disk; [`finish`] comes first.
+pub fn fetch(settings: &Settings, store: &Store, seen: Option<Sight>) -> anyhow::Result<()> {
     let state = &settings.launch.paths.state;
     // A folder of an image becomes another one at its first change: let it be now, before it is remembered.
     Staging::begin(state)
         .and_then(|staging| staging.discard())
         .with_context(|| format!("write in {}", state.display()))?;
     let base = Base::load(settings).context("read what the state is based on")?;
-    let fence = Fence::of(&settings.places, store)?;
-    let generation = raise(settings, store, fence, base.as_ref())?;
-    abandon_uploads(&settings.places, store);
+    let places = &settings.places;
+    let mut claim = match seen {
+        Some(seen) => seen,
+        None => Sight::of(places, store, places.deadline)?,
+    };
+    let generation = raise(places, store, &mut claim, base.as_ref())?;
     forget_verdict(settings).context("remove what the last sync said")?;
     let tree = tree::list(state).with_context(|| format!("read {}", state.display()))?;
     let fetch = Fetch {
         settings,
         store,
         base,
-        fence,
+        claim,
         generation,
         tree,
     };
@@ -130,39 +133,22 @@ fn forget_verdict(settings: &Settings) -> io::Result<()> {
     }
 }
 
+/// A claim that went back is below what was pushed: that is seen with the state, where conditions are kept to.
 fn raise(
-    settings: &Settings,
+    places: &Places,
     store: &Store,
-    fence: Fence,
+    claim: &mut Sight,
     base: Option<&Base>,
 ) -> anyhow::Result<u64> {
-    let places = &settings.places;
+    let known = base.map_or(0, |base| base.generation);
+    if claim.fence == Fence::Conditional {
+        return claim.raise(places, store, known);
+    }
     let head = retry::until(places.deadline, || store.head(&places.state()))?;
-    let pushed = head
-        .map(Remote::from)
-        .and_then(|remote| remote.generation)
-        .unwrap_or(0);
-    let least = pushed.max(base.map_or(0, |base| base.generation));
-    let generation = fence.raise(places, store, least)?;
-    if fence == Fence::Generations {
-        retry::until(places.deadline, || generations::recover(places, store))?;
-    }
+    let pushed = head.map(Remote::from).and_then(|remote| remote.generation);
+    let generation = claim.raise(places, store, known.max(pushed.unwrap_or(0)))?;
+    retry::until(places.deadline, || generations::recover(places, store))?;
     Ok(generation)
-}
-
-/// Ends what an instance before was writing when it was killed. An instance that still runs has lost to our claim, and a
-/// person who puts a state is told of a conflict and begins again.
-fn abandon_uploads(places: &Places, store: &Store) {
-    let today = Time::now().to_string();
-    let log = ObjectKey::log(&places.bot, &today[..10]);
-    let log = log.map(|key| Place::new(&places.logs_bucket, key));
-    for at in log.into_iter().chain([places.state()]) {
-        match store.abandon_uploads(&at) {
-            Ok(0) => {}
-            Ok(some) => contract::info!("{at}: {some} unfinished uploads of before are ended"),
-            Err(error) => contract::debug!("unfinished uploads of before stay: {error}"),
-        }
-    }
 }
 
 /// One bringing of the state.
@@ -170,7 +156,7 @@ struct Fetch<'a> {
     settings: &'a Settings,
     store: &'a Store,
     base: Option<Base>,
-    fence: Fence,
+    claim: Sight,
     /// Our claim.
     generation: u64,
     /// What is on the disk, hashed if that was needed.
@@ -231,8 +217,13 @@ impl Fetch<'_> {
 
     fn settle(&mut self) -> anyhow::Result<Settled> {
         let places = &self.settings.places;
-        let head = retry::until(places.deadline, || self.store.head(&places.state()))?;
-        let remote = head.map(Remote::from);
+        let (mut remote, mut object) = self.look()?;
+        let pushed = remote.as_ref().and_then(|remote| remote.generation);
+        if let Some(pushed) = pushed.filter(|pushed| *pushed >= self.generation) {
+            let ours = self.generation;
+            self.generation = self.claim.raise_above(places, self.store, ours, pushed)?;
+            (remote, object) = self.look()?;
+        }
         let digest = self.digest(remote.as_ref())?;
         let disk = if self.tree.is_empty() {
             Disk::Empty
@@ -241,7 +232,7 @@ impl Fetch<'_> {
         };
         let decided = plan(disk, self.base.as_ref(), remote.as_ref());
         match (decided, remote) {
-            (Plan::Restore(there), Some(remote)) => self.restore(there, &remote),
+            (Plan::Restore(there), Some(remote)) => self.restore(there, &remote, object),
             (_, remote) => {
                 let (etag, digest) = remote.map_or((None, None), |r| (Some(r.etag), r.digest));
                 self.note(etag, digest).save(self.settings)?;
@@ -250,6 +241,22 @@ impl Fetch<'_> {
                 Ok(Settled::Done)
             }
         }
+    }
+
+    /// What the store says of the state's object, after the claim: what an instance before us pushed last is seen. Where
+    /// nothing is on the disk it will be restored, and is opened at once.
+    fn look(&self) -> anyhow::Result<(Option<Remote>, Option<Object>)> {
+        let (deadline, at) = (self.settings.places.deadline, self.settings.places.state());
+        if !self.tree.is_empty() || self.base.is_some() {
+            let head = retry::until(deadline, || self.store.head(&at))?;
+            return Ok((head.map(Remote::from), None));
+        }
+        let opened = retry::until(deadline, || match self.store.get(&at) {
+            Err(Error::NotFound(_)) => Ok(None),
+            other => other.map(Some),
+        })?;
+        let remote = |object: &Object| Remote::from(object.head.clone());
+        Ok((opened.as_ref().map(remote), opened))
     }
 
     /// The digest of what is on disk, if it has to be compared with the object.
@@ -279,15 +286,21 @@ impl Fetch<'_> {
             generation: self.generation,
             etag,
             digest,
-            fence: self.fence,
+            fence: self.claim.fence,
+            asked: self.claim.asked,
             ..Base::default()
         }
     }
 
-    fn restore(&self, there: Local, remote: &Remote) -> anyhow::Result<Settled> {
+    fn restore(
+        &self,
+        there: Local,
+        remote: &Remote,
+        object: Option<Object>,
+    ) -> anyhow::Result<Settled> {
         let staging =
             Staging::begin(&self.settings.launch.paths.state).context("make room for the state")?;
-        let filled = match self.fill(&staging, remote) {
+        let filled = match self.fill(&staging, remote, object) {
             Ok(filled) => filled,
             Err(failure) => {
                 staging.discard()?;
@@ -343,9 +356,15 @@ impl Fetch<'_> {
     }
 
     /// Unpacks the object aside and verifies it.
-    fn fill(&self, staging: &Staging, remote: &Remote) -> Result<Filled, Failure> {
+    fn fill(
+        &self,
+        staging: &Staging,
+        remote: &Remote,
+        object: Option<Object>,
+    ) -> Result<Filled, Failure> {
         let places = &self.settings.places;
-        let etag = code::download(places, self.store, &places.state(), &staging.archive())?;
+        let (at, to) = (places.state(), staging.archive());
+        let etag = code::download(places, self.store, &at, object, &to)?;
         let archive = File::open(staging.archive())?;
         let damaged = |why| match hash(&archive) {
             Ok(hash) => Failure::Corrupt(Damaged {

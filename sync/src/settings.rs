@@ -14,7 +14,7 @@ const MIB: u64 = 1 << 20;
 pub const LARGEST_CODE: &str = "THE0_MAX_CODE_MB";
 
 /// Where a bot's objects are, and what bounds their reading: all that a command about a stored state needs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Places {
     /// Whose they are.
     pub bot: BotId,

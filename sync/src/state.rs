@@ -159,7 +159,7 @@ impl Desk<'_> {
         check: Check,
     ) -> anyhow::Result<Option<Digest>> {
         if check == Check::AsItIs {
-            code::download(self.places, self.store, at, to)?;
+            code::download(self.places, self.store, at, None, to)?;
             return Ok(None);
         }
         let content = self.verified(at, room, to).map_err(|error| {
@@ -177,7 +177,7 @@ impl Desk<'_> {
     fn verified(&self, at: &Place, room: &Room, to: &Path) -> anyhow::Result<Content> {
         let come = || -> anyhow::Result<Content> {
             let head = self.head(at)?.ok_or_else(|| Error::NotFound(at.clone()))?;
-            let etag = code::download(self.places, self.store, at, to)?;
+            let etag = code::download(self.places, self.store, at, None, to)?;
             let content = room
                 .unpack(to, self.places)
                 .with_context(|| at.to_string())?;

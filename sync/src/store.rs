@@ -349,6 +349,14 @@ impl Store {
         }
     }
 
+    /// Which store this is, by its address and what it called itself when it last answered; `None` where nobody answers.
+    pub fn name(&self) -> Option<String> {
+        match self {
+            Self::Directory(_) => None,
+            Self::S3(store) => Some(store.name()),
+        }
+    }
+
     /// Whether the store refuses a write whose condition does not hold: some pass conditions over. `scratch` is an
     /// object of nobody's, which there is none of before and after.
     pub fn honours_conditions(&self, scratch: &Place, probe: Probe) -> Result<bool, Error> {

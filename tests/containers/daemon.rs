@@ -153,6 +153,14 @@ impl Daemon {
         }
     }
 
+    /// Lets it read its file of settings again.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn reload(&self) {
+        kill(Pid::from_raw(self.pid), Signal::SIGHUP).expect("a running daemon");
+    }
+
     fn at(&self, name: &str) -> String {
         format!("{}/{name}", self.folder)
     }

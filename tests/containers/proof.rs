@@ -55,6 +55,30 @@ fn what_a_test_made_goes_with_it_also_when_it_panics() {
 }
 
 #[test]
+fn what_cannot_be_removed_is_told() {
+    let name = "what_cannot_be_removed_is_told";
+    let Some(watcher) = Docker::here(name) else {
+        return;
+    };
+    let Some(image) = watcher.image(name, "gcc13") else {
+        return;
+    };
+    let docker = Docker::here(name).expect("it was here a moment ago");
+    let volume = docker.volume("state");
+    let mount = format!("--volume={volume}:/state");
+    let options = [mount, "--no-healthcheck".to_owned()];
+    let container = watcher.run("guest", &options, &image, &SLEEP);
+    let told = catch_unwind(AssertUnwindSafe(|| drop(docker))).expect_err("it stays");
+    let told = told.downcast_ref::<String>().expect("words");
+    assert!(
+        told.contains("leaves behind") && told.contains("in use"),
+        "{told}"
+    );
+    container.remove();
+    watcher.ask(["volume", "rm", &volume]);
+}
+
+#[test]
 fn a_container_is_looked_into_and_stopped() {
     let name = "a_container_is_looked_into_and_stopped";
     let Some(docker) = Docker::here(name) else {

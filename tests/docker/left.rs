@@ -1,6 +1,7 @@
 //! What is left over, and what is not ours.
 
 use mongodb::bson::doc;
+use tests::servers::mongo::document;
 use tests::stack::{BOTS, COUNTER, IDLE, LONG, Stack};
 use tests::wait_for;
 
@@ -227,4 +228,43 @@ fn a_container_that_cannot_be_started_is_not_tried_at_every_look() {
     assert_eq!(said.matches("start its container").count(), 1, "{said}");
     assert_eq!(host.state(&bot, "failed")["reason"], row["reason"]);
     assert!(host.containers().is_empty());
+}
+
+/// The container by which an agent looks into the bot's volumes.
+fn looked_into(host: &Stack, bot: &str) -> bool {
+    let labels = &host.container(bot).inspect()["Config"]["Labels"];
+    labels["the0.purpose"] == "records"
+}
+
+#[test]
+fn volumes_of_a_bot_that_is_put_back_while_they_are_looked_into_are_not_removed() {
+    let Some(mut host) = Stack::start("docker::back", &["python3.11"]) else {
+        return;
+    };
+    let bot = host.bot("b", COUNTER, doc! {});
+    let key = format!("tests/{bot}/1.0.0");
+    host.begin();
+    for wait in [0, 100, 400] {
+        host.state(&bot, "running");
+        let (before, saved) = (host.count(&bot), host.saved(&bot));
+        host.store.stop();
+        wait_for("a count that is not in the store", LONG, || {
+            (host.count(&bot) > before.max(saved) + 20).then_some(())
+        });
+        host.end();
+        host.container(&bot).kill("KILL");
+        host.container(&bot).code(LONG);
+        let last = host.count(&bot);
+        host.docker.ask(["rm", &host.container(&bot).name]);
+        host.mongo.delete(BOTS, doc! {});
+        host.store.start_again();
+        host.launch();
+        wait_for("a look into its volumes", LONG, || {
+            looked_into(&host, &bot).then_some(())
+        });
+        std::thread::sleep(std::time::Duration::from_millis(wait));
+        host.mongo
+            .put(BOTS, &document(&bot, &key, doc! {"name": "b"}));
+        host.container(&bot).says(&format!("at {last} "), LONG);
+    }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mongodb::bson::doc;
+use tests::servers::Proxy;
 use tests::stack::{COUNTER, IDLE, LONG, Stack};
 use tests::{text, wait_for};
 
@@ -210,4 +211,43 @@ fn a_second_roll_is_refused_while_one_is_under_way() {
     host.ok(&["roll"]);
     let (code, why) = fails(&host, &["roll"]);
     assert!(code == 1 && why.contains("under way"), "{why}");
+}
+
+#[test]
+fn a_roll_brings_bots_to_the_stores_new_address_and_what_the_old_one_never_got_is_saved_there() {
+    let Some(mut host) = Stack::start("docker::moved", &["python3.11"]) else {
+        return;
+    };
+    let old = Proxy::start_at(host.docker.gateway(), host.store.address());
+    host.set("MINIO_ENDPOINT", old.address());
+    host.set("THE0_DRAIN", "2s");
+    let bot = host.bot("b", COUNTER, doc! {});
+    host.begin();
+    host.state(&bot, "running");
+    wait_for("a push", LONG, || (host.saved(&bot) > 0).then_some(()));
+    host.end();
+    drop(old);
+    let saved = host.saved(&bot);
+    wait_for("a count that is not in the store", LONG, || {
+        (host.count(&bot) > saved + 40).then_some(())
+    });
+    let address = host.store.address().to_owned();
+    host.set("MINIO_ENDPOINT", &address);
+    host.begin();
+    host.state(&bot, "running");
+    let before = host.container(&bot).inspect()["Id"].clone();
+    let unsaved = host.count(&bot);
+    let said = host.ok(&["roll"]);
+    assert!(said.contains("rolling 1 bots"), "{said}");
+    host.says("the roll is over");
+    let container = host.container(&bot);
+    assert_ne!(container.inspect()["Id"], before);
+    container.says("BEGAN", LONG);
+    let logs = container.logs();
+    let began = logs.split(" at ").nth(1).and_then(|s| s.split(' ').next());
+    let began: u64 = began.and_then(|n| n.parse().ok()).unwrap();
+    assert!(began >= unsaved, "{began} after {unsaved}: {logs}");
+    wait_for("what was unsaved, in the store", LONG, || {
+        (host.saved(&bot) >= unsaved).then_some(())
+    });
 }

@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -52,6 +52,8 @@ pub struct Request {
     pub length: usize,
     /// The range of another object that it asks the store to copy, or the object itself.
     pub copies: Option<String>,
+    /// The access key that it is signed with.
+    pub signer: Option<String>,
     /// The answer's status; 0 before there is one, or where it was lost.
     pub status: u16,
 }
@@ -91,7 +93,15 @@ impl Proxy {
     /// # Panics
     /// When there is no port to listen on.
     pub fn start(upstream: &str) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), upstream)
+    }
+
+    /// The same on another address of this machine: one that containers reach, say.
+    ///
+    /// # Panics
+    /// As [`Proxy::start`].
+    pub fn start_at(host: IpAddr, upstream: &str) -> Self {
+        let listener = TcpListener::bind((host, 0)).expect("a free port");
         let address = listener.local_addr().expect("its address").to_string();
         let shared = Arc::new(Shared {
             upstream: upstream.to_owned(),
@@ -252,8 +262,15 @@ fn describe(message: &Message) -> Request {
         copies: range
             .or_else(|| message.header("x-amz-copy-source"))
             .map(str::to_owned),
+        signer: signer(query).or_else(|| signer(message.header("authorization")?)),
         status: 0,
     }
+}
+
+/// The access key in a signature of version 4, in the header or in the query.
+fn signer(signed: &str) -> Option<String> {
+    let (_, credential) = signed.split_once("Credential=")?;
+    Some(credential.split(['/', '%']).next()?.to_owned())
 }
 
 impl Shared {

@@ -31,6 +31,8 @@ mod socket;
 mod start;
 mod tales;
 pub mod template;
+#[cfg(test)]
+pub mod tests;
 mod usage;
 mod view;
 

@@ -82,6 +82,10 @@ impl S3 {
         })
     }
 
+    pub(super) fn name(&self) -> String {
+        self.client.name()
+    }
+
     pub(super) fn get(&self, at: &Place) -> Result<Object, Error> {
         self.read(&Call::object(Method::Get, at), at)
     }

@@ -352,3 +352,6 @@ async fn read(access: &Access, id: String) -> Result<(String, Records), String> 
         None => Err("the container made for it is gone".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests;

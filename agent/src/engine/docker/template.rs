@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn another_image_or_bound_is_another_template() {
+    fn another_image_bound_or_store_is_another_template() {
         let base = template(&[]).unwrap();
         assert_eq!(
             base.digest("i"),
@@ -341,5 +341,12 @@ mod tests {
             base.digest("i"),
             template(&[("THE0_PIDS", "9")]).unwrap().digest("i")
         );
+        let at = |endpoint| {
+            let store = given(&[("MINIO_ENDPOINT", endpoint)]);
+            let template = Template::parse(&Variables::new(), Variables::new(), store);
+            template.unwrap().digest("i")
+        };
+        assert_eq!(at("a:9000"), at("a:9000"));
+        assert_ne!(at("a:9000"), at("b:9000"), "its sync would push elsewhere");
     }
 }

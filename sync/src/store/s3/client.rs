@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::io;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hyper::HeaderMap;
 use hyper::body::Bytes;
+use hyper::{HeaderMap, header};
 use jiff::Timestamp;
 use rusty_s3::{Bucket, Method, UrlStyle};
 use tokio::runtime::Runtime;
@@ -123,6 +124,8 @@ pub(super) struct Client {
     wire: Wire,
     endpoint: Endpoint,
     keys: KeyRing,
+    /// What the store called itself when it last answered.
+    server: Mutex<String>,
 }
 
 impl Client {
@@ -135,7 +138,23 @@ impl Client {
             wire: Wire::new(endpoint, times)?,
             endpoint: endpoint.clone(),
             keys,
+            server: Mutex::default(),
         })
+    }
+
+    /// The store's address, and what it called itself when it last answered.
+    pub(super) fn name(&self) -> String {
+        let server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        format!("{} {server}", self.endpoint)
+    }
+
+    fn hear_name(&self, headers: &HeaderMap) {
+        let said = headers.get(header::SERVER);
+        let said = said.and_then(|said| said.to_str().ok()).unwrap_or_default();
+        let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        if *server != said {
+            said.clone_into(&mut server);
+        }
     }
 
     /// The head of the answer to a call that succeeded, its body to be read.
@@ -207,6 +226,7 @@ impl Client {
             ..silence
         };
         let mut answer = self.wire.exchange(&message).await.map_err(silent)?;
+        self.hear_name(&answer.headers);
         if answer.status.is_success() {
             return Ok(answer);
         }

@@ -1,0 +1,136 @@
+//! An engine on a daemon that a test plays: what happens is told to it, and the requests it makes are seen.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use ::tests::servers::{Fault, Proxy, Request};
+use contract::launch::Variables;
+use serde_json::json;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::examine::Origin;
+use super::template::Template;
+use super::*;
+use crate::show::Colours;
+use crate::store::Address;
+
+/// An engine, and what is around it.
+pub struct Stage {
+    /// The engine.
+    pub engine: Engine,
+    /// Its daemon.
+    pub daemon: Proxy,
+    /// What its tasks tell.
+    pub news: UnboundedReceiver<News>,
+}
+
+/// Work in a runtime of its own, which comes to an end.
+pub fn block_on<T>(work: impl Future<Output = T>) -> T {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let limited = async { tokio::time::timeout(Duration::from_secs(30), work).await };
+    let done = builder.enable_all().build().unwrap().block_on(limited);
+    done.expect("its end within half a minute")
+}
+
+/// Nobody listens there.
+fn nowhere() -> Variables {
+    let pairs = [
+        ("MINIO_ENDPOINT", "127.0.0.1:1"),
+        ("MINIO_ACCESS_KEY", "a"),
+        ("MINIO_SECRET_KEY", "s"),
+    ];
+    pairs.map(|(n, v)| (n.to_owned(), v.to_owned())).into()
+}
+
+/// An engine whose daemon answers what `script` says, and else not at all.
+pub fn stage(script: impl Fn(&Request) -> Option<(u16, &'static str)> + Send + 'static) -> Stage {
+    let daemon = Proxy::start("127.0.0.1:1");
+    daemon.script(move |request| {
+        let answer = script(request).map(|(status, body)| Fault::Answer(status, body.to_owned()));
+        Some(answer.unwrap_or(Fault::Hang))
+    });
+    let docker = Engine::connect(Some(&format!("tcp://{}", daemon.address()))).unwrap();
+    let console = Console::open(std::io::sink(), Colours::Off).unwrap();
+    let Ok(Address::S3(endpoint)) = Address::parse(&nowhere(), Path::new("/")) else {
+        panic!("no object store");
+    };
+    let template = Template::parse(&Variables::new(), Variables::new(), nowhere()).unwrap();
+    let keys = KeyMaker::new(&endpoint, template.keys, console.clone()).unwrap();
+    let access = Access::new(docker, template, keys, console);
+    let (to, news) = unbounded_channel();
+    let engine = Engine::new(access, Duration::from_hours(1), to);
+    Stage {
+        engine,
+        daemon,
+        news,
+    }
+}
+
+/// A bot.
+pub fn bot(id: &str) -> Bot {
+    let document = json!({
+        "id": id, "config": {},
+        "custom": {"version": "1.0.0", "filePath": "u/b/1.0.0", "config": {
+            "name": "b", "type": "realtime", "runtime": "python3.11", "version": "1.0.0",
+            "entrypoints": {"bot": "main.py"}}}
+    });
+    Bot::from_document(&document).unwrap()
+}
+
+/// That container, as a start of ours gives it.
+pub fn started(bot: &Bot, id: &str, renew_in: Option<Duration>) -> Running {
+    let labels = [(names::LAUNCH.to_owned(), launch::digest(bot).to_string())];
+    Running {
+        renew_in,
+        origin: Origin::Started,
+        ..Running::found(id.into(), "image".into(), None, &labels.into())
+    }
+}
+
+/// Volumes of `bots` and no container, as a listing begun at `begun` tells it.
+pub fn volumes_alone(begun: u64, bots: &[&Bot]) -> Snapshot {
+    let volumes = bots
+        .iter()
+        .map(|bot| (bot.id.clone(), Some("i".to_owned())));
+    Snapshot {
+        begun,
+        volumes: volumes.collect::<HashMap<_, _>>(),
+        ..Snapshot::default()
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn keys_are_renewed_when_half_their_life_is_over_and_soon_again_when_the_store_gives_none() {
+    block_on(async {
+        let Stage {
+            mut engine,
+            mut news,
+            daemon: _daemon,
+        } = stage(|_| None);
+        let bot = bot("b");
+        engine.take(News::Listed(Box::default()), Duration::ZERO);
+        engine.start(&bot, Duration::ZERO);
+        let running = started(&bot, "c", Some(450 * SECOND));
+        engine.take(News::Started(bot.id.clone(), Ok(running)), 10 * SECOND);
+        let due = |engine: &Engine| engine.slots[&bot.id].renew_at.unwrap();
+        engine.tick(459 * SECOND);
+        assert_eq!(due(&engine), 460 * SECOND, "not yet");
+        engine.tick(460 * SECOND);
+        assert_eq!(due(&engine), 460 * SECOND + RENEW_AGAIN);
+        let told = loop {
+            if let told @ News::Renewed(..) = news.recv().await.unwrap() {
+                break told;
+            }
+        };
+        assert!(matches!(&told, News::Renewed(_, id, Err(_)) if id == "c"));
+        engine.take(told, 461 * SECOND);
+        assert_eq!(due(&engine), 460 * SECOND + RENEW_AGAIN, "tried again");
+        let next = |id: &str| News::Renewed(bot.id.clone(), id.into(), Ok(Some(450 * SECOND)));
+        engine.take(next("another"), 800 * SECOND);
+        assert_eq!(due(&engine), 460 * SECOND + RENEW_AGAIN, "of another");
+        engine.take(next("c"), 800 * SECOND);
+        assert_eq!(due(&engine), 1250 * SECOND);
+    });
+}
