@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use crate::failure::EXIT_CODES;
 use crate::logs::Tail;
 use crate::output::Format;
-use crate::{days, deploy, dev, host, state};
+use crate::{days, deploy, dev, doctor, host, state};
 
 /// Runs trading bots: starts them, restarts them, keeps their state and their logs, and answers for them
 #[derive(Debug, Parser)]
@@ -126,6 +126,8 @@ pub enum Command {
         #[command(subcommand)]
         command: state::State,
     },
+    /// Look at everything that `agent run` needs, with its settings, and say what to do
+    Doctor(doctor::Options),
     /// Confirm that bots that are missing were removed on purpose
     Confirm,
     /// Pack a bot's folder and register it

@@ -32,10 +32,10 @@ use crate::{control, lister};
 pub struct Options {
     /// The database of bots [env: MONGO_URI, where its password is not in the list of processes]
     #[arg(long, value_name = "URI", conflicts_with = "bots")]
-    mongo_uri: Option<String>,
+    pub mongo_uri: Option<String>,
     /// Bots of a folder instead of the database's
     #[arg(long, value_name = "DIR")]
-    bots: Option<PathBuf>,
+    pub bots: Option<PathBuf>,
     /// Where events come from [env: NATS_URL]; without them the database is read each interval
     #[arg(long, value_name = "URL")]
     nats_url: Option<String>,
@@ -121,7 +121,8 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
     })
 }
 
-fn environment() -> Variables {
+/// The agent's environment, as far as it is text.
+pub fn environment() -> Variables {
     let pairs = std::env::vars_os();
     pairs
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -196,7 +197,10 @@ fn greet(world: &World) {
 }
 
 /// The variables that tell `sync` in a container where the store is.
-fn store_variables(store: &Address, environment: &Variables) -> Result<Variables> {
+///
+/// # Errors
+/// Its address is one that containers do not reach.
+pub fn store_variables(store: &Address, environment: &Variables) -> Result<Variables> {
     let mut variables = store.variables();
     if let Some(ca) = variables.get_mut(CA_FILE) {
         CA_INSIDE.clone_into(ca);

@@ -18,6 +18,7 @@ mod control;
 mod days;
 mod deploy;
 mod dev;
+mod doctor;
 mod document;
 mod ending;
 mod engine;
@@ -116,6 +117,7 @@ fn run(Cli { data, command }: Cli) -> Result<()> {
         } => fleet::collect(&data, &bots, discard_state),
         Command::Restart { bots } => commands::order(&data, "restart", &bots),
         Command::State { command } => state::run(&command, &data),
+        Command::Doctor(options) => doctor::run(&options, &data),
         Command::Confirm => commands::confirm(&data),
         Command::Deploy(options) => Ok(output::print(&deploy::deploy(&options, &data)?)?),
         Command::Undeploy { bot } => Ok(output::print(&deploy::undeploy(&bot, &data)?)?),

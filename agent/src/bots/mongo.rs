@@ -15,6 +15,7 @@
 
 mod error;
 mod json;
+mod open;
 mod rows;
 
 use std::fmt;

@@ -1,0 +1,1 @@
+//! `agent backup` and `agent restore`.
