@@ -10,6 +10,7 @@
 //! requests of the other commands of this program ([`commands`]).
 
 mod ask;
+mod backup;
 mod bots;
 mod cli;
 mod client;
@@ -117,6 +118,8 @@ fn run(Cli { data, command }: Cli) -> Result<()> {
         } => fleet::collect(&data, &bots, discard_state),
         Command::Restart { bots } => commands::order(&data, "restart", &bots),
         Command::State { command } => state::run(&command, &data),
+        Command::Backup(options) => backup::run(&options, &data),
+        Command::Restore(options) => backup::restore(&options, &data),
         Command::Doctor(options) => doctor::run(&options, &data),
         Command::Confirm => commands::confirm(&data),
         Command::Deploy(options) => Ok(output::print(&deploy::deploy(&options, &data)?)?),

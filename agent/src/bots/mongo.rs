@@ -15,7 +15,7 @@
 
 mod error;
 mod json;
-mod open;
+pub mod open;
 mod rows;
 
 use std::fmt;

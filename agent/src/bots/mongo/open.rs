@@ -1,9 +1,12 @@
 //! The database for those who do more than list it: the doctor, and backups.
 
+use contract::{BotId, ObjectKey};
 use mongodb::Client;
+use mongodb::bson::RawDocument;
 
-use super::Mongo;
 use super::error::Failed;
+use super::{Mongo, json};
+use crate::document::Bot;
 
 impl Mongo {
     /// The client, made at the first call.
@@ -24,4 +27,19 @@ impl Mongo {
     pub fn name(&self) -> &str {
         &self.what
     }
+}
+
+/// Whose document it is and where its code is, as far as it tells.
+pub fn owner(document: &RawDocument) -> (Option<BotId>, Option<ObjectKey>) {
+    let id = document.get_str("id").ok().and_then(|id| id.parse().ok());
+    let bot = json::object(document)
+        .ok()
+        .and_then(|value| Bot::from_document(&value).ok());
+    if let Some(bot) = bot {
+        return (id, Some(bot.code));
+    }
+    // One that cannot be used now may be mended later.
+    let custom = document.get_document("custom").ok();
+    let code = custom.and_then(|custom| custom.get_str("filePath").ok()?.parse().ok());
+    (id, code)
 }
