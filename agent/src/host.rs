@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -19,6 +20,7 @@ use crate::engine::docker::template::{CA_FILE, Template, passed};
 use crate::engine::docker::{Access, Engine as Docker, KeyMaker};
 use crate::engine::{Engine, News};
 use crate::launch::Host;
+use crate::manager::Manager;
 use crate::place::{self, Containers};
 use crate::reconcile::{Events, World, ticks};
 use crate::show::{Colours, Console};
@@ -176,7 +178,13 @@ async fn session(options: &Options, setup: Setup, store: Store, console: &Consol
         ticks: ticks(),
     };
     tokio::spawn(control::serve(socket, to_loop));
+    let manager = Manager::of_environment().map(Arc::new);
+    if let Some(manager) = manager.clone() {
+        manager.ready();
+        tokio::spawn(async move { manager.feed().await });
+    }
     world.run(&mut events, greet).await;
+    manager.inspect(|manager| manager.ending());
     let _ = file::remove(&path);
     Ok(())
 }

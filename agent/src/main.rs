@@ -30,6 +30,7 @@ mod id;
 mod launch;
 mod lister;
 mod logs;
+mod manager;
 mod output;
 mod pack;
 mod place;

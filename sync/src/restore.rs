@@ -106,6 +106,7 @@ pub fn fetch(settings: &Settings, store: &Store) -> anyhow::Result<()> {
     let base = Base::load(settings).context("read what the state is based on")?;
     let fence = Fence::of(&settings.places, store)?;
     let generation = raise(settings, store, fence, base.as_ref())?;
+    contract::journal::as_generation(generation);
     abandon_uploads(&settings.places, store);
     forget_verdict(settings).context("remove what the last sync said")?;
     let tree = tree::list(state).with_context(|| format!("read {}", state.display()))?;

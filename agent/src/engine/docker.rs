@@ -184,7 +184,7 @@ impl Engine {
         }
         match self.obstacle(&bot.id) {
             Some(why) => {
-                self.not_started(&mut slot, NotStarted::new(Outcome::Busy, why), now);
+                self.not_started(&bot.id, &mut slot, NotStarted::new(Outcome::Busy, why), now);
             }
             None => slot.work = Work::Starting(Some(self.begin(bot))),
         }
@@ -220,8 +220,8 @@ impl Engine {
         let Some(slot) = slot.filter(|slot| slot.is_live() && slot.stop.is_none()) else {
             return;
         };
-        self.console
-            .say(&format!("{}: stopping, {}", slot.name, why.text()));
+        let text = format!("stopping, {}", why.text());
+        self.console.about(bot, &slot.name).say(&text);
         slot.touched = self.clock.tick();
         slot.instance.actual.phase = Phase::Stopping;
         slot.stop = Some(Stop {
@@ -308,7 +308,7 @@ impl Engine {
                 if signal == "SIGKILL" {
                     let text =
                         "did not end in its time and is killed; what was unsaved is on its volumes";
-                    self.console.warn(&format!("{}: {text}", slot.name));
+                    self.console.about(bot, &slot.name).warn(text);
                 }
                 signals.push((bot.clone(), signal));
             }

@@ -176,6 +176,7 @@ impl Bot {
     }
 
     pub(super) fn start_bot(&mut self, run: u64) {
+        contract::journal::in_run(run);
         self.records.begin();
         self.run_began = Time::now();
         self.kills_before = self.counter.as_ref().map_or(0, crate::oom::Counter::read);
