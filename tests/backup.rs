@@ -485,6 +485,16 @@ fn bots_that_were_deployed_into_a_folder_come_back_with_their_states() {
         );
         text(&output.stdout)
     };
+    let mut command = Command::new(bin("agent"));
+    command.args(["backup", "-"]).env_clear();
+    command.env("THE0_DATA", dir.path().join("none"));
+    let empty = run(&mut command);
+    assert!(!empty.status.success(), "nothing passes for a backup");
+    assert!(
+        text(&empty.stderr).contains("set MONGO_URI"),
+        "{}",
+        text(&empty.stderr)
+    );
     let bot = dir.path().join("bot");
     fs::create_dir(&bot).unwrap();
     let config = "name: watcher\nversion: 1.0.0\nruntime: python3.11\ntype: realtime\nentrypoints:\n  bot: main.py\n";

@@ -38,6 +38,7 @@ pub struct Options {
     #[arg(
         long,
         env = "THE0_STACK",
+        hide_env_values = true,
         default_value = "default",
         value_name = "NAME"
     )]

@@ -167,9 +167,24 @@ impl Found {
         }
         let known = place::known(data)?;
         self.bots.extend(known.into_iter().map(|bot| bot.id));
-        if let Ok((_, answer)) = client::call(data, &Method::GET, "/bots", "", PATIENCE) {
-            let rows: Vec<Row> = serde_json::from_value(answer["bots"].clone())?;
-            self.bots.extend(rows.into_iter().map(|row| row.id));
+        match client::call(data, &Method::GET, "/bots", "", PATIENCE) {
+            Ok((_, answer)) => {
+                let rows: Vec<Row> = serde_json::from_value(answer["bots"].clone())?;
+                self.bots.extend(rows.into_iter().map(|row| row.id));
+            }
+            // An empty file must not pass for a backup of them.
+            Err(_) if place::containers(data)?.is_some() => bail!(
+                "MONGO_URI is not set, and the agent of {} ran bots as containers: set it, or start that agent, which \
+                 knows the bots of its folder",
+                data.display()
+            ),
+            Err(_) => {}
+        }
+        if self.bots.is_empty() {
+            bail!(
+                "no bots are known in {}: set MONGO_URI, or name the agent's folder with --data",
+                data.display()
+            );
         }
         Ok(())
     }
