@@ -21,6 +21,9 @@ use tests::{Process, bin, run, text, wait_for};
 
 const SCHEDULES: &str = "bot_scheduler.bot_schedules";
 
+/// Contents by path.
+type Files = BTreeMap<String, Vec<u8>>;
+
 /// The entries of a backup, by name.
 fn entries(backup: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut archive = tar::Archive::new(GzDecoder::new(File::open(backup).unwrap()));
@@ -35,7 +38,7 @@ fn entries(backup: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// The content of a state, by path.
-fn files(state: &[u8]) -> BTreeMap<String, Vec<u8>> {
+fn files(state: &[u8]) -> Files {
     let mut archive = tar::Archive::new(flate2::read::MultiGzDecoder::new(state));
     let entries = archive.entries().unwrap().map(|entry| {
         let mut entry = entry.unwrap();
@@ -95,7 +98,40 @@ fn a_stack_is_backed_up_while_its_bots_run_and_runs_on_from_it_where_nothing_is_
     let folder = tempfile::tempdir().unwrap();
     let backup = folder.path().join("stack.backup");
     let path = backup.to_str().unwrap().to_owned();
-    let output = host.run(&["backup", &path, "--history", "--logs"]);
+    is_whole(&host, &path);
+    let inside = entries(&backup);
+    let kept = documents(&host.mongo, BOTS);
+    is_not_put_under_what_runs(&mut host, &path, &bots);
+    if take_down(&mut host, &bots).is_none() {
+        return;
+    }
+    let said = host.ok(&["restore", &path]);
+    assert!(said.contains("is put back"), "{said}");
+    assert_eq!(documents(&host.mongo, BOTS), kept);
+    assert_eq!(host.mongo.all(SCHEDULES).len(), 1);
+    has_states_of(&host, &inside, &bots);
+    let again = host.ok(&["restore", &path]);
+    assert!(again.contains("; 0 of it"), "{again}");
+
+    let saved: Vec<u64> = bots.iter().map(|bot| host.saved(bot)).collect();
+    assert!(saved.iter().all(|count| *count > 0), "{saved:?}");
+    host.begin();
+    host.states(&bots[..2], "running");
+    for (bot, saved) in bots[..2].iter().zip(&saved) {
+        host.container(bot)
+            .says(&format!("BEGAN {bot} at {saved} step 1"), LONG);
+    }
+    host.state(&bots[2], "stopped");
+    host.ok(&["start", &bots[2]]);
+    host.container(&bots[2])
+        .says(&format!("at {} step 1", saved[2]), LONG);
+}
+
+/// Makes a backup and looks at it from all sides.
+fn is_whole(host: &Stack, path: &str) {
+    let backup = Path::new(path);
+    let folder = backup.parent().unwrap();
+    let output = host.run(&["backup", path, "--history", "--logs"]);
     let said = text(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert!(
@@ -113,16 +149,16 @@ fn a_stack_is_backed_up_while_its_bots_run_and_runs_on_from_it_where_nothing_is_
         0o600
     );
     assert_eq!(
-        fs::read_dir(folder.path()).unwrap().count(),
+        fs::read_dir(folder).unwrap().count(),
         1,
         "nothing beside it"
     );
-    let whole = host.ok(&["backup", "--verify", &path]);
+    let whole = host.ok(&["backup", "--verify", path]);
     assert!(
         whole.contains("is whole") && whole.contains(host.name()),
         "{whole}"
     );
-    let inside = entries(&backup);
+    let inside = entries(backup);
     assert!(
         inside.keys().any(|name| name.contains("/.the0/history/")),
         "{:?}",
@@ -130,34 +166,28 @@ fn a_stack_is_backed_up_while_its_bots_run_and_runs_on_from_it_where_nothing_is_
     );
     let piped = host.run(&["backup", "-"]);
     assert!(piped.status.success());
-    fs::write(folder.path().join("piped"), &piped.stdout).unwrap();
-    host.ok(&[
-        "backup",
-        "--verify",
-        folder.path().join("piped").to_str().unwrap(),
-    ]);
+    fs::write(folder.join("piped"), &piped.stdout).unwrap();
+    host.ok(&["backup", "--verify", folder.join("piped").to_str().unwrap()]);
+}
 
-    // Bots run on without the agent: nothing is put back under them.
-    let kept = documents(&host.mongo, BOTS);
-    let running = host.run(&["restore", &path]);
-    assert!(
-        text(&running.stderr).contains("another agent"),
-        "{}",
-        text(&running.stderr)
-    );
-    host.end();
-    let running = host.run(&["restore", &path]);
+/// Bots run on without the agent: nothing is put back under them.
+fn is_not_put_under_what_runs(host: &mut Stack, path: &str, bots: &[String]) {
+    let running = host.run(&["restore", path]);
     let why = text(&running.stderr);
-    assert!(
-        !running.status.success() && why.contains("nothing was changed"),
-        "{why}"
-    );
+    assert!(why.contains("another agent"), "{why}");
+    host.end();
+    let running = host.run(&["restore", path]);
+    let why = text(&running.stderr);
+    let unchanged = why.contains("nothing was changed");
+    assert!(!running.status.success() && unchanged, "{why}");
     for (bot, is_named) in [(&bots[0], true), (&bots[1], true), (&bots[2], false)] {
         assert_eq!(why.contains(&host.container(bot).name), is_named, "{why}");
     }
+}
 
-    // Everything goes.
-    for bot in &bots {
+/// Everything goes: containers, volumes, the data folder, store and database.
+fn take_down(host: &mut Stack, bots: &[String]) -> Option<()> {
+    for bot in bots {
         host.container(bot).remove();
         for volume in host.volumes(bot) {
             host.docker.ask(["volume", "rm", "--force", &volume]);
@@ -165,45 +195,23 @@ fn a_stack_is_backed_up_while_its_bots_run_and_runs_on_from_it_where_nothing_is_
     }
     fs::remove_dir_all(host.data()).unwrap();
     let gateway = host.docker.gateway();
-    let (Some(store), Some(mongo)) = (Minio::start_at(gateway), Mongo::start()) else {
-        return;
-    };
-    (host.store, host.mongo) = (store, mongo);
+    (host.store, host.mongo) = (Minio::start_at(gateway)?, Mongo::start()?);
+    Some(())
+}
 
-    let said = host.ok(&["restore", &path]);
-    assert!(said.contains("is put back"), "{said}");
-    assert_eq!(documents(&host.mongo, BOTS), kept);
-    assert_eq!(host.mongo.all(SCHEDULES).len(), 1);
-    for bot in &bots {
-        let state = format!("states/{bot}/state.tar.gz");
-        let object = host
-            .objects()
-            .get("bot-state", &format!("{bot}/state.tar.gz"))
-            .unwrap();
-        assert_eq!(files(&object.bytes), files(&inside[&state]), "{bot}");
-        let older = host
-            .objects()
-            .list("bot-state", &format!("{bot}/.the0/history/"));
-        let before = inside
-            .keys()
-            .filter(|name| name.starts_with(&format!("states/{bot}/.the0/")));
+/// The store has the states of the backup, current and older ones.
+fn has_states_of(host: &Stack, inside: &BTreeMap<String, Vec<u8>>, bots: &[String]) {
+    for bot in bots {
+        let state = format!("{bot}/state.tar.gz");
+        let object = host.objects().get("bot-state", &state).unwrap();
+        let before = files(&inside[&format!("states/{state}")]);
+        assert_eq!(files(&object.bytes), before, "{bot}");
+        let history = format!("{bot}/.the0/history/");
+        let older = host.objects().list("bot-state", &history);
+        let history = format!("states/{history}");
+        let before = inside.keys().filter(|name| name.starts_with(&history));
         assert_eq!(older.len(), before.count(), "{older:?}");
     }
-    let again = host.ok(&["restore", &path]);
-    assert!(again.contains("; 0 of it"), "{again}");
-
-    let saved: Vec<u64> = bots.iter().map(|bot| host.saved(bot)).collect();
-    assert!(saved.iter().all(|count| *count > 0), "{saved:?}");
-    host.begin();
-    host.states(&bots[..2], "running");
-    for (bot, saved) in bots[..2].iter().zip(&saved) {
-        host.container(bot)
-            .says(&format!("BEGAN {bot} at {saved} step 1"), LONG);
-    }
-    host.state(&bots[2], "stopped");
-    host.ok(&["start", &bots[2]]);
-    host.container(&bots[2])
-        .says(&format!("at {} step 1", saved[2]), LONG);
 }
 
 fn documents(mongo: &Mongo, place: &str) -> Vec<Document> {
@@ -229,19 +237,16 @@ impl World {
     /// Some bots, each with code, a document and a state of `size` bytes.
     fn with_bots(count: usize, size: usize) -> Option<Self> {
         let world = Self::new()?;
-        for n in 0..count {
-            let (id, key) = (format!("bot{n:02}"), format!("u/bot{n:02}/1.0.0"));
-            world
-                .objects()
-                .put("custom-bots", &key, &noise(size / 4 + 10));
-            world.mongo.insert(
-                BOTS,
-                [document(
-                    &id,
-                    &key,
-                    doc! {"n": f64::from(u16::try_from(n).unwrap())},
-                )],
-            );
+        let ids = (0..count).map(|n| format!("bot{n:02}"));
+        let documents = ids.clone().zip(0u16..).map(|(id, n)| {
+            let config = doc! {"n": f64::from(n)};
+            document(&id, &format!("u/{id}/1.0.0"), config)
+        });
+        world.mongo.insert(BOTS, documents);
+        for id in ids {
+            let key = format!("u/{id}/1.0.0");
+            let code = noise(size / 4 + 10);
+            world.objects().put("custom-bots", &key, &code);
             world.state(&id, &noise(size));
         }
         Some(world)
@@ -296,7 +301,7 @@ impl World {
     }
 
     /// Everything that there is, states by what is in them.
-    fn all(&self) -> (Vec<Document>, BTreeMap<String, BTreeMap<String, Vec<u8>>>) {
+    fn all(&self) -> (Vec<Document>, BTreeMap<String, Files>) {
         let mut objects = BTreeMap::new();
         for bucket in BUCKETS {
             for key in self.objects().list(bucket, "") {
@@ -405,14 +410,14 @@ fn a_backup_that_is_killed_leaves_no_file_of_its_name_and_the_next_one_is_whole(
     };
     let path = world.dir.path().join("backup");
     let words = ["backup", path.to_str().unwrap()];
-    let begun = Instant::now();
-    world.ok(&words);
-    let whole = begun.elapsed();
-    fs::remove_file(&path).unwrap();
     let mut killed = 0;
-    for n in 1..8 {
+    for n in 1..12 {
+        let begun = Instant::now();
+        world.ok(&words);
+        let whole = begun.elapsed();
+        fs::remove_file(&path).unwrap();
         let mut backup = Process::start(&mut world.command(&words));
-        std::thread::sleep(whole * n / 9);
+        std::thread::sleep(whole * n / 13);
         backup.0.kill().unwrap();
         killed += u32::from(backup.0.wait().unwrap().code().is_none());
         if path.exists() {
@@ -420,7 +425,7 @@ fn a_backup_that_is_killed_leaves_no_file_of_its_name_and_the_next_one_is_whole(
             fs::remove_file(&path).unwrap();
         }
     }
-    assert!(killed >= 3, "{killed} of 7 were killed in the middle");
+    assert!(killed >= 3, "{killed} of 11 were killed in the middle");
     world.ok(&words);
     world.ok(&["backup", "--verify", path.to_str().unwrap()]);
     let names = fs::read_dir(world.dir.path()).unwrap();
@@ -518,9 +523,10 @@ fn bots_that_were_deployed_into_a_folder_come_back_with_their_states() {
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
-                match path.is_dir() {
-                    true => folders.push(path),
-                    false => found.push(fs::read(path).unwrap()),
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    found.push(fs::read(path).unwrap());
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Seek, Write};
+use std::io::{BufWriter, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use contract::record::Time;
 use contract::{BotId, ObjectKey, Secret};
 use hyper::Method;
+use nix::fcntl::OFlag;
 
 use super::documents::{COLLECTIONS, Database};
 use super::format::{FORMAT, Header, Manifest, What};
@@ -281,18 +282,21 @@ impl<W: Write> Making<W> {
 
 /// A file without a name, gone with whoever has it open.
 pub fn spool(folder: &Path) -> Result<File> {
-    let path = folder.join(format!(".the0-{}-{}", std::process::id(), unique()));
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path);
-    let file = file.with_context(|| format!("a file in {}", folder.display()))?;
-    match fs::remove_file(&path) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err.into()),
-        _ => Ok(file),
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    let nameless = options
+        .clone()
+        .custom_flags(OFlag::O_TMPFILE.bits())
+        .open(folder);
+    if let Ok(file) = nameless {
+        return Ok(file);
     }
+    // Not every file system has such: here it has a name for a moment.
+    let path = folder.join(format!(".the0-{}-{}", std::process::id(), unique()));
+    let file = options.create_new(true).open(&path);
+    let file = file.with_context(|| format!("a file in {}", folder.display()))?;
+    fs::remove_file(&path)?;
+    Ok(file)
 }
 
 /// A number that no other call of this process gives.
