@@ -146,6 +146,16 @@ impl Contents {
             Ok(())
         })?;
         bots.extend(manifest.bots().cloned());
+        for entry in &manifest.entries {
+            if let What::Documents { collection, .. } = &entry.what {
+                let is_known = documents::COLLECTIONS.contains(&collection.as_str());
+                ensure!(
+                    is_known && tables.contains_key(collection),
+                    "{}: {collection} is no collection of bots",
+                    entry.name
+                );
+            }
+        }
         Ok(Self {
             manifest,
             tables,
