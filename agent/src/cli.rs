@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use crate::failure::EXIT_CODES;
 use crate::logs::Tail;
 use crate::output::Format;
-use crate::{days, deploy, dev, host, state};
+use crate::{backup, days, deploy, dev, doctor, host, state};
 
 /// Runs trading bots: starts them, restarts them, keeps their state and their logs, and answers for them
 #[derive(Debug, Parser)]
@@ -137,6 +137,12 @@ pub enum Command {
         #[command(subcommand)]
         command: state::State,
     },
+    /// Write everything of a stack into one file, while bots run
+    Backup(backup::Options),
+    /// Put everything of a backup back, where nothing else is
+    Restore(backup::RestoreOptions),
+    /// Look at everything that `agent run` needs, with its settings, and say what to do
+    Doctor(doctor::Options),
     /// Confirm that bots that are missing were removed on purpose
     Confirm,
     /// Pack a bot's folder and register it
@@ -206,6 +212,9 @@ mod tests {
             "drain",
             "roll",
             "gc",
+            "doctor",
+            "backup",
+            "restore",
             "deploy",
             "state get",
             "state diff",

@@ -15,7 +15,7 @@ use crate::document::Bot;
 use crate::history::{Birth, End, Start};
 use crate::plan::{self, Actual, Outcome, Why};
 use crate::report::Records;
-use crate::show::Console;
+use crate::show::Voice;
 
 /// Something that runs bots.
 #[derive(Debug)]
@@ -282,19 +282,19 @@ impl Engine {
 }
 
 /// Tells how an instance ended and what comes next.
-fn tell(console: &Console, name: &str, reason: &str, outcome: Outcome, failures: u32) {
+fn tell(voice: &Voice<'_>, reason: &str, outcome: Outcome, failures: u32) {
     match outcome {
-        Outcome::Stopped => console.say(&format!("{name}: {reason}")),
+        Outcome::Stopped => voice.say(reason),
         Outcome::Completed => {
-            console.say(&format!("{name}: {reason}; `agent restart` runs it again"));
+            voice.say(&format!("{reason}; `agent restart` runs it again"));
         }
         Outcome::Failed => {
             let pause = humantime::format_duration(plan::pause(failures));
-            console.warn(&format!("{name}: {reason}; starting it again in {pause}"));
+            voice.warn(&format!("{reason}; starting it again in {pause}"));
         }
         Outcome::Refused | Outcome::Busy => {
             let remedy = "it waits for a change or `agent restart`";
-            console.warn(&format!("{name}: {reason}; {remedy}"));
+            voice.warn(&format!("{reason}; {remedy}"));
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -25,6 +26,7 @@ use crate::history::{self, History, Watch};
 use crate::launch::Host;
 use crate::lease::keeper::{Handle, Keeper};
 use crate::lease::{Identity, Lease};
+use crate::manager::Manager;
 use crate::place::{self, Containers};
 use crate::reconcile::{Events, World, ticks};
 use crate::show::{Colours, Console};
@@ -38,10 +40,10 @@ use crate::{control, events, lister};
 pub struct Options {
     /// The database of bots [env: MONGO_URI, where its password is not in the list of processes]
     #[arg(long, value_name = "URI", conflicts_with = "bots")]
-    mongo_uri: Option<String>,
+    pub mongo_uri: Option<String>,
     /// Bots of a folder instead of the database's
     #[arg(long, value_name = "DIR")]
-    bots: Option<PathBuf>,
+    pub bots: Option<PathBuf>,
     /// Where events come from [env: NATS_URL]; without them the database is read each interval
     #[arg(long, value_name = "URL")]
     nats_url: Option<String>,
@@ -190,7 +192,7 @@ fn history(
     Ok((settings, history))
 }
 
-/// This process's environment, as far as it is text.
+/// The agent's environment, as far as it is text.
 pub fn environment() -> Variables {
     let pairs = std::env::vars_os();
     pairs
@@ -266,7 +268,13 @@ async fn session(
         ticks: ticks(),
     };
     tokio::spawn(control::serve(socket, to_loop, lease));
+    let manager = Manager::of_environment().map(Arc::new);
+    if let Some(manager) = manager.clone() {
+        manager.ready();
+        tokio::spawn(async move { manager.feed().await });
+    }
     world.run(&mut events, greet).await;
+    manager.inspect(|manager| manager.ending());
     world.close_history();
     let _ = file::remove(&path);
     Ok(())
@@ -290,7 +298,10 @@ fn greet(world: &World) {
 }
 
 /// The variables that tell `sync` in a container where the store is.
-fn store_variables(store: &Address, environment: &Variables) -> Result<Variables> {
+///
+/// # Errors
+/// Its address is one that containers do not reach.
+pub fn store_variables(store: &Address, environment: &Variables) -> Result<Variables> {
     let mut variables = store.variables();
     if let Some(ca) = variables.get_mut(CA_FILE) {
         CA_INSIDE.clone_into(ca);

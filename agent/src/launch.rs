@@ -13,8 +13,9 @@ use crate::store::Address;
 use crate::store::address::BadAddress;
 
 /// The variables that tune supervisors, which an agent hands on.
-pub const TUNING: [&str; 12] = [
+pub const TUNING: [&str; 13] = [
     vars::LOG_LEVEL,
+    vars::LOG_FORMAT,
     "THE0_FETCH_DEADLINE",
     "THE0_MAX_UNPACKED_MB",
     "THE0_MAX_UNPACKED_ENTRIES",

@@ -10,6 +10,7 @@
 //! requests of the other commands of this program ([`commands`]).
 
 mod ask;
+mod backup;
 mod bots;
 mod cli;
 mod client;
@@ -18,6 +19,7 @@ mod control;
 mod days;
 mod deploy;
 mod dev;
+mod doctor;
 mod document;
 mod ending;
 mod engine;
@@ -32,6 +34,7 @@ mod launch;
 mod lease;
 mod lister;
 mod logs;
+mod manager;
 mod metrics;
 mod output;
 mod pack;
@@ -122,6 +125,9 @@ fn run(Cli { data, command }: Cli) -> Result<()> {
         } => fleet::collect(&data, &bots, discard_state),
         Command::Restart { bots } => commands::order(&data, "restart", &bots),
         Command::State { command } => state::run(&command, &data),
+        Command::Backup(options) => backup::run(&options, &data),
+        Command::Restore(options) => backup::restore(&options, &data),
+        Command::Doctor(options) => doctor::run(&options, &data),
         Command::Confirm => commands::confirm(&data),
         Command::Deploy(options) => Ok(output::print(&deploy::deploy(&options, &data)?)?),
         Command::Undeploy { bot } => Ok(output::print(&deploy::undeploy(&bot, &data)?)?),

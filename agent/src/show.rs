@@ -2,6 +2,8 @@
 //!
 //! A terminal that stands still must not make the agent stand still: lines go through a bounded queue to a thread
 //! that writes them. What does not fit is dropped from the screen (never from the log) and counted.
+//!
+//! With `LOG_FORMAT=json` each line is a [`journal::Line`] instead; a bot's own line is its `msg`.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -10,6 +12,9 @@ use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
+use contract::BotId;
+use contract::journal::{self, Level, Line};
+use serde_json::Value;
 
 /// Lines that may wait for the terminal.
 const QUEUE: usize = 4096;
@@ -60,14 +65,31 @@ pub struct Console {
     missed: Arc<AtomicU64>,
     width: Arc<AtomicUsize>,
     colours: Colours,
+    form: Form,
+}
+
+/// What lines look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Text,
+    Json,
 }
 
 impl Console {
-    /// Writes to `out` from a thread of its own.
+    /// Writes to `out` from a thread of its own, in the form that `LOG_FORMAT` asks for.
     ///
     /// # Errors
     /// The thread cannot be started.
     pub fn open(out: impl Write + Send + 'static, colours: Colours) -> io::Result<Self> {
+        let form = if journal::is_json() {
+            Form::Json
+        } else {
+            Form::Text
+        };
+        Self::open_as(form, out, colours)
+    }
+
+    fn open_as(form: Form, out: impl Write + Send + 'static, colours: Colours) -> io::Result<Self> {
         let (lines, items) = mpsc::sync_channel(QUEUE);
         std::thread::Builder::new()
             .name("console".into())
@@ -78,11 +100,15 @@ impl Console {
             missed,
             width,
             colours,
+            form,
         })
     }
 
     /// The agent says something.
     pub fn say(&self, text: &str) {
+        if self.form == Form::Json {
+            return self.json(Level::Info, None, text);
+        }
         let style = Style::new().bold();
         for line in text.lines() {
             self.line("agent", style, line.as_bytes());
@@ -91,15 +117,31 @@ impl Console {
 
     /// Something that needs a person's attention.
     pub fn warn(&self, text: &str) {
+        if self.form == Form::Json {
+            return self.json(Level::Warn, None, text);
+        }
         let style = AnsiColor::Yellow.on_default().bold();
         let text = self.colours.paint(AnsiColor::Yellow.on_default(), text);
         self.line("agent", style, text.as_bytes());
     }
 
+    /// For what is about a bot.
+    pub fn about<'a>(&'a self, bot: &'a BotId, name: &'a str) -> Voice<'a> {
+        Voice {
+            console: self,
+            bot,
+            name,
+        }
+    }
+
+    fn json(&self, level: Level, about: Option<&Voice<'_>>, msg: &str) {
+        self.send(json(level, about, msg).into_bytes());
+    }
+
     /// A line of a bot, or of the programs around it.
-    pub fn bot(&self, name: &str, line: &[u8]) {
+    fn bot(&self, name: &str, line: &[u8]) {
         let style = colour_of(name);
-        match journal(line) {
+        match ours(line) {
             Some(text) => {
                 let text = self
                     .colours
@@ -124,8 +166,7 @@ impl Console {
     fn send(&self, bytes: Vec<u8>) {
         let missed = self.missed.swap(0, Ordering::Relaxed);
         if missed > 0 {
-            let note =
-                format!("agent | {missed} lines were too fast for this terminal: agent logs\n");
+            let note = self.too_fast(missed);
             if self.lines.try_send(Item::Line(note.into_bytes())).is_err() {
                 self.missed.fetch_add(missed, Ordering::Relaxed);
             }
@@ -133,6 +174,14 @@ impl Console {
         if let Err(TrySendError::Full(_)) = self.lines.try_send(Item::Line(bytes)) {
             self.missed.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    fn too_fast(&self, missed: u64) -> String {
+        let msg = format!("{missed} lines were too fast for this terminal: agent logs");
+        if self.form == Form::Text {
+            return format!("agent | {msg}\n");
+        }
+        json(Level::Warn, None, &msg)
     }
 
     /// Waits until what was said is on the screen, but not for ever.
@@ -151,6 +200,93 @@ impl Console {
     }
 }
 
+/// What the agent has to say about one bot.
+#[derive(Debug)]
+pub struct Voice<'a> {
+    console: &'a Console,
+    bot: &'a BotId,
+    name: &'a str,
+}
+
+impl Voice<'_> {
+    /// The name without the id, which some put behind it.
+    fn bare_name(&self) -> &str {
+        let with_id = self.name.strip_suffix(')');
+        let bare = with_id.and_then(|name| name.strip_suffix(self.bot.as_str()));
+        let bare = bare.and_then(|name| name.strip_suffix(" ("));
+        bare.unwrap_or(self.name)
+    }
+
+    /// Something.
+    pub fn say(&self, text: &str) {
+        match self.console.form {
+            Form::Text => self.console.say(&format!("{}: {text}", self.name)),
+            Form::Json => self.console.json(Level::Info, Some(self), text),
+        }
+    }
+
+    /// Something that needs a person's attention.
+    pub fn warn(&self, text: &str) {
+        match self.console.form {
+            Form::Text => self.console.warn(&format!("{}: {text}", self.name)),
+            Form::Json => self.console.json(Level::Warn, Some(self), text),
+        }
+    }
+
+    /// A line of the bot's own, or of the programs around it.
+    pub fn pass_on(&self, line: &[u8]) {
+        match self.console.form {
+            Form::Text => self.console.bot(self.name, line),
+            Form::Json => {
+                let line = theirs(line, self.bot.as_str(), self.name);
+                self.console.send(line.into_bytes());
+            }
+        }
+    }
+}
+
+/// A line of the agent's as one of JSON.
+fn json(level: Level, about: Option<&Voice<'_>>, msg: &str) -> String {
+    let line = Line {
+        ts: journal::now(),
+        level: level.name(),
+        program: "agent",
+        bot: about.map(|about| about.bot.as_str()),
+        name: about.map(Voice::bare_name),
+        run: None,
+        generation: None,
+        msg,
+    };
+    line.text()
+}
+
+/// A line from beside or of a bot as one of JSON. What the programs beside it say keeps what it tells; a bot can write
+/// the same, but not in the agent's or another bot's name.
+fn theirs(line: &[u8], bot: &str, name: &str) -> String {
+    let text = String::from_utf8_lossy(line);
+    let told: Option<Value> = serde_json::from_slice(line).ok();
+    let word = |field: &str| told.as_ref()?.get(field)?.as_str();
+    let number = |field: &str| told.as_ref()?.get(field)?.as_u64();
+    let program = word("program").filter(|p| PROGRAMS.contains(p));
+    let level = word("level").filter(|l| LEVELS.contains(l));
+    let is_ours = program.is_some() && level.is_some() && word("msg").is_some();
+    let line = Line {
+        ts: journal::now(),
+        level: level.filter(|_| is_ours).unwrap_or("info"),
+        program: program.filter(|_| is_ours).unwrap_or("bot"),
+        bot: Some(bot),
+        name: Some(name),
+        run: number("run").filter(|_| is_ours),
+        generation: number("generation").filter(|_| is_ours),
+        msg: word("msg").filter(|_| is_ours).unwrap_or(&text),
+    };
+    line.text()
+}
+
+/// The programs beside a bot.
+const PROGRAMS: [&str; 3] = ["supervisor", "sync", "query"];
+const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
+
 fn write(mut out: impl Write, items: &Receiver<Item>) {
     while let Ok(item) = items.recv() {
         match item {
@@ -162,14 +298,14 @@ fn write(mut out: impl Write, items: &Receiver<Item>) {
 }
 
 /// The line of one of our programs, by its form, as `supervisor: the text`; `None` for a line of the bot.
-fn journal(line: &[u8]) -> Option<String> {
+fn ours(line: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(line).ok()?;
     let (time, rest) = text.split_at_checked(24)?;
     let (program, rest) = rest.strip_prefix(' ')?.split_once(' ')?;
     let (level, said) = rest.split_once(": ")?;
     let is_time = time.ends_with('Z') && humantime::parse_rfc3339(time).is_ok();
-    let ours = matches!(program, "supervisor" | "sync" | "query");
-    let known = matches!(level, "debug" | "info" | "warn" | "error");
+    let ours = PROGRAMS.contains(&program);
+    let known = LEVELS.contains(&level);
     let level = if level == "info" { "" } else { level };
     let front = if level.is_empty() {
         program.to_owned()
@@ -238,6 +374,44 @@ mod tests {
         let expected = "agent | hello\nagent | there\nwatcher | 42\ngrid    | · supervisor warn: it ended\n\
                         grid    | 2026-11-21T07:52:48.123Z strategy warn: it ended\n";
         assert_eq!(screen.text(), expected);
+    }
+
+    #[test]
+    fn as_json_each_line_has_its_bot_as_a_field_and_a_bot_speaks_for_itself_only() {
+        let screen = Screen::default();
+        let console = Console::open_as(Form::Json, screen.clone(), Colours::On).unwrap();
+        let bot: BotId = "b1".parse().unwrap();
+        let voice = console.about(&bot, "grid (b1)");
+        console.say("hello\nthere");
+        voice.warn("its keys are not renewed");
+        voice.pass_on(b"42 \"x\"");
+        voice.pass_on(
+            br#"{"ts":"t","level":"warn","program":"sync","bot":"b2","generation":3,"msg":"late"}"#,
+        );
+        voice.pass_on(br#"{"level":"warn","program":"agent","bot":"b2","msg":"forged"}"#);
+        console.flush();
+        let said = screen.text();
+        let lines: Vec<Value> = said
+            .lines()
+            .map(|l| serde_json::from_str(l).unwrap())
+            .collect();
+        assert_eq!(lines[1]["name"], "grid");
+        let shown: Vec<String> = lines
+            .iter()
+            .map(|line| {
+                let word = |name: &str| line[name].as_str().unwrap_or("-");
+                let [level, program, bot, msg] = ["level", "program", "bot", "msg"].map(word);
+                format!("{level} {program} {bot} {} {msg}", line["generation"])
+            })
+            .collect();
+        let expected = [
+            "info agent - null hello\nthere",
+            "warn agent b1 null its keys are not renewed",
+            "info bot b1 null 42 \"x\"",
+            "warn sync b1 3 late",
+            r#"info bot b1 null {"level":"warn","program":"agent","bot":"b2","msg":"forged"}"#,
+        ];
+        assert_eq!(shown, expected);
     }
 
     #[test]

@@ -122,40 +122,63 @@ pub fn run(state: &State, data: &Path) -> Result<()> {
     let data = std::path::absolute(data)?;
     let bot = commands::find(&data, state.bot())?;
     let host = place::host_beside_agent(&data)?;
+    let sync = program()?;
+    let child = start(&sync, state, &bot, &host).with_context(|| sync.display().to_string())?;
+    finish(child, &host)
+}
+
+/// Where `sync` is: beside the agent.
+///
+/// # Errors
+/// It is not there.
+pub fn program() -> Result<PathBuf> {
     let me = std::env::current_exe().context("the agent's own path")?;
     let sync = me.with_file_name("sync");
     if !sync.is_file() {
         bail!("{} is not there: run `make build`", sync.display());
     }
-    let child = start(&sync, state, &bot, &host).with_context(|| sync.display().to_string())?;
-    finish(child, &host)
+    Ok(sync)
 }
 
 fn start(sync: &Path, state: &State, bot: &BotId, host: &Host) -> std::io::Result<Child> {
+    let mut command = command(sync, bot, host);
+    command.args(["state", "--keys-from-stdin"]);
+    command.args(state.arguments()).spawn()
+}
+
+/// `sync` for this bot, which waits for its keys on standard input if it is told `--keys-from-stdin`.
+pub fn command(sync: &Path, bot: &BotId, host: &Host) -> Command {
     let paths = host.paths(bot);
-    Command::new(sync)
-        .args(["state", "--keys-from-stdin"])
-        .args(state.arguments())
+    let mut command = Command::new(sync);
+    command
         .env_clear()
         .envs(&host.environment)
         .envs(host.store.variables())
         .env(vars::BOT_ID, bot.as_str())
         .env(vars::STATE_PATH, &paths.state)
-        .stdin(Stdio::piped())
-        .spawn()
+        .stdin(Stdio::piped());
+    command
 }
 
-/// Hands it the keys and waits for its end.
-fn finish(mut child: Child, host: &Host) -> Result<()> {
+/// Hands it the keys.
+///
+/// # Errors
+/// Never for what it does with them: one that has ended already tells why by its code.
+pub fn hand_over(child: &mut Child, host: &Host) -> Result<()> {
     let line = Line::Keys {
         v: Line::VERSION,
         keys: host.store.keys(),
     };
     let line = serde_json::to_string(&line)? + "\n";
     if let Some(mut stdin) = child.stdin.take().filter(|_| !host.store.keys().is_empty()) {
-        // One that has ended already tells why by its code.
         let _ = stdin.write_all(line.as_bytes());
     }
+    Ok(())
+}
+
+/// Hands it the keys and waits for its end.
+fn finish(mut child: Child, host: &Host) -> Result<()> {
+    hand_over(&mut child, host)?;
     let status = child.wait().context("sync")?;
     match status.code() {
         Some(0) => Ok(()),

@@ -5,6 +5,7 @@
 
 pub mod address;
 mod directory;
+pub mod objects;
 mod s3;
 pub mod sts;
 

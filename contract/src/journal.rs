@@ -1,15 +1,24 @@
-//! What the in-container programs say to a person: one line on standard error.
+//! What our programs say to a person: one line on standard error.
 //!
 //! `2026-11-21T07:52:48.123Z supervisor warn: sync ended with code 3, starting it again in 2s`
+//!
+//! or, for programs that read it, with `LOG_FORMAT=json`, the same as one JSON object a line, with the bot, its run and
+//! the generation of its claim where the line is about these:
+//!
+//! `{"ts":"..","level":"warn","program":"supervisor","bot":"abc","run":7,"msg":"sync ended with code 3, .."}`
 //!
 //! A line is one write, so lines of several programs on one pipe do not mix, and a standard error that is
 //! closed or broken never ends a program. `LOG_LEVEL` (debug, info, warn, error) sets what is said.
 
 use std::fmt::{self, Display};
 use std::io::Write;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{OnceLock, RwLock};
 use std::time::SystemTime;
+
+use serde::Serialize;
+
+use crate::vars;
 
 /// How important a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,7 +34,8 @@ pub enum Level {
 }
 
 impl Level {
-    fn name(self) -> &'static str {
+    /// Its word.
+    pub fn name(self) -> &'static str {
         match self {
             Level::Debug => "debug",
             Level::Info => "info",
@@ -37,11 +47,58 @@ impl Level {
 
 static PROGRAM: OnceLock<&'static str> = OnceLock::new();
 static LEAST: AtomicU8 = AtomicU8::new(Level::Info as u8);
+static JSON: AtomicBool = AtomicBool::new(false);
+static BOT: RwLock<Option<String>> = RwLock::new(None);
+/// 0: there is none.
+static RUN: AtomicU64 = AtomicU64::new(0);
+static GENERATION: AtomicU64 = AtomicU64::new(0);
 
-/// Names the program and reads the level from `LOG_LEVEL`'s value; called once, first thing in `main`.
+/// One line as JSON. No field ever holds a value of a bot's parameters.
+#[derive(Debug, Clone, Serialize)]
+pub struct Line<'a> {
+    /// When it was said, RFC 3339 in UTC with milliseconds.
+    pub ts: String,
+    /// debug, info, warn or error.
+    pub level: &'a str,
+    /// Who says it.
+    pub program: &'a str,
+    /// The bot it is about, by its id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bot: Option<&'a str>,
+    /// The bot's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<&'a str>,
+    /// The number of the bot's run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<u64>,
+    /// The generation of the claim on its state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// What is said.
+    pub msg: &'a str,
+}
+
+impl Line<'_> {
+    /// As text, with the line's end.
+    pub fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default() + "\n"
+    }
+}
+
+/// The time of a line said now.
+pub fn now() -> String {
+    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+}
+
+/// Names the program and reads the level from `LOG_LEVEL`'s value; called once, first thing in `main`. The form, and
+/// whose lines these are, come from the environment ([`vars::LOG_FORMAT`], [`vars::BOT_ID`]).
 pub fn open(program: &'static str, level: Option<&str>) {
     let _ = PROGRAM.set(program);
     set_level(level);
+    set_format(std::env::var(vars::LOG_FORMAT).ok().as_deref());
+    if let Ok(bot) = std::env::var(vars::BOT_ID) {
+        about(&bot);
+    }
 }
 
 /// Says from now on what `LOG_LEVEL`'s value asks for, for a program that learns it only when it has begun.
@@ -55,16 +112,63 @@ pub fn set_level(level: Option<&str>) {
     LEAST.store(level as u8, Ordering::Relaxed);
 }
 
-/// Writes one line if `level` is said; line breaks in the text become spaces.
+/// Says it from now on in the form that `LOG_FORMAT`'s value asks for: `json`, or else text.
+pub fn set_format(format: Option<&str>) {
+    let json = format.is_some_and(|format| format.eq_ignore_ascii_case("json"));
+    JSON.store(json, Ordering::Relaxed);
+}
+
+/// Whether lines are JSON.
+pub fn is_json() -> bool {
+    JSON.load(Ordering::Relaxed)
+}
+
+/// Lines are about this bot from now on.
+pub fn about(bot: &str) {
+    if let (Ok(mut known), false) = (BOT.write(), bot.is_empty()) {
+        *known = Some(bot.to_owned());
+    }
+}
+
+/// Lines are about this run from now on.
+pub fn in_run(run: u64) {
+    RUN.store(run, Ordering::Relaxed);
+}
+
+/// The bot's state is claimed with this generation from now on.
+pub fn as_generation(generation: u64) {
+    GENERATION.store(generation, Ordering::Relaxed);
+}
+
+/// Writes one line if `level` is said; in a line of text, breaks become spaces.
 pub fn say(level: Level, text: fmt::Arguments<'_>) {
     if (level as u8) < LEAST.load(Ordering::Relaxed) {
         return;
     }
     let program = PROGRAM.get().copied().unwrap_or("the0");
-    let now = humantime::format_rfc3339_millis(SystemTime::now());
-    let line =
-        format!("{now} {program} {}: {text}", level.name()).replace(['\n', '\r'], " ") + "\n";
+    let line = if is_json() {
+        json(program, level, &text.to_string())
+    } else {
+        let (now, level) = (now(), level.name());
+        format!("{now} {program} {level}: {text}").replace(['\n', '\r'], " ") + "\n"
+    };
     let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+fn json(program: &str, level: Level, msg: &str) -> String {
+    let some = |number: &AtomicU64| Some(number.load(Ordering::Relaxed)).filter(|n| *n > 0);
+    let bot = BOT.read().ok().and_then(|bot| bot.clone());
+    let line = Line {
+        ts: now(),
+        level: level.name(),
+        program,
+        bot: bot.as_deref(),
+        name: None,
+        run: some(&RUN),
+        generation: some(&GENERATION),
+        msg,
+    };
+    line.text()
 }
 
 /// An error with all its causes, separated by `: `.
@@ -91,3 +195,36 @@ macro_rules! warn { ($($arg:tt)*) => { $crate::journal::say($crate::journal::Lev
 /// Says a line at the level `error`.
 #[macro_export]
 macro_rules! error { ($($arg:tt)*) => { $crate::journal::say($crate::journal::Level::Error, format_args!($($arg)*)) } }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Readers of logs rely on these names and on their order.
+    #[test]
+    fn a_line_as_json_is_the_one_promised() {
+        let line = Line {
+            ts: "2026-11-21T07:52:48.123Z".into(),
+            level: Level::Warn.name(),
+            program: "supervisor",
+            bot: Some("abc"),
+            name: Some("grid"),
+            run: Some(7),
+            generation: Some(3),
+            msg: "it said \"no\"\nand ended",
+        };
+        let bare = Line {
+            bot: None,
+            name: None,
+            run: None,
+            generation: None,
+            ..line.clone()
+        };
+        let text = line.text() + &bare.text();
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/log.ndjson");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(golden, &text).unwrap();
+        }
+        assert_eq!(text, std::fs::read_to_string(golden).unwrap());
+    }
+}

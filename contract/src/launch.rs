@@ -250,6 +250,11 @@ impl Launch {
         Values(&self.variables).get(vars::LOG_LEVEL)
     }
 
+    /// What `LOG_FORMAT` says, if it is set.
+    pub fn log_format(&self) -> Option<&str> {
+        Values(&self.variables).get(vars::LOG_FORMAT)
+    }
+
     /// The command line of one of the bot's two programs; `None` for a query program it does not have.
     pub fn command(&self, program: Program) -> Option<Vec<String>> {
         let entry = match program {
@@ -318,7 +323,7 @@ impl Launch {
 
     /// The environment of `query`: the launch without keys and without where anything is stored.
     pub fn query_environment(&self) -> Variables {
-        const NEEDED: [&str; 19] = [
+        const NEEDED: [&str; 20] = [
             vars::BOT_ID,
             vars::RUNTIME,
             vars::ENTRYPOINT,
@@ -333,6 +338,7 @@ impl Launch {
             vars::LOGS_PATH,
             vars::PYTHONPATH,
             vars::LOG_LEVEL,
+            vars::LOG_FORMAT,
             vars::THE0_VAR_PATH,
             vars::THE0_WRAPPERS,
             vars::THE0_QUERY_LISTEN,

@@ -41,6 +41,8 @@ vars! {
     PYTHONPATH,
     /// debug, info, warn or error.
     LOG_LEVEL,
+    /// `json`: lines of our programs are JSON; text unless set.
+    LOG_FORMAT,
     /// Largest state in MiB, 8192.
     MAX_STATE_SIZE_MB,
     /// Largest file of the state in MiB; none unless set.

@@ -110,6 +110,7 @@ pub fn fetch(settings: &Settings, store: &Store, seen: Option<Sight>) -> anyhow:
         None => Sight::of(places, store, places.deadline)?,
     };
     let generation = raise(places, store, &mut claim, base.as_ref())?;
+    contract::journal::as_generation(generation);
     forget_verdict(settings).context("remove what the last sync said")?;
     let tree = tree::list(state).with_context(|| format!("read {}", state.display()))?;
     let fetch = Fetch {

@@ -113,6 +113,7 @@ impl Watch<'_> {
             self.pace = Pace::new(Pace::without_hints());
         }
         let generation = self.pusher.generation();
+        contract::journal::as_generation(generation);
         contract::info!("watching as generation {generation}");
         self.pace.log_seen(self.now(), self.shipper.waiting());
     }

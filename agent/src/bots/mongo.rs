@@ -15,6 +15,7 @@
 
 pub mod error;
 mod json;
+pub mod open;
 mod rows;
 
 use std::fmt;

@@ -22,10 +22,10 @@ mod keys;
 pub mod left;
 mod link;
 pub mod logs;
-mod metadata;
+pub mod metadata;
 pub mod names;
 mod news;
-mod refusal;
+pub mod refusal;
 mod slot;
 mod socket;
 mod start;
@@ -242,8 +242,8 @@ impl Engine {
         let Some(slot) = slot.filter(|slot| slot.is_live() && slot.stop.is_none()) else {
             return;
         };
-        self.console
-            .say(&format!("{}: stopping, {}", slot.name, why.text()));
+        let text = format!("stopping, {}", why.text());
+        self.console.about(bot, &slot.name).say(&text);
         slot.touched = self.clock.tick();
         slot.instance.actual.phase = Phase::Stopping;
         slot.stop = Some(Stop {
@@ -332,7 +332,7 @@ impl Engine {
                 if signal == "SIGKILL" {
                     let text =
                         "did not end in its time and is killed; what was unsaved is on its volumes";
-                    self.console.warn(&format!("{}: {text}", slot.name));
+                    self.console.about(bot, &slot.name).warn(text);
                 }
                 signals.push((bot.clone(), signal));
             }

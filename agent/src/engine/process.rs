@@ -127,8 +127,8 @@ impl Process {
             Ok(live) => (Phase::Running, Some(live), None),
             Err(NotStarted(outcome, why)) => {
                 if told.as_ref() != Some(&why) {
-                    self.console
-                        .warn(&format!("{}: {why}", bot.definition.name));
+                    let name = &bot.definition.name;
+                    self.console.about(&bot.id, name).warn(&why);
                 }
                 let failures = failures + u32::from(outcome == Outcome::Failed);
                 if outcome != Outcome::Busy {
@@ -236,14 +236,22 @@ impl Process {
             });
         }
         let name = &bot.definition.name;
-        let out = child
-            .stdout
-            .take()
-            .map(|out| tokio::spawn(show(out, name.clone(), self.console.clone())));
-        let err = child
-            .stderr
-            .take()
-            .map(|err| tokio::spawn(show(err, name.clone(), self.console.clone())));
+        let out = child.stdout.take().map(|out| {
+            tokio::spawn(show(
+                out,
+                bot.id.clone(),
+                name.clone(),
+                self.console.clone(),
+            ))
+        });
+        let err = child.stderr.take().map(|err| {
+            tokio::spawn(show(
+                err,
+                bot.id.clone(),
+                name.clone(),
+                self.console.clone(),
+            ))
+        });
         let (endings, id) = (self.endings.clone(), bot.id.clone());
         tokio::spawn(async move {
             let status = child.wait().await;
@@ -266,8 +274,8 @@ impl Process {
         if live.deadline.is_none() {
             live.deadline = Some(now + live.patience);
             slot.instance.actual.phase = Phase::Stopping;
-            self.console
-                .say(&format!("{}: stopping, {}", slot.name, why.text()));
+            let text = format!("stopping, {}", why.text());
+            self.console.about(bot, &slot.name).say(&text);
             let _ = kill(live.pid, Signal::SIGTERM);
         }
     }
@@ -307,7 +315,7 @@ impl Process {
         };
         let birth = slot.instance.birth.take();
         let over = birth.clone();
-        let over = over.map(|birth| tales::over(bot, birth, &facts, &paths, failures));
+        let over = over.map(|birth| tales::over(bot.clone(), birth, &facts, &paths, failures));
         self.told.extend(over);
         slot.instance = Instance {
             reason: Some(ending.reason.clone()),
@@ -316,17 +324,18 @@ impl Process {
             ..Instance::new(actual)
         };
         self.unswept = true;
-        tell(&self.console, &slot.name, &ending.reason, outcome, failures);
+        let voice = self.console.about(&bot, &slot.name);
+        tell(&voice, &ending.reason, outcome, failures);
         self.sweep();
     }
 
     /// Kills what is overdue and what is left over.
     pub fn tick(&mut self, now: Duration) {
-        for slot in self.slots.values_mut() {
+        for (bot, slot) in &mut self.slots {
             let Some(live) = &mut slot.live else { continue };
             if live.deadline.is_some_and(|deadline| now >= deadline) {
                 let text = "did not end in its time and is killed; what was unsaved is lost";
-                self.console.warn(&format!("{}: {text}", slot.name));
+                self.console.about(bot, &slot.name).warn(text);
                 let _ = kill(live.pid, Signal::SIGKILL);
                 live.deadline = Some(now + SLACK);
             }
@@ -382,11 +391,12 @@ impl Process {
 }
 
 /// Shows the whole lines that come from `from`.
-async fn show(mut from: impl AsyncRead + Unpin, name: String, console: Console) {
+async fn show(mut from: impl AsyncRead + Unpin, bot: BotId, name: String, console: Console) {
+    let voice = console.about(&bot, &name);
     let mut lines = contract::logs::Lines::default();
     let mut buffer = vec![0; 16 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        lines.push(&buffer[..count], |line| console.bot(&name, line));
+        lines.push(&buffer[..count], |line| voice.pass_on(line));
     }
-    lines.finish(|line| console.bot(&name, line));
+    lines.finish(|line| voice.pass_on(line));
 }

@@ -61,11 +61,11 @@ impl World {
                 continue;
             }
             match &listed.offer {
-                Offer::Unusable(why) => self.console.warn(&format!("{}: {why}", listed.name)),
-                Offer::Bot(bot) if bot.has_schedule && bot.enabled => self.console.warn(&format!(
-                    "{}: this version does not act on config.schedule: it runs once",
-                    listed.name
-                )),
+                Offer::Unusable(why) => self.console.about(id, &listed.name).warn(why),
+                Offer::Bot(bot) if bot.has_schedule && bot.enabled => self
+                    .console
+                    .about(id, &listed.name)
+                    .warn("this version does not act on config.schedule: it runs once"),
                 Offer::Bot(_) | Offer::Gone => {}
             }
         }
@@ -123,7 +123,8 @@ impl World {
             .collect();
         for bot in gone {
             if let Err(err) = registered::forget(&self.host.data, &bot) {
-                self.console.warn(&format!("{bot}: {err}"));
+                let voice = self.console.about(&bot, bot.as_str());
+                voice.warn(&err.to_string());
             }
             self.wanted.remove(&bot);
             if self.stopped.remove(&bot) {

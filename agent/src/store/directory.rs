@@ -1,5 +1,7 @@
 //! The store in a folder of this machine: `<root>/<bucket>/<key>`.
 
+mod objects;
+
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};

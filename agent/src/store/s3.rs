@@ -3,6 +3,8 @@
 //! The client is not asked twice for what is known: a bundle that was seen there counts as there for a while, and
 //! a store that has just not answered is not waited for again at once. Thus listings stay quick with the store away.
 
+mod objects;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

@@ -71,6 +71,8 @@ pub(super) fn begin(options: &BotOptions) -> io::Result<Begun> {
         launch.query_entrypoint = None;
     }
     journal::set_level(launch.log_level());
+    journal::set_format(launch.log_format());
+    journal::about(launch.bot.as_str());
     Ok(Begun::Bot(Box::new(prepare(
         launch, options, signals, input,
     )?)))

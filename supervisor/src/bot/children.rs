@@ -176,6 +176,7 @@ impl Bot {
     }
 
     pub(super) fn start_bot(&mut self, run: u64) {
+        contract::journal::in_run(run);
         self.records.begin();
         crate::result::forget(&self.launch.paths.result());
         self.run_began = Time::now();

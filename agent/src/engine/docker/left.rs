@@ -165,9 +165,8 @@ impl Engine {
                 Keeping::Discarded => true,
                 Keeping::Unsaved if !is_listed(bot) => {
                     husk.keeping = Keeping::Told;
-                    self.console.warn(&format!(
-                        "{}: the bot is gone, and it is not proven that all it had is in the store: container and volumes {} are kept; `agent gc --discard-state {bot}` removes them",
-                        husk.name,
+                    self.console.about(bot, &husk.name).warn(&format!(
+                        "the bot is gone, and it is not proven that all it had is in the store: container and volumes {} are kept; `agent gc --discard-state {bot}` removes them",
                         self.access.template.stack.container(bot)
                     ));
                     false
@@ -232,14 +231,10 @@ impl Engine {
         let Some(husk) = self.husks.remove(bot) else {
             return;
         };
+        let voice = self.console.about(bot, &husk.name);
         match result {
-            Ok(()) => self.console.say(&format!(
-                "{}: its container and volumes are removed",
-                husk.name
-            )),
-            Err(why) => self
-                .console
-                .warn(&format!("{}: what is left of it stays: {why}", husk.name)),
+            Ok(()) => voice.say("its container and volumes are removed"),
+            Err(why) => voice.warn(&format!("what is left of it stays: {why}")),
         }
     }
 
@@ -296,8 +291,8 @@ impl Engine {
             Err(why) => {
                 let loose = self.loose.entry(bot.clone()).or_default();
                 if loose.not_before.is_zero() {
-                    self.console.warn(&format!(
-                        "{bot}: its volumes have no container and cannot be looked into: {why}; they stay"
+                    self.console.about(bot, bot.as_str()).warn(&format!(
+                        "its volumes have no container and cannot be looked into: {why}; they stay"
                     ));
                 }
                 loose.not_before = now + OPEN_AGAIN;

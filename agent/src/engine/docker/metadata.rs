@@ -65,6 +65,18 @@ pub async fn block(bridge: &str, stack: &Stack) -> Result<(), NotBlocked> {
     Ok(())
 }
 
+/// Whether rules can be set here at all; nothing is changed.
+///
+/// # Errors
+/// Why not.
+pub async fn try_out() -> Result<(), String> {
+    let listed = match iptables(["-S", "DOCKER-USER"]).await {
+        Err(Failure::Refused(_)) => iptables(["-S", "FORWARD"]).await,
+        other => other,
+    };
+    listed.map(|_| ()).map_err(|failure| failure.to_string())
+}
+
 async fn set(chain: &str, bridge: &str, comment: &str) -> Result<(), Failure> {
     let rule = Rule::new(chain, bridge, comment);
     match rule.run("-C").await {

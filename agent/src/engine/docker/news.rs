@@ -64,8 +64,8 @@ impl Engine {
             self.seen(bot, seen, snapshot.begun, now);
         }
         for (bot, name) in &snapshot.doubles {
-            self.console.warn(&format!(
-                "{bot}: TWO containers of it run, the other one is {name}: end one of them (docker stop {name}); who made it?"
+            self.console.about(bot, bot.as_str()).warn(&format!(
+                "TWO containers of it run, the other one is {name}: end one of them (docker stop {name}); who made it?"
             ));
         }
         let is_gone = |(bot, slot): &(&BotId, &Slot)| {
@@ -153,9 +153,9 @@ impl Engine {
         let (id, image) = (seen.id.clone(), seen.image.clone());
         let own = self.access.template.stack.container(bot);
         if seen.name != own {
-            self.console.warn(&format!(
-                "{}: its container was renamed from {own} to {}: it is its container all the same",
-                slot.name, seen.name
+            self.console.about(bot, &slot.name).warn(&format!(
+                "its container was renamed from {own} to {}: it is its container all the same",
+                seen.name
             ));
         }
         let running = Running::found(id, image, seen.address, &seen.labels, seen.made);
@@ -173,8 +173,8 @@ impl Engine {
             Origin::Adopted => "found running",
         };
         let id = running.id.get(..12).unwrap_or_default();
-        self.console
-            .say(&format!("{}: {what}, container {id}", slot.name));
+        let text = format!("{what}, container {id}");
+        self.console.about(bot, &slot.name).say(&text);
         slot.renew_at = match running.origin {
             Origin::Started => running.renew_in.map(|left| now + left),
             Origin::Adopted => Some(now + spread(bot)),
@@ -223,7 +223,7 @@ impl Engine {
             not.outcome
         };
         if slot.instance.reason.as_ref() != Some(&not.why) {
-            self.console.warn(&format!("{}: {}", slot.name, not.why));
+            self.console.about(bot, &slot.name).warn(&not.why);
         }
         let why = not.why.clone();
         slot.ended(outcome, not.why, now);
@@ -262,8 +262,8 @@ impl Engine {
             Ok(Examined::Gone | Examined::NotStarted) => self.gone(bot, now),
             // The next listing looks again.
             Err(why) => {
-                let text = format!("{}: look at its container: {why}", slot.name);
-                self.console.warn(&text);
+                let text = format!("look at its container: {why}");
+                self.console.about(bot, &slot.name).warn(&text);
             }
         }
         self.after_work(bot);
@@ -289,7 +289,7 @@ impl Engine {
             ),
         };
         if slot.running.is_some() {
-            self.console.warn(&format!("{}: {why}", slot.name));
+            self.console.about(bot, &slot.name).warn(why);
         }
         slot.ended(outcome, why.to_owned(), now);
     }
@@ -314,18 +314,12 @@ impl Engine {
         let husk = Husk::new(over.id.clone(), slot.name.clone(), saved, now, touched);
         if was_ours && self.access.lease.may_act() {
             let (outcome, failures) = (verdict.outcome, slot.failures);
-            crate::engine::tell(
-                &self.console,
-                &slot.name,
-                &verdict.reason,
-                outcome,
-                failures,
-            );
+            let voice = self.console.about(bot, &slot.name);
+            crate::engine::tell(&voice, &verdict.reason, outcome, failures);
         }
         if !saved {
-            self.console.warn(&format!(
-                "{}: it is not proven that all it had is in the store; it is on its volumes ({}.*), which are kept, and its next start saves it",
-                slot.name,
+            self.console.about(bot, &slot.name).warn(&format!(
+                "it is not proven that all it had is in the store; it is on its volumes ({}.*), which are kept, and its next start saves it",
                 self.access.template.stack.container(bot)
             ));
         }
@@ -359,9 +353,8 @@ impl Engine {
         };
         match result {
             Ok(next) => slot.renew_at = next.map(|left| now + left),
-            Err(why) => self.console.warn(&format!(
-                "{}: its keys are not renewed yet: {why}; it is tried again",
-                slot.name
+            Err(why) => self.console.about(bot, &slot.name).warn(&format!(
+                "its keys are not renewed yet: {why}; it is tried again"
             )),
         }
     }

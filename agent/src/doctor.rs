@@ -1,0 +1,180 @@
+//! `agent doctor`: looks at everything that `agent run` needs, with the same settings, and says what to do.
+//!
+//! ```text
+//!   settings ─▶ { docker, mongodb, store, machine } at once ─▶ sheet, in one order ─▶ table or JSON, exit 0 or 1
+//! ```
+//!
+//! Ensures:
+//! * each question to a server has a deadline ([`ANSWER`]) and each part one of its own ([`PART`]), so it ends within
+//!   half a minute whatever is broken;
+//! * what it makes to try a right (an object, a document, a container that is never started) it takes away again;
+//! * no credential and no value of a bot's parameters is in what it says;
+//! * no running agent is needed, and one that runs is not disturbed.
+
+mod docker;
+mod images;
+mod machine;
+mod mongo;
+mod sheet;
+mod signed;
+mod store;
+
+use std::cell::RefCell;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+use contract::Secret;
+use contract::launch::{Variables, renamed};
+use tokio::time::timeout;
+
+use crate::engine::docker::template::{Template, passed};
+use crate::failure::Failure;
+use crate::host;
+use crate::output::{self, Format};
+use crate::show::Colours;
+use crate::store::Address;
+
+pub use sheet::{Part, Sheet};
+
+/// How long one answer may take.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How long all of one part may take.
+const PART: Duration = Duration::from_secs(24);
+
+/// What it is told: the same as `agent run`.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// The form of the answer
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Format,
+    #[command(flatten)]
+    run: host::Options,
+}
+
+/// What `agent run` would have read.
+struct Settings {
+    data: PathBuf,
+    environment: Variables,
+    store: Option<Address>,
+    template: Option<Template>,
+}
+
+/// Looks, and prints what was found.
+///
+/// # Errors
+/// [`Failure::Told`] when something has failed.
+pub fn run(options: &Options, data: &Path) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let sheet = RefCell::new(Sheet::default());
+    runtime.block_on(look(options, data, &sheet))?;
+    runtime.shutdown_background();
+    let sheet = sheet.into_inner().sorted();
+    let text = match options.output {
+        Format::Json => serde_json::to_string_pretty(&sheet.json())?,
+        Format::Table => sheet.table(Colours::of(&io::stdout())),
+    };
+    output::print(&text)?;
+    if sheet.is_well() {
+        Ok(())
+    } else {
+        Err(Failure::Told(1).into())
+    }
+}
+
+async fn look(options: &Options, data: &Path, sheet: &RefCell<Sheet>) -> Result<()> {
+    let settings = Settings::read(data, sheet)?;
+    let uri = settings.mongo_uri(options);
+    let from_folder = options.run.bots.is_some();
+    let looked = RefCell::new(Needs::default());
+    let mongodb = async {
+        match (uri, from_folder) {
+            (_, true) => {}
+            (None, false) => mongo::unset(sheet),
+            (Some(uri), false) => mongo::look(&uri, sheet, &looked).await,
+        }
+    };
+    let found = RefCell::new(None);
+    let docker = async {
+        let host = settings.value("DOCKER_HOST");
+        *found.borrow_mut() = docker::look(host, settings.template.as_ref(), sheet).await;
+    };
+    let store = async {
+        let template = settings.template.as_ref();
+        match &settings.store {
+            Some(Address::S3(endpoint)) => store::look(endpoint, template, sheet).await,
+            Some(Address::Directory(_)) => store::unset(sheet),
+            None => {}
+        }
+    };
+    tokio::join!(
+        within(Part::Docker, sheet, docker),
+        within(Part::Mongo, sheet, mongodb),
+        within(Part::Store, sheet, store),
+    );
+    let needs = looked.into_inner();
+    if let Some(found) = found.into_inner() {
+        images::judge(&found, needs.runtimes.as_ref(), sheet);
+    }
+    machine::look(&settings.data, needs.bots, sheet);
+    Ok(())
+}
+
+/// What the documents say that bots need.
+#[derive(Debug, Default)]
+struct Needs {
+    bots: Option<usize>,
+    runtimes: Option<std::collections::BTreeSet<contract::Runtime>>,
+}
+
+async fn within(part: Part, sheet: &RefCell<Sheet>, work: impl Future<Output = ()>) {
+    if timeout(PART, work).await.is_err() {
+        let found = format!("it was not done within {} s", PART.as_secs());
+        let remedy = "it answers too slowly: look for what loads it, or what is in the way to it";
+        sheet.borrow_mut().failed(part, "time", found, remedy);
+    }
+}
+
+impl Settings {
+    fn read(data: &Path, sheet: &RefCell<Sheet>) -> Result<Self> {
+        let data = std::path::absolute(data)?;
+        let environment = renamed(host::environment());
+        let mut sheet = sheet.borrow_mut();
+        let remedy = "set it as the message says; `agent run` does not start like this";
+        let store = Address::parse(&environment, &data)
+            .map_err(|error| sheet.failed(Part::Settings, "store", error.to_string(), remedy))
+            .ok();
+        let variables = match &store {
+            Some(address @ Address::S3(_)) => host::store_variables(address, &environment)
+                .map_err(|error| sheet.failed(Part::Settings, "store", error.to_string(), remedy))
+                .unwrap_or_default(),
+            _ => Variables::new(),
+        };
+        let template = Template::parse(&environment, passed(&environment), variables)
+            .map_err(|error| sheet.failed(Part::Settings, "bots", error.to_string(), remedy))
+            .ok();
+        if let (Some(template), true) = (&template, sheet.is_well()) {
+            let found = format!("usable, stack {}", template.stack);
+            sheet.ok(Part::Settings, "variables", found);
+        }
+        Ok(Self {
+            data,
+            environment,
+            store,
+            template,
+        })
+    }
+
+    fn value(&self, name: &str) -> Option<&str> {
+        let value = self.environment.get(name).map(String::as_str);
+        value.filter(|value| !value.is_empty())
+    }
+
+    fn mongo_uri(&self, options: &Options) -> Option<Secret> {
+        let given = options.run.mongo_uri.as_deref();
+        given.or_else(|| self.value("MONGO_URI")).map(Secret::new)
+    }
+}
