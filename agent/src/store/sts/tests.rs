@@ -153,10 +153,9 @@ fn an_upload_that_a_killed_instance_left_is_ended_with_the_bots_own_keys() {
     });
     begun.unwrap();
     assert_eq!(store.unfinished_uploads(), 1);
-    fetched(&with(
-        World::on(&store, "own").volume("one"),
-        &keys(&store, "own"),
-    ));
+    let volume = with(World::on(&store, "own").volume("one"), &keys(&store, "own"));
+    fetched(&volume);
+    let _watch = volume.watch();
     wait_for("the upload's end", LONG, || {
         (store.unfinished_uploads() == 0).then_some(())
     });
