@@ -16,7 +16,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 /// Posts `body` and gives the answer's status and body; what it asks of the loop comes on `requests`.
 async fn post(path: &str, body: &[u8], requests: UnboundedSender<Request>) -> (u16, Value) {
     let (mut ours, theirs) = UnixStream::pair().unwrap();
-    let attended = tokio::spawn(attend(theirs, requests));
+    let attended = tokio::spawn(attend(theirs, requests, Lease::alone()));
     let length = body.len();
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"

@@ -5,6 +5,8 @@ use contract::launch::Variables;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::*;
+use crate::history::Start;
+use crate::history::cause::Cause;
 use crate::engine::docker::tests::{Stage, block_on, bot, stage, started};
 use crate::engine::docker::{self, News as Told};
 use crate::show::Colours;
@@ -37,7 +39,7 @@ fn world(data: &Path) -> (World, UnboundedReceiver<docker::News>, Proxy) {
     } = stage(|_| None);
     let bot = bot("b");
     engine.take(Told::Listed(Box::default()), Duration::ZERO);
-    engine.start(&bot, Duration::ZERO);
+    engine.start(&bot, Start::now(Cause::Created, None), Duration::ZERO);
     let running = started(&bot, "c", Some(TICK * 2));
     engine.take(Told::Started(bot.id, Ok(running)), Duration::ZERO);
     let host = Host::new(data.to_owned(), Variables::new()).unwrap();

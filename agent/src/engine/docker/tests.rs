@@ -11,6 +11,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::examine::Origin;
 use super::template::Template;
 use super::*;
+use crate::history::Start;
+use crate::history::cause::Cause;
 use crate::show::Colours;
 use crate::store::Address;
 
@@ -83,7 +85,7 @@ pub fn started(bot: &Bot, id: &str, renew_in: Option<Duration>) -> Running {
     Running {
         renew_in,
         origin: Origin::Started,
-        ..Running::found(id.into(), "image".into(), None, &labels.into())
+        ..Running::found(id.into(), "image".into(), None, &labels.into(), None)
     }
 }
 
@@ -111,7 +113,7 @@ fn keys_are_renewed_when_half_their_life_is_over_and_soon_again_when_the_store_g
         } = stage(|_| None);
         let bot = bot("b");
         engine.take(News::Listed(Box::default()), Duration::ZERO);
-        engine.start(&bot, Duration::ZERO);
+        engine.start(&bot, Start::now(Cause::Created, None), Duration::ZERO);
         let running = started(&bot, "c", Some(450 * SECOND));
         engine.take(News::Started(bot.id.clone(), Ok(running)), 10 * SECOND);
         let due = |engine: &Engine| engine.slots[&bot.id].renew_at.unwrap();

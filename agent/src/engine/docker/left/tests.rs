@@ -1,4 +1,6 @@
 use super::*;
+use crate::history::Start;
+use crate::history::cause::Cause;
 use crate::document::Bot;
 use crate::engine::docker::link::{Seen, Snapshot, Stage as Far};
 use crate::engine::docker::tests::{Stage, block_on, bot, stage, started, volumes_alone};
@@ -34,6 +36,7 @@ fn with_its_container(engine: &Engine, mut snapshot: Snapshot, bot: &Bot) -> Sna
         address: None,
         image: "i".into(),
         labels,
+        made: None,
     };
     snapshot.ours.insert(bot.id.clone(), seen);
     snapshot
@@ -78,14 +81,14 @@ fn volumes_of_a_bot_that_was_put_back_meanwhile_are_its_own_again() {
         listed(engine, 0, &bot, SECOND);
         engine.collect(|_| false, SECOND);
         // Its start waits for the look to end, and is made over the container of the look.
-        engine.start(&bot, 2 * SECOND);
+        engine.start(&bot, Start::now(Cause::Created, None), 2 * SECOND);
         let reason = engine.slots[&bot.id].instance.reason.clone().unwrap();
         assert!(reason.contains("looked into"), "{reason}");
         assert!(!engine.slots[&bot.id].is_live());
         engine.take(opened(&bot), 3 * SECOND);
         engine.collect(|_| true, 3 * SECOND);
         assert_eq!(keeping(engine, &bot), Some(Keeping::Saved), "it is listed");
-        engine.start(&bot, 4 * SECOND);
+        engine.start(&bot, Start::now(Cause::Created, None), 4 * SECOND);
         assert!(engine.slots[&bot.id].is_live());
         // Not listed again, or kept for long: it is being started, and runs.
         engine.collect(|_| false, 4 * SECOND);
@@ -109,7 +112,7 @@ fn a_bot_is_not_started_on_volumes_that_are_being_removed() {
         engine.take(opened(&bot), 2 * SECOND);
         engine.collect(|_| false, 2 * SECOND);
         assert_eq!(keeping(engine, &bot), Some(Keeping::Going));
-        engine.start(&bot, 3 * SECOND);
+        engine.start(&bot, Start::now(Cause::Created, None), 3 * SECOND);
         assert!(!engine.slots[&bot.id].is_live());
         let phase = &engine.slots[&bot.id].instance.actual.phase;
         assert!(matches!(phase, Phase::Ended(ended) if ended.failures == 0));
@@ -119,10 +122,10 @@ fn a_bot_is_not_started_on_volumes_that_are_being_removed() {
             ..Snapshot::default()
         };
         engine.take(News::Listed(Box::new(snapshot)), 3 * SECOND);
-        engine.start(&bot, 4 * SECOND);
+        engine.start(&bot, Start::now(Cause::Created, None), 4 * SECOND);
         assert!(!engine.slots[&bot.id].is_live());
         engine.take(News::Removed(bot.id.clone(), Ok(())), 5 * SECOND);
-        engine.start(&bot, 5 * SECOND);
+        engine.start(&bot, Start::now(Cause::Created, None), 5 * SECOND);
         assert!(engine.slots[&bot.id].is_live());
     });
 }
