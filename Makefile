@@ -7,7 +7,7 @@ DIST    := target/dist
 HOST    := $(shell rustc -vV | sed -n 's/^host: //p')
 SMALL   := -p supervisor -p sync -p query
 
-.PHONY: demo build test lint dist images bench clean
+.PHONY: demo build test soak lint dist images bench clean
 
 demo: build ## the example bots, live, with nothing else installed
 	$(OUT)/agent dev examples --data ./data
@@ -23,6 +23,11 @@ test: ## everything, with what it needs set up first
 	$(MAKE) lint
 	$(MAKE) build dist
 	tests/setup/run.sh $(CARGO) test --workspace --profile $(PROFILE) --locked --no-fail-fast
+
+soak: build dist ## bots while all around them is cut, killed and changed at random: THE0_SOAK_SECONDS (600), THE0_SOAK_SEED
+	tests/setup/all.sh
+	THE0_SOAK_SECONDS=$${THE0_SOAK_SECONDS:-600} tests/setup/run.sh \
+	  $(CARGO) test -p tests --test soak --profile $(PROFILE) --locked -- --nocapture
 
 lint:
 	$(CARGO) fmt --all --check

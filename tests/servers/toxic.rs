@@ -1,10 +1,11 @@
 //! Toxiproxy: faults of the connection itself, below HTTP, switched on and off while it carries.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use super::{Server, free_port, installed, new_root};
+use super::{LOOPBACK, Server, free_port, installed, new_root};
 use crate::{SOON, http, wait_for};
 
 /// A link from a port of the loopback to a server, through a toxiproxy of its own.
@@ -54,6 +55,14 @@ impl Link {
     /// # Panics
     /// When it does not come up.
     pub fn start(upstream: &str) -> Option<Self> {
+        Self::start_at(LOOPBACK, upstream)
+    }
+
+    /// The same from a port of another address of this machine: one that containers reach, say.
+    ///
+    /// # Panics
+    /// As [`Link::start`].
+    pub fn start_at(host: IpAddr, upstream: &str) -> Option<Self> {
         let program = installed("toxiproxy-server")?;
         let port = free_port();
         let words = ["-host", "127.0.0.1", "-port"].map(OsString::from);
@@ -75,7 +84,7 @@ impl Link {
             server,
             address: String::new(),
         };
-        let proxy = json!({"name": "store", "listen": "127.0.0.1:0", "upstream": upstream});
+        let proxy = json!({"name": "store", "listen": format!("{host}:0"), "upstream": upstream});
         let made = link.ask("POST", "/proxies", &proxy);
         link.address = made["listen"].as_str().expect("an address").into();
         Some(link)

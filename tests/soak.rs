@@ -1,0 +1,63 @@
+//! The soak: bots that write numbers while documents change, events come again, servers are cut off and slow, and agents,
+//! `sync`, supervisors, containers and the Docker daemon are killed at random. At its end, with everything healed:
+//!
+//! * no number that was seen in the store was ever lost from it, and the last one written is there;
+//! * no number was written by two instances of a bot, and no two of them ran at one time;
+//! * every bot that is wanted runs, once, on its last document; of one that is not, nothing is left;
+//! * no value of a bot's parameters and no key is in what the agents have said.
+//!
+//! 40 seconds of it in `make test`, 10 minutes in `make soak`; `THE0_SOAK_SECONDS` and `THE0_SOAK_SEED` say otherwise. The seed
+//! decides what is done and in which order; when it meets what is up to the machine. What was done is in a journal, whose
+//! path is told, and which stays when the soak fails, beside what the agents said.
+
+#[path = "soak/acts.rs"]
+mod acts;
+#[path = "soak/agents.rs"]
+mod agents;
+#[path = "soak/dice.rs"]
+mod dice;
+#[path = "soak/end.rs"]
+mod end;
+#[path = "soak/journal.rs"]
+mod journal;
+#[path = "soak/lines.rs"]
+mod lines;
+#[path = "soak/watch.rs"]
+mod watch;
+#[path = "soak/world.rs"]
+mod world;
+
+use std::time::{Duration, Instant};
+
+use dice::Dice;
+use journal::Journal;
+use world::World;
+
+/// A number from the environment.
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is {text:?}: give a number")),
+    )
+}
+
+#[test]
+fn whatever_is_cut_killed_and_changed_nothing_acknowledged_is_lost_and_nothing_runs_twice() {
+    let seed = number("THE0_SOAK_SEED").unwrap_or_else(dice::seed);
+    let length = Duration::from_secs(number("THE0_SOAK_SECONDS").unwrap_or(40));
+    let journal = Journal::new(seed, length);
+    let Some(mut world) = World::start(journal, length) else {
+        return;
+    };
+    let mut dice = Dice::new(seed);
+    let end = Instant::now() + length;
+    while Instant::now() < end {
+        world.heal_what_is_due();
+        world.act(&mut dice);
+        world.watch.holds();
+        std::thread::sleep(Duration::from_millis(dice.between(200, 1500)));
+    }
+    world.settle();
+    world.finish();
+}

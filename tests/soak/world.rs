@@ -1,0 +1,232 @@
+//! Everything of the soak: servers with links before them, a Docker daemon, two agents, bots and what is known of them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tests::containers::{Daemon, Docker};
+use tests::servers::mongo::Mongo;
+use tests::servers::nats::Nats;
+use tests::servers::{Client, Link};
+use tests::stack::Stack;
+
+use crate::agents::Agent;
+use crate::journal::Journal;
+use crate::watch::Watch;
+
+const TEST: &str = "soak";
+/// What must be nowhere; the parameters of each bot have it.
+pub const CANARY: &str = "soak-parameter-nobody-prints";
+/// How many bots there are. The first one has a state that travels in parts.
+const BOTS: usize = 5;
+
+/// Writes each number once, into its state and then on its output.
+const PROGRAM: &str = r#"
+import json, os, pathlib, socket, time
+
+def now():
+    return time.time_ns() // 1000
+
+def main(id, config):
+    state = pathlib.Path(os.environ["STATE_DIR"])
+    state.mkdir(parents=True, exist_ok=True)
+    path, new = state / "count.json", state / "count.new"
+    boot = f"{socket.gethostname()}-{time.time_ns()}"
+    n = json.loads(path.read_text())["n"] if path.exists() else 0
+    print(f"BEGAN from={n} boot={boot} at={now()} round={config['round']}", flush=True)
+    ballast = state / "ballast"
+    if config["ballast"] and not ballast.exists():
+        ballast.write_bytes(os.urandom(config["ballast"]))
+    while True:
+        n, at = n + 1, now()
+        new.write_text(json.dumps({"n": n, "boot": boot}))
+        new.rename(path)
+        print(f"WROTE n={n} boot={boot} at={at}", flush=True)
+        time.sleep(0.2)
+"#;
+
+/// A bot, and what was said of it last.
+#[derive(Debug)]
+pub struct Bot {
+    /// Its id.
+    pub id: String,
+    /// The parameters it is to have; none when it is deleted.
+    pub wanted: Option<Value>,
+    /// Every event there was.
+    pub said: Vec<(&'static str, Value)>,
+    ballast: u64,
+}
+
+/// Something that was broken for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    /// A link, by its place.
+    Link(usize),
+    /// An agent, by its place.
+    Agent(usize),
+}
+
+/// All of it; what is dropped first stands first.
+pub struct World {
+    pub agents: Vec<Agent>,
+    pub watch: Watch,
+    pub bots: Vec<Bot>,
+    /// What is broken, until when.
+    pub broken: Vec<(Instant, Broken)>,
+    /// To MongoDB, NATS, the store for agents, and the store for containers.
+    pub links: Vec<(&'static str, Link)>,
+    pub stack: Stack,
+    pub daemon: Option<Daemon>,
+    /// When the daemon may be killed again.
+    pub spared: Instant,
+    pub length: Duration,
+    pub round: u64,
+    pub journal: Arc<Journal>,
+}
+
+impl World {
+    /// All of it, with the bots said to be there; `None` when a part is missing, which has been said.
+    pub fn start(journal: Journal, length: Duration) -> Option<Self> {
+        let journal = Arc::new(journal);
+        let (mut stack, daemon) = host()?;
+        let links = links(&mut stack)?;
+        let ids: Vec<String> = (0..BOTS).map(|n| stack.id(&format!("bot{n}"))).collect();
+        for id in &ids {
+            stack.code(&format!("tests/{id}/1.0.0"), &[("main.py", PROGRAM)]);
+        }
+        let client = Client::new(stack.store.address(), None);
+        let watch = Watch::start(client, ids.clone(), Arc::clone(&journal));
+        let agents = ["first", "second"].map(|name| Agent::new(&journal.folder().join(name)));
+        let bots = ids.into_iter().enumerate().map(|(n, id)| Bot::new(n, id));
+        let mut world = Self {
+            agents: agents.into(),
+            watch,
+            bots: bots.collect(),
+            broken: Vec::new(),
+            links,
+            stack,
+            daemon,
+            spared: Instant::now() + length / 4,
+            length,
+            round: 0,
+            journal,
+        };
+        world.open();
+        Some(world)
+    }
+
+    fn open(&mut self) {
+        for agent in &mut self.agents {
+            agent.start(&self.stack);
+        }
+        for bot in 0..self.bots.len() {
+            self.create(bot);
+        }
+        for bot in &self.bots {
+            self.journal.wait(&bot.id, crate::end::RECOVERY, || {
+                match self.watch.highest(&bot.id) {
+                    0 => Err("it has no number in the store".into()),
+                    _ => Ok(()),
+                }
+            });
+        }
+    }
+
+    /// Parameters that no document had before.
+    pub fn parameters(&mut self, bot: usize) -> Value {
+        self.round += 1;
+        json!({"round": self.round, "ballast": self.bots[bot].ballast, "key": CANARY})
+    }
+
+    /// Says that there is a bot.
+    pub fn create(&mut self, bot: usize) {
+        let parameters = self.parameters(bot);
+        self.say(bot, "created", parameters);
+    }
+
+    /// Says an event, and what it makes of the bot's document.
+    pub fn say(&mut self, bot: usize, what: &'static str, parameters: Value) {
+        let bot = &mut self.bots[bot];
+        self.stack.say(what, &bot.id, &parameters);
+        self.journal
+            .note(&format!("{what} {} round {}", bot.id, parameters["round"]));
+        match what {
+            "deleted" => bot.wanted = None,
+            "created" if bot.wanted.is_some() => {}
+            _ => bot.wanted = Some(parameters.clone()),
+        }
+        bot.said.push((what, parameters));
+    }
+
+    /// Heals what has been broken for as long as it should be.
+    pub fn heal_what_is_due(&mut self) {
+        let now = Instant::now();
+        let (due, rest) = self.broken.drain(..).partition(|(until, _)| *until <= now);
+        self.broken = rest;
+        self.heal(due);
+    }
+
+    /// Heals everything.
+    pub fn heal_all(&mut self) {
+        let all = self.broken.drain(..).collect();
+        self.heal(all);
+    }
+
+    fn heal(&mut self, what: Vec<(Instant, Broken)>) {
+        for (_, broken) in what {
+            self.journal.note(&format!("healed {broken:?}"));
+            match broken {
+                Broken::Link(link) => self.links[link].1.heal(),
+                Broken::Agent(agent) => self.agents[agent].start(&self.stack),
+            }
+        }
+    }
+}
+
+impl Bot {
+    fn new(place: usize, id: String) -> Self {
+        Self {
+            id,
+            wanted: None,
+            said: Vec::new(),
+            ballast: if place == 0 { 11 << 20 } else { 0 },
+        }
+    }
+}
+
+/// A host on a Docker daemon of the soak's own; on the machine's, which is not killed, where there can be none.
+fn host() -> Option<(Stack, Option<Daemon>)> {
+    let own = Docker::here(TEST)?;
+    let image = own.image(TEST, "python3.11")?;
+    let Some(daemon) = Daemon::start(TEST, &[]) else {
+        return Some((Stack::start(TEST, &["python3.11"])?, None));
+    };
+    daemon.load(&own, &image);
+    let mut stack = Stack::on(&daemon)?;
+    stack.mongo = Mongo::start_with_password()?;
+    Some((stack, Some(daemon)))
+}
+
+/// Puts links before the servers, and has the agents and containers use them.
+fn links(stack: &mut Stack) -> Option<Vec<(&'static str, Link)>> {
+    let nats = Nats::start_with_password()?;
+    nats.make_stream();
+    let store = stack.store.address().to_owned();
+    let gateway = store.rsplit_once(':')?.0.parse().ok()?;
+    let links = vec![
+        ("mongodb", Link::start(stack.mongo.address())?),
+        ("nats", Link::start(nats.address())?),
+        ("store", Link::start(&store)?),
+        ("store for containers", Link::start_at(gateway, &store)?),
+    ];
+    let uri = stack.mongo.uri_at(links[0].1.address());
+    stack.set("MONGO_URI", &uri);
+    stack.set(
+        "NATS_URL",
+        &nats.uri().replace(nats.address(), links[1].1.address()),
+    );
+    stack.set("MINIO_ENDPOINT", links[2].1.address());
+    stack.set("MINIO_CONTAINER_ENDPOINT", links[3].1.address());
+    stack.nats = Some(nats);
+    Some(links)
+}
