@@ -5,10 +5,10 @@ use contract::launch::Variables;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::*;
-use crate::history::Start;
-use crate::history::cause::Cause;
 use crate::engine::docker::tests::{Stage, block_on, bot, stage, started};
 use crate::engine::docker::{self, News as Told};
+use crate::history::Start;
+use crate::history::cause::Cause;
 use crate::show::Colours;
 
 /// Something that has happened to a bot that nobody knows.

@@ -1,9 +1,9 @@
 use super::*;
-use crate::history::Start;
-use crate::history::cause::Cause;
 use crate::document::Bot;
 use crate::engine::docker::link::{Seen, Snapshot, Stage as Far};
 use crate::engine::docker::tests::{Stage, block_on, bot, stage, started, volumes_alone};
+use crate::history::Start;
+use crate::history::cause::Cause;
 use crate::plan::Phase;
 
 const SECOND: Duration = Duration::from_secs(1);
