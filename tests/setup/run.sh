@@ -25,7 +25,7 @@ trap finish EXIT
 "$setup/../../images/build.sh" || echo "setup: there are no images; the tests that need them are skipped" >&2
 
 # Whoever starts this in the background may have made it ignore signals that tests send.
-heard=(env --default-signal=INT,QUIT)
+heard=(env --default-signal=HUP,INT,QUIT)
 "${heard[@]}" true 2>/dev/null || heard=()
 "${heard[@]}" "$@" 2>&1 | tee "$log"
 code=${PIPESTATUS[0]}
