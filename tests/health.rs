@@ -34,7 +34,7 @@ fn begin(test: &str) -> Option<(Stack, String)> {
 }
 
 /// What it says when it is not ready and names this dependency: the listing may be missed before its database is.
-fn names(address: &str, dependency: &str) -> Value {
+fn away(address: &str, dependency: &str) -> Value {
     wait_for("the word of what is away", LONG, || {
         let body = becomes(address, 503);
         (body["dependencies"][dependency]["ok"] == false).then_some(body)
@@ -62,7 +62,7 @@ fn it_is_ready_while_the_database_and_the_store_answer_and_tells_which_does_not(
     });
 
     stack.mongo.stop();
-    let body = names(&address, "mongodb");
+    let body = away(&address, "mongodb");
     let mongodb = &body["dependencies"]["mongodb"];
     assert!(mongodb["why"].is_string(), "{body:#}");
     assert!(mongodb["since"].as_str().unwrap().ends_with('Z'));
@@ -72,7 +72,7 @@ fn it_is_ready_while_the_database_and_the_store_answer_and_tells_which_does_not(
     becomes(&address, 200);
 
     stack.store.stop();
-    let body = names(&address, "store");
+    let body = away(&address, "store");
     assert_eq!(body["dependencies"]["mongodb"]["ok"], true, "{body:#}");
     stack.store.start_again();
     becomes(&address, 200);
