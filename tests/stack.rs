@@ -171,6 +171,12 @@ impl Stack {
         id
     }
 
+    /// Registers `count` Python bots that count, `b0` and so on.
+    pub fn counters(&self, count: usize) -> Vec<String> {
+        let bot = |n| self.bot(&format!("b{n}"), COUNTER, doc! {});
+        (0..count).map(bot).collect()
+    }
+
     /// Changes the document of a bot.
     ///
     /// # Panics

@@ -64,9 +64,7 @@ fn a_bot_whose_keys_the_store_takes_no_more_is_saved_with_those_that_are_handed_
         return;
     };
     // Those that are found get new keys within a minute, each at a time of its own: the first of three is waited for.
-    let bots: Vec<String> = (0..3)
-        .map(|n| host.bot(&format!("b{n}"), COUNTER, doc! {}))
-        .collect();
+    let bots = host.counters(3);
     host.begin();
     host.states(&bots, "running");
     let first: BTreeSet<String> = bots.iter().map(|bot| first_signer(&proxy, bot)).collect();
@@ -122,7 +120,6 @@ fn a_bot_outlives_its_first_keys() {
         wait_for("another push", LONG, || {
             (host.saved(&bot) > saved).then_some(())
         });
-        std::thread::sleep(Duration::from_secs(5));
     }
     proxy.forget();
     let saved = host.saved(&bot);

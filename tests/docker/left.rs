@@ -150,9 +150,7 @@ fn a_container_that_is_removed_as_it_ends_takes_no_unsaved_state_along() {
         return;
     };
     host.set("THE0_KEEP_ENDED", "1s");
-    let bots: Vec<String> = (0..4)
-        .map(|n| host.bot(&format!("b{n}"), COUNTER, doc! {}))
-        .collect();
+    let bots = host.counters(4);
     host.begin();
     host.states(&bots, "running");
     for bot in &bots {
@@ -262,6 +260,7 @@ fn volumes_of_a_bot_that_is_put_back_while_they_are_looked_into_are_not_removed(
         wait_for("a look into its volumes", LONG, || {
             looked_into(&host, &bot).then_some(())
         });
+        // Another moment of the look each time; what is waited for comes below.
         std::thread::sleep(std::time::Duration::from_millis(wait));
         host.mongo
             .put(BOTS, &document(&bot, &key, doc! {"name": "b"}));

@@ -137,9 +137,7 @@ fn an_agent_that_comes_and_goes_stops_no_bot_and_doubles_none() {
     let Some(mut host) = Stack::start("docker::agents", &["python3.11"]) else {
         return;
     };
-    let bots: Vec<String> = (0..3)
-        .map(|n| host.bot(&format!("b{n}"), COUNTER, doc! {}))
-        .collect();
+    let bots = host.counters(3);
     // Killed at a different moment of the first starts each time.
     for pause in [50, 400, 700, 1000, 1300] {
         host.launch();

@@ -103,9 +103,7 @@ fn a_roll_starts_bots_anew_a_few_at_a_time_and_an_agents_upgrade_starts_none() {
     let Some(mut host) = Stack::start("docker::roll", &["python3.11"]) else {
         return;
     };
-    let bots: Vec<String> = (0..3)
-        .map(|n| host.bot(&format!("b{n}"), COUNTER, doc! {}))
-        .collect();
+    let bots = host.counters(3);
     host.begin();
     host.states(&bots, "running");
     let said = host.ok(&["roll"]);
@@ -151,9 +149,7 @@ fn the_switch_and_a_drain_reach_bots_that_are_in_no_listing() {
     let Some(mut host) = Stack::start("docker::unlisted", &["python3.11"]) else {
         return;
     };
-    let bots: Vec<String> = (0..6)
-        .map(|n| host.bot(&format!("b{n}"), COUNTER, doc! {}))
-        .collect();
+    let bots = host.counters(6);
     host.begin();
     host.states(&bots, "running");
     // All are missing at once: they are held, and a person's word counts all the same.
