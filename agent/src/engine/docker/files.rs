@@ -42,8 +42,9 @@ fn paths() -> Paths {
 pub async fn records(docker: &Docker, container: &str) -> Result<Records, Error> {
     let paths = paths();
     let read = |path: PathBuf| async move { file(docker, container, &path).await };
-    let (status, done, runs, synced) = futures_util::try_join!(
-        read(paths.status()),
+    // A run that the status tells of must find the runs before it among the records.
+    let status = read(paths.status()).await?;
+    let (done, runs, synced) = futures_util::try_join!(
         read(paths.done_record()),
         read(paths.runs()),
         read(paths.synced()),
