@@ -3,6 +3,7 @@
 pub mod containers;
 pub mod hostile;
 pub mod metadata;
+pub mod promise;
 pub mod servers;
 pub mod stack;
 pub mod volume;

@@ -230,8 +230,9 @@ impl Stack {
             .env("THE0_PULL", "never")
             .env("RUNTIME_IMAGE", image("{runtime}"));
         command.env("THE0_GRACE", "3s").env("THE0_DRAIN", "15s");
-        // Many run at one time, and the usual port is one.
+        // Many run at one time, and the usual ports are one each.
         command.env("THE0_HEALTH_LISTEN", "");
+        command.env("THE0_API_ADDRESS", "");
         command.envs(self.store.environment());
         // Whoever runs the tests may run the bots in another runtime.
         command.envs(std::env::var_os("THE0_OCI_RUNTIME").map(|name| ("THE0_OCI_RUNTIME", name)));

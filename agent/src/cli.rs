@@ -24,6 +24,24 @@ pub struct Cli {
         value_name = "DIR"
     )]
     pub data: PathBuf,
+    /// Ask the agent with this API instead of the one of the data folder, as in http://127.0.0.1:9478
+    #[arg(
+        long,
+        global = true,
+        env = "THE0_HOST",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub host: Option<String>,
+    /// The file whose first line is the token for --host
+    #[arg(
+        long,
+        global = true,
+        env = "THE0_TOKEN_FILE",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
+    pub token_file: Option<String>,
     /// What to do
     #[command(subcommand)]
     pub command: Command,

@@ -9,15 +9,16 @@ use contract::BotId;
 use hyper::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
+use crate::client::{self, Agent};
 use crate::days::{self, Day};
 use crate::failure::Failure;
-use crate::history::{self, Entry};
+use crate::history::{self, Entry, KEPT};
 use crate::id::{self, Unclear};
 use crate::logs::{Before, Log, Stamps, Tail};
 use crate::output::{self, Format};
 use crate::report::Row;
 use crate::show::Colours;
-use crate::{client, control, place};
+use crate::{control, place};
 
 /// How long the agent may take for what it knows itself.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -26,8 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// No agent runs, or it does not answer.
-pub fn ps(data: &Path, format: Format) -> Result<()> {
-    let (_, answer) = client::call(data, &Method::GET, "/bots?usage", "", PATIENCE)?;
+pub fn ps(agent: &Agent, format: Format) -> Result<()> {
+    let (_, answer) = agent.call(&Method::GET, "/v1/bots?usage", "", PATIENCE)?;
     let bots = answer.get("bots").cloned();
     let bots = bots.with_context(|| error_of(&answer))?;
     let text = match format {
@@ -44,9 +45,10 @@ pub fn ps(data: &Path, format: Format) -> Result<()> {
 ///
 /// # Errors
 /// The bot is not known, or no agent runs and nothing is beside its folder.
-pub fn history(data: &Path, bot: &str, count: usize, format: Format) -> Result<()> {
-    let path = format!("/bots/{}/history?n={count}", control::encode(bot));
-    let entries = match client::call(data, &Method::GET, &path, "", PATIENCE) {
+pub fn history(agent: &Agent, bot: &str, count: usize, format: Format) -> Result<()> {
+    let most = count.clamp(1, KEPT);
+    let path = format!("/v1/bots/{}/history?count={most}", control::encode(bot));
+    let entries = match agent.call(&Method::GET, &path, "", PATIENCE) {
         Ok((StatusCode::OK, answer)) => {
             if let Some(but) = answer["but"].as_str() {
                 tell(&format!("not all may be shown: {but}"));
@@ -57,7 +59,7 @@ pub fn history(data: &Path, bot: &str, count: usize, format: Format) -> Result<(
             return Err(Failure::NoBot(error_of(&answer)).into());
         }
         Ok((_, answer)) => return Err(Failure::Answer(error_of(&answer)).into()),
-        Err(err) => history_here(data, bot, count).ok_or(err)?,
+        Err(err) => history_here(agent, bot, count).ok_or(err)?,
     };
     let text = match format {
         Format::Json => serde_json::to_string_pretty(&entries)?,
@@ -67,7 +69,8 @@ pub fn history(data: &Path, bot: &str, count: usize, format: Format) -> Result<(
 }
 
 /// The same without an agent, where it is kept beside the bots.
-fn history_here(data: &Path, bot: &str, count: usize) -> Option<Vec<Entry>> {
+fn history_here(agent: &Agent, bot: &str, count: usize) -> Option<Vec<Entry>> {
+    let data = agent.folder("history").ok()?;
     let known = place::known(data).ok()?;
     let found = id::find(bot, &known).ok().map(|known| known.id.clone());
     let id = found.or_else(|| bot.parse().ok())?;
@@ -79,11 +82,11 @@ fn history_here(data: &Path, bot: &str, count: usize) -> Option<Vec<Entry>> {
 ///
 /// # Errors
 /// A bot is not known or cannot run, or no agent runs.
-pub fn order(data: &Path, verb: &str, bots: &[String]) -> Result<()> {
+pub fn order(agent: &Agent, verb: &str, bots: &[String]) -> Result<()> {
     let mut failed = None;
     for bot in bots {
-        let path = format!("/bots/{}/{verb}", control::encode(bot));
-        let (status, answer) = client::call(data, &Method::POST, &path, "", PATIENCE)?;
+        let path = format!("/v1/bots/{}/{verb}", control::encode(bot));
+        let (status, answer) = agent.call(&Method::POST, &path, "", PATIENCE)?;
         if status == StatusCode::OK {
             let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
             output::print(&format!("{verb} {} ({})", text("name"), text("id")))?;
@@ -106,9 +109,12 @@ pub fn order(data: &Path, verb: &str, bots: &[String]) -> Result<()> {
 ///
 /// # Errors
 /// No agent runs.
-pub fn confirm(data: &Path) -> Result<()> {
-    let (_, answer) = client::call(data, &Method::POST, "/confirm", "", PATIENCE)?;
-    let bots = answer["confirmed"].as_array().map_or(0, Vec::len);
+pub fn confirm(agent: &Agent) -> Result<()> {
+    let (_, answer) = agent.call(&Method::POST, "/v1/confirm", "", PATIENCE)?;
+    let bots = answer["confirmed"].as_array();
+    let bots = bots
+        .ok_or_else(|| Failure::Answer(error_of(&answer)))?
+        .len();
     let text = match bots {
         0 => "nothing waits for a confirmation".to_owned(),
         n => format!("confirmed: {n} bots that are missing are stopped"),
@@ -121,7 +127,7 @@ pub fn confirm(data: &Path) -> Result<()> {
 /// # Errors
 /// The bot's error, or why there is no answer.
 pub fn query(
-    data: &Path,
+    agent: &Agent,
     bot: &str,
     path: &str,
     params: Vec<(String, Value)>,
@@ -133,13 +139,8 @@ pub fn query(
         "bot_id": bot, "query_path": path, "params": params, "timeout_sec": timeout.as_secs_f64(),
     });
     let patience = timeout.saturating_add(Duration::from_secs(10));
-    let (status, answer) = client::call(
-        data,
-        &Method::POST,
-        "/query",
-        &question.to_string(),
-        patience,
-    )?;
+    let (status, answer) =
+        agent.call(&Method::POST, "/v1/query", &question.to_string(), patience)?;
     if format == Format::Json {
         output::print(&serde_json::to_string_pretty(&answer)?)?;
     } else if answer["status"] == "ok" {
@@ -242,7 +243,7 @@ fn tell(what: &str) {
 pub fn find(data: &Path, word: &str) -> Result<BotId> {
     let mut known = place::known(data)?;
     let mut live = Vec::new();
-    if let Ok((_, answer)) = client::call(data, &Method::GET, "/bots", "", PATIENCE) {
+    if let Ok((_, answer)) = client::call(data, &Method::GET, "/v1/bots", "", PATIENCE) {
         let rows: Vec<Row> =
             serde_json::from_value(answer["bots"].clone()).context("the agent's answer")?;
         known.retain(|bot| rows.iter().all(|row| row.id != bot.id));

@@ -1,75 +1,88 @@
-//! The agent's API: HTTP with JSON bodies on a Unix socket that only its own user may open.
+//! The agent's API: HTTP with JSON bodies, on a Unix socket that only its own user may open, and on the network ([`listen`]).
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /bots` | `{"bots": [row..]}`, see [`crate::report::Row`]; `/bots?usage`: with what they use of the host now |
-//! | `GET /bots/<id or name>/history?n=20` | `{"id", "entries": [record..], "but"}` (but: why there may be more); 404 |
-//! | `POST /bots/<id or name>/start`, `/stop`, `/restart` | `{"id", "name", "but"}` (but: why it does not run); 404 |
-//! | `POST /query` | the gateway's body and status, see [`crate::ask`] |
-//! | `POST /confirm` | `{"confirmed": [id..]}` |
-//! | `POST /stop`, `/start` | all bots, until told otherwise; how far that is: `{"known", "live": [name..], "unsaved": [name..]}` |
-//! | `POST /roll` `{"max_unavailable"}` | `{"rolling": [id..]}` |
-//! | `POST /collect` `{"bots", "discard_state"}` | `{"left": [{"bot", "name", "what"}..]}` |
+//! | `GET /v1/openapi.json` | the document of all of this |
+//! | `GET /v1/bots` | `{"bots": [row..]}`, see [`crate::report::Row`]; `?usage`: with what they use of the host now |
+//! | `GET /v1/bots/<id or name>` | that row; 404 |
+//! | `GET /v1/bots/<id or name>/history?count=20&before=` | `{"id", "entries": [record..], "next", "but"}` (but: why there may be more); 404 |
+//! | `POST /v1/bots/<id or name>/start`, `/stop`, `/restart` | `{"id", "name", "but"}` (but: why it does not run); 404 |
+//! | `POST /v1/query` | the gateway's body and status, see [`crate::ask`] |
+//! | `POST /v1/confirm` | `{"confirmed": [id..]}` |
+//! | `POST /v1/stop`, `/v1/start` | all bots, until told otherwise; how far that is: `{"known", "live": [name..], "unsaved": [name..]}` |
+//! | `POST /v1/roll` `{"max_unavailable"}` | `{"rolling": [id..]}` |
+//! | `POST /v1/collect` `{"bots", "discard_state"}` | `{"left": [{"bot", "name", "what"}..]}` |
 //!
-//! An agent without the lease refuses with 409 what starts, replaces or removes something, and obeys what stops.
+//! Errors are `{"error": why}`. An agent without the lease refuses with 409 what starts, replaces or removes something,
+//! and obeys what stops.
+//!
+//! ```text
+//! guard (who is it?) ─▶ route (what is it?) ─▶ lease ─▶ answers ──asks──▶ the loop
+//!                                                          └─▶ audit: who changed what
+//! ```
+//!
+//! It ensures: a request that has reached the loop is told in the log even if its asker is gone; whoever is slow is cut.
+
+mod answers;
+mod audit;
+mod guard;
+pub mod listen;
+mod route;
+pub mod tokens;
 
 use std::convert::Infallible;
-use std::num::NonZeroUsize;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Bytes, Incoming};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request as HttpRequest, Response, StatusCode, header};
+use hyper::{Method, Request as HttpRequest, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::stat::{Mode, umask};
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
-use tokio::net::{UnixListener, UnixStream};
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixListener;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::oneshot::{self, Sender};
+use tokio::time::{sleep, timeout};
 
-use crate::ask::{Answer, Question, Refusal, Reply};
-use crate::engine::docker::left::Unsaved;
 use crate::lease::{Lease, Standing};
-use crate::plan::Switch;
-use crate::request::{Request, Verb};
+use crate::request::Request;
+use crate::show::Console;
+use answers::{Answer, TAKING};
+use audit::{Audit, Deed};
+use guard::{Asker, Denied, Door, Guard};
+pub use route::encode;
+use route::{Access, Missed, Route, route};
 
-/// The largest request, in bytes.
-const LARGEST: usize = 4 << 20;
+/// The largest body of a request, in bytes.
+const LARGEST: usize = 1 << 20;
+/// The largest head of a request, in bytes.
+const HEAD: usize = 16 << 10;
+/// Time for the head of a request, and for its body.
+const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a request asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Route {
-    Bots,
-    History(String),
-    Do(String, Verb),
-    Query,
-    Confirm,
-    Switch(Switch),
-    Roll,
-    Collect,
-    WrongMethod,
-    Nowhere,
+/// What it takes to answer; clones answer the same.
+#[derive(Debug, Clone)]
+pub struct Api {
+    requests: UnboundedSender<Request>,
+    lease: Lease,
+    audit: Audit,
 }
 
-impl Route {
-    /// Whether only who has the lease may do it: what stops a bot, whoever runs it, is done where it is said.
-    fn needs_lease(&self) -> bool {
-        match self {
-            Route::Do(_, verb) => *verb != Verb::Stop,
-            Route::Switch(switch) => *switch == Switch::On,
-            Route::Confirm | Route::Roll | Route::Collect => true,
-            Route::Bots
-            | Route::History(_)
-            | Route::Query
-            | Route::WrongMethod
-            | Route::Nowhere => false,
+impl Api {
+    /// Answers what the loop behind `requests` says.
+    pub fn new(requests: UnboundedSender<Request>, lease: Lease, console: &Console) -> Self {
+        let audit = Audit::new(console.clone());
+        Self {
+            requests,
+            lease,
+            audit,
         }
     }
 }
@@ -91,208 +104,198 @@ pub fn open(path: &Path) -> Result<UnixListener> {
     Ok(socket)
 }
 
-/// Takes requests until the loop that answers them is gone.
-pub async fn serve(socket: UnixListener, requests: UnboundedSender<Request>, lease: Lease) {
-    while !requests.is_closed() {
+/// Takes requests from the socket until the loop that answers them is gone.
+pub async fn serve(socket: UnixListener, api: Api) {
+    while !api.requests.is_closed() {
         match socket.accept().await {
             Ok((stream, _)) => {
-                drop(tokio::spawn(attend(
-                    stream,
-                    requests.clone(),
-                    lease.clone(),
-                )));
+                let user = stream.peer_cred().ok().map(|user| user.uid());
+                let api = api.clone();
+                drop(tokio::spawn(async move {
+                    attend(stream, &Door::Socket(user), &Guard::Loopback, &api).await;
+                }));
             }
             // Out of descriptors: others will be closed.
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            Err(_) => sleep(Duration::from_millis(100)).await,
         }
     }
 }
 
-async fn attend(stream: UnixStream, requests: UnboundedSender<Request>, lease: Lease) {
-    let service = service_fn(|request| async {
-        Ok::<_, Infallible>(answer(request, &requests, &lease).await)
+/// Answers one request.
+async fn attend<S>(stream: S, door: &Door, guard: &Guard, api: &Api)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let answered = Notify::new();
+    let service = service_fn(async |request: HttpRequest<Incoming>| {
+        let response = answer(request, door, guard, api).await;
+        answered.notify_one();
+        Ok::<_, Infallible>(response)
     });
-    // An asker that goes away in the middle is its own business.
-    let _ = http1::Builder::new()
+    let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(10))
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+        .header_read_timeout(PATIENCE)
+        .keep_alive(false)
+        .max_buf_size(HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    let too_slow = async {
+        answered.notified().await;
+        sleep(TAKING).await;
+    };
+    // An asker that goes away in the middle is its own business.
+    tokio::select! {
+        _ = connection => {}
+        () = too_slow => {}
+    }
 }
 
 async fn answer(
     request: HttpRequest<Incoming>,
-    requests: &UnboundedSender<Request>,
-    lease: &Lease,
+    door: &Door,
+    guard: &Guard,
+    api: &Api,
 ) -> Response<Full<Bytes>> {
-    let route = route(request.method(), request.uri().path());
-    if route.needs_lease() && !lease.may_act() {
-        let (status, body) = error(StatusCode::CONFLICT, &passive(lease));
-        return respond(status, &body);
-    }
-    let method = request.method().clone();
-    let asked = request.uri().query().unwrap_or_default().to_owned();
-    let (status, body) = match route {
-        Route::Bots => bots(&asked, requests).await,
-        Route::History(word) => history(word, &asked, requests).await,
-        Route::Do(word, verb) => match ask(requests, |to| Request::Do(word, verb, to)).await {
-            Some(Ok(done)) => {
-                let body = json!({"id": done.id, "name": done.name, "but": done.but});
-                (StatusCode::OK, body)
-            }
-            Some(Err(unclear)) => error(StatusCode::NOT_FOUND, &unclear.to_string()),
-            None => ending(),
-        },
-        Route::Confirm => match ask(requests, Request::Confirm).await {
-            Some(bots) => (StatusCode::OK, json!({"confirmed": bots})),
-            None => ending(),
-        },
-        Route::Switch(switch) => match ask(requests, |to| Request::Switch(switch, to)).await {
-            Some(turned) => (StatusCode::OK, json!(turned)),
-            None => ending(),
-        },
-        Route::Roll => match body_of(request).await {
-            Ok(order) => roll(order, requests).await,
-            Err(refused) => refused,
-        },
-        Route::Collect => match body_of(request).await {
-            Ok(order) => collect(order, requests).await,
-            Err(refused) => refused,
-        },
-        Route::Query => {
-            let body = Limited::new(request.into_body(), LARGEST).collect().await;
-            match body {
-                Ok(body) => query(&method, &body.to_bytes(), requests).await,
-                Err(err) => error(
-                    StatusCode::BAD_REQUEST,
-                    &format!("invalid request body: {err}"),
-                ),
-            }
-        }
-        Route::WrongMethod => error(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"),
-        Route::Nowhere => error(StatusCode::NOT_FOUND, "no such resource"),
+    let (head, body) = request.into_parts();
+    let (asker, route) = match understand(door, guard, &head, &api.audit) {
+        Ok(understood) => understood,
+        Err(Away::Refused(status, why)) => return refuse(status, why),
+        Err(Away::Missed(missed)) => return nothing(missed),
     };
-    respond(status, &body)
-}
-
-async fn bots(asked: &str, requests: &UnboundedSender<Request>) -> (StatusCode, Value) {
-    let Some(mut rows) = ask(requests, Request::Rows).await else {
-        return ending();
+    let body = match timeout(PATIENCE, whole(body)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err((status, why))) => return respond(&Answer::error(status, &why)),
+        Err(_) => {
+            let why = "the body did not come in time";
+            return respond(&Answer::error(StatusCode::REQUEST_TIMEOUT, why));
+        }
     };
-    if asked == "usage" {
-        let usage = ask(requests, Request::Usage).await.unwrap_or_default();
-        for row in &mut rows {
-            row.usage = usage.get(&row.id).copied();
+    let asked = head.uri.query().unwrap_or_default().to_owned();
+    // Apart, so that it comes to its end and into the log when its asker does not wait for it.
+    let work = tokio::spawn(perform(route, asked, body, asker, api.clone()));
+    respond(&work.await.unwrap_or_else(|_| Answer::ending()))
+}
+
+/// Why nothing is done.
+enum Away {
+    Refused(StatusCode, &'static str),
+    Missed(Missed),
+}
+
+/// Who asks and what for.
+fn understand(
+    door: &Door,
+    guard: &Guard,
+    head: &Parts,
+    audit: &Audit,
+) -> Result<(Asker, Route), Away> {
+    let from = match door {
+        Door::Socket(_) => None,
+        Door::Net(address) => Some(address.ip()),
+    };
+    let asked = || format!("{} {}", head.method, head.uri.path());
+    let asker = guard::admit(door, guard, head).map_err(|denied| {
+        let (status, why) = denied.answer();
+        match &denied {
+            Denied::Tokens(unusable) => audit.unusable(&unusable.to_string()),
+            _ => audit.denied(from, &asked(), why),
+        }
+        Away::Refused(status, why)
+    })?;
+    let route = route(&head.method, head.uri.path()).map_err(Away::Missed)?;
+    if route.access() > asker.access {
+        let why =
+            "this token may only look: the file of tokens gives `write` to those that may do this";
+        audit.denied(
+            from,
+            &asked(),
+            &format!("the token of {asker} may only look"),
+        );
+        return Err(Away::Refused(StatusCode::FORBIDDEN, why));
+    }
+    Ok((asker, route))
+}
+
+fn refuse(status: StatusCode, why: &str) -> Response<Full<Bytes>> {
+    let mut response = respond(&Answer::error(status, why));
+    if status == StatusCode::UNAUTHORIZED {
+        let bearer = HeaderValue::from_static("Bearer realm=\"the0\"");
+        response.headers_mut().insert(WWW_AUTHENTICATE, bearer);
+    }
+    response
+}
+
+fn nothing(missed: Missed) -> Response<Full<Bytes>> {
+    match missed {
+        Missed::Nowhere => {
+            let why = "no such resource: GET /v1/openapi.json tells what there is";
+            respond(&Answer::error(StatusCode::NOT_FOUND, why))
+        }
+        Missed::Method(methods) => {
+            let why = "method not allowed";
+            let mut response = respond(&Answer::error(StatusCode::METHOD_NOT_ALLOWED, why));
+            let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
+            if let Ok(allowed) = HeaderValue::from_str(&methods.join(", ")) {
+                response.headers_mut().insert(ALLOW, allowed);
+            }
+            response
         }
     }
-    (StatusCode::OK, json!({"bots": rows}))
 }
 
-async fn history(
-    word: String,
-    asked: &str,
-    requests: &UnboundedSender<Request>,
-) -> (StatusCode, Value) {
-    let count = asked.strip_prefix("n=").and_then(|n| n.parse().ok());
-    let count = count.unwrap_or(20);
-    match ask(requests, |to| Request::History(word, count, to)).await {
-        Some(Ok((id, answer))) => {
-            let body = json!({"id": id, "entries": answer.entries, "but": answer.but});
-            (StatusCode::OK, body)
-        }
-        Some(Err(unclear)) => error(StatusCode::NOT_FOUND, &unclear.to_string()),
-        None => ending(),
+/// A body, unless it is too large.
+async fn whole(body: Incoming) -> Result<Bytes, (StatusCode, String)> {
+    let large = || {
+        let why = format!("a body has at most {LARGEST} bytes");
+        (StatusCode::PAYLOAD_TOO_LARGE, why)
+    };
+    if body.size_hint().lower() > LARGEST as u64 {
+        return Err(large());
     }
-}
-
-/// What a roll is asked with.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RollOrder {
-    max_unavailable: NonZeroUsize,
-}
-
-/// What a collection is asked with.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CollectOrder {
-    #[serde(default)]
-    bots: Vec<String>,
-    #[serde(default)]
-    discard_state: bool,
-}
-
-/// A JSON body that says what is meant, or the answer that refuses it.
-async fn body_of<T: DeserializeOwned>(
-    request: HttpRequest<Incoming>,
-) -> Result<T, (StatusCode, Value)> {
-    let refuse = |why: String| {
-        error(
+    match Limited::new(body, LARGEST).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(err) if err.is::<LengthLimitError>() => Err(large()),
+        Err(err) => Err((
             StatusCode::BAD_REQUEST,
-            &format!("invalid request body: {why}"),
-        )
-    };
-    let body = Limited::new(request.into_body(), LARGEST).collect().await;
-    let body = body.map_err(|err| refuse(err.to_string()))?.to_bytes();
-    serde_json::from_slice(&body).map_err(|err| refuse(err.to_string()))
-}
-
-async fn roll(order: RollOrder, requests: &UnboundedSender<Request>) -> (StatusCode, Value) {
-    let most = order.max_unavailable.get();
-    match ask(requests, |to| Request::Roll(most, to)).await {
-        Some(Ok(bots)) => (StatusCode::OK, json!({"rolling": bots})),
-        Some(Err(why)) => error(StatusCode::CONFLICT, &why),
-        None => ending(),
+            format!("invalid request body: {err}"),
+        )),
     }
 }
 
-async fn collect(order: CollectOrder, requests: &UnboundedSender<Request>) -> (StatusCode, Value) {
-    let unsaved = if order.discard_state {
-        Unsaved::Discard
+/// Does it, unless another agent has the say, and tells the log.
+async fn perform(route: Route, asked: String, body: Bytes, asker: Asker, api: Api) -> Answer {
+    let deed = (route.access() == Access::Write).then(|| route.clone());
+    let answer = if route.needs_lease() && !api.lease.may_act() {
+        Answer::error(StatusCode::CONFLICT, &passive(&api.lease))
     } else {
-        Unsaved::Keep
+        answers::answer(route, &asked, &body, &api.requests).await
     };
-    if order.discard_state && order.bots.is_empty() {
-        let why = "discard_state wants the bots by name: nobody's state is given up unnamed";
-        return error(StatusCode::BAD_REQUEST, why);
+    if let Some(route) = deed {
+        api.audit.tell(&told(&route, &asker, &answer));
     }
-    match ask(requests, |to| Request::Collect(order.bots, unsaved, to)).await {
-        Some(Ok(left)) => (StatusCode::OK, json!({"left": left})),
-        Some(Err(why)) => error(StatusCode::NOT_FOUND, &why),
-        None => ending(),
+    answer
+}
+
+/// What the log tells of a request and its answer.
+fn told<'a>(route: &Route, asker: &'a Asker, answer: &Answer) -> Deed<'a> {
+    let mut what = route.deed();
+    if let Some(order) = &answer.order {
+        what = format!("{what} {order}");
     }
-}
-
-/// Answers a gateway's question.
-async fn query(
-    method: &Method,
-    body: &[u8],
-    requests: &UnboundedSender<Request>,
-) -> (StatusCode, Value) {
-    let since = Instant::now();
-    let reply = reply(method, body, requests).await;
-    let Answer { status, body } = Answer::new(reply, since);
-    (status, body)
-}
-
-async fn reply(method: &Method, body: &[u8], requests: &UnboundedSender<Request>) -> Reply {
-    let question = Question::read(method, body)?;
-    let address = ask(requests, |to| Request::Where(question.bot.clone(), to)).await;
-    let address = address.unwrap_or_else(|| Err(Refusal::Failed("the agent is ending".into())))?;
-    question.put(address).await
-}
-
-async fn ask<T>(
-    requests: &UnboundedSender<Request>,
-    make: impl FnOnce(Sender<T>) -> Request,
-) -> Option<T> {
-    let (to, from) = oneshot::channel();
-    requests.send(make(to)).ok()?;
-    from.await.ok()
-}
-
-fn error(status: StatusCode, text: &str) -> (StatusCode, Value) {
-    (status, json!({"status": "error", "error": text}))
+    let repeats = matches!(route, Route::Switch(_));
+    let text = |name: &str| answer.body[name].as_str();
+    let outcome = match (answer.status, text("error").or(text("but"))) {
+        (StatusCode::OK, None) if repeats || answer.bot.is_some() => "done".to_owned(),
+        (StatusCode::OK, None) => format!("done, {}", answer.body),
+        (StatusCode::OK, Some(but)) => format!("done, but {but}"),
+        (status, why) => format!("{}, {}", status.as_u16(), why.unwrap_or_default()),
+    };
+    Deed {
+        asker,
+        what,
+        bot: answer.bot.clone(),
+        outcome,
+        repeats,
+    }
 }
 
 /// Why an agent without the lease does not do it.
@@ -308,55 +311,17 @@ fn passive(lease: &Lease) -> String {
     }
 }
 
-fn ending() -> (StatusCode, Value) {
-    error(StatusCode::SERVICE_UNAVAILABLE, "the agent is ending")
-}
-
-fn respond(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(body.to_string() + "\n"));
-    *response.status_mut() = status;
-    let json = header::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
+fn respond(answer: &Answer) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(Value::to_string(&answer.body) + "\n"));
+    *response.status_mut() = answer.status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        "x-content-type-options",
+        HeaderValue::from_static("nosniff"),
+    );
     response
-}
-
-fn route(method: &Method, path: &str) -> Route {
-    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-    let (expected, route) = match parts.as_slice() {
-        ["bots"] => (Method::GET, Route::Bots),
-        ["query"] => return Route::Query,
-        ["confirm"] => (Method::POST, Route::Confirm),
-        ["stop"] => (Method::POST, Route::Switch(Switch::Off)),
-        ["start"] => (Method::POST, Route::Switch(Switch::On)),
-        ["roll"] => (Method::POST, Route::Roll),
-        ["collect"] => (Method::POST, Route::Collect),
-        ["bots", word, "history"] => (Method::GET, Route::History(decoded(word))),
-        ["bots", word, verb] => {
-            let verb = match *verb {
-                "start" => Verb::Start,
-                "stop" => Verb::Stop,
-                "restart" => Verb::Restart,
-                _ => return Route::Nowhere,
-            };
-            (Method::POST, Route::Do(decoded(word), verb))
-        }
-        _ => return Route::Nowhere,
-    };
-    if *method == expected {
-        route
-    } else {
-        Route::WrongMethod
-    }
-}
-
-/// A part of a path, percent-encoding undone.
-fn decoded(text: &str) -> String {
-    percent_decode_str(text).decode_utf8_lossy().into_owned()
-}
-
-/// `text` as a part of a path.
-pub fn encode(text: &str) -> String {
-    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
 #[cfg(test)]

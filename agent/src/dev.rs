@@ -12,6 +12,8 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use crate::bots::directory::{Directory, RHYTHM};
 use crate::bots::{Bots, Offer};
+use crate::control::Api;
+use crate::control::listen::Listen;
 use crate::document::Bot;
 use crate::engine::Engine;
 use crate::engine::process::Process;
@@ -44,6 +46,8 @@ pub struct Options {
     /// How long a bot's folder must be missing before the bot is stopped
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     settle: Duration,
+    #[command(flatten)]
+    api: control::listen::Options,
 }
 
 /// Runs a session on the data folder `data` until a signal ends it.
@@ -60,6 +64,7 @@ pub fn run(options: &Options, data: &Path) -> Result<()> {
     // The store's keys may be in our environment, and bots run as the same user.
     nix::sys::prctl::set_dumpable(false).context("close our memory to others")?;
     let supervisor = find_programs(options.bin.as_deref())?;
+    let api = options.api.listen("")?;
     let data = place::make(data)?;
     let _owned = place::own(&data)?;
     install_wrappers(&data)?;
@@ -76,6 +81,7 @@ pub fn run(options: &Options, data: &Path) -> Result<()> {
         .build()?;
     let end = runtime.block_on(session(
         options.settle,
+        api,
         root,
         host,
         store,
@@ -99,6 +105,7 @@ pub fn run(options: &Options, data: &Path) -> Result<()> {
 
 async fn session(
     settle: Duration,
+    api: Option<Listen>,
     root: PathBuf,
     host: Host,
     store: Store,
@@ -137,7 +144,9 @@ async fn session(
         signals,
         ticks: ticks(),
     };
-    tokio::spawn(control::serve(socket, to_loop, Lease::alone()));
+    let answers = Api::new(to_loop, Lease::alone(), console);
+    control::listen::start(api, answers.clone(), console).await;
+    tokio::spawn(control::serve(socket, answers));
     let end = world.run(&mut events, |world| greet(world, &root)).await;
     world.close_history();
     let _ = file::remove(&path);

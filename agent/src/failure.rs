@@ -18,6 +18,9 @@ pub enum Failure {
         .0.display(), .0.display()
     )]
     NoAgent(PathBuf),
+    /// Nobody answers where an agent was said to be.
+    #[error("the agent at {0} does not answer: {1}")]
+    NoAnswer(String, String),
     /// A word does not tell a bot.
     #[error(transparent)]
     Bot(#[from] Unclear),
@@ -38,7 +41,7 @@ Exit codes:
   0    done
   1    failed, as the message says; an error answer to a query
   2    the command line is not understood
-  3    no agent runs on the data folder
+  3    no agent runs on the data folder, or answers at --host
   4    no bot, or more than one, is called so
   113  `agent state`: no such state, or the store does not do it
   116  `agent state`: the archive is refused
@@ -47,7 +50,7 @@ Exit codes:
 /// The exit code for an error.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<Failure>() {
-        Some(Failure::NoAgent(_)) => 3,
+        Some(Failure::NoAgent(_) | Failure::NoAnswer(..)) => 3,
         Some(Failure::Bot(_) | Failure::NoBot(_)) => 4,
         Some(Failure::Aborted) => 130,
         Some(Failure::Told(code)) => *code,

@@ -1,16 +1,16 @@
 //! The commands about all bots at once.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::client::Agent;
 use crate::engine::docker::left::Left;
 use crate::failure::Failure;
+use crate::output;
 use crate::request::Turned;
-use crate::{client, output};
 
 /// How long the agent may take for what it knows itself.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -19,8 +19,8 @@ const PULLING: Duration = Duration::from_mins(15);
 /// Between two looks at a drain.
 const LOOK: Duration = Duration::from_millis(500);
 
-fn post(data: &Path, path: &str, body: &Value, patience: Duration) -> Result<Value> {
-    let (status, answer) = client::call(data, &Method::POST, path, &body.to_string(), patience)?;
+fn post(agent: &Agent, path: &str, body: &Value, patience: Duration) -> Result<Value> {
+    let (status, answer) = agent.call(&Method::POST, path, &body.to_string(), patience)?;
     if status == StatusCode::OK {
         return Ok(answer);
     }
@@ -34,8 +34,8 @@ fn post(data: &Path, path: &str, body: &Value, patience: Duration) -> Result<Val
 ///
 /// # Errors
 /// No agent runs.
-pub fn start(data: &Path) -> Result<()> {
-    post(data, "/start", &Value::Null, PATIENCE)?;
+pub fn start(agent: &Agent) -> Result<()> {
+    post(agent, "/v1/start", &Value::Null, PATIENCE)?;
     Ok(output::print("bots run again as they are wanted")?)
 }
 
@@ -43,8 +43,8 @@ pub fn start(data: &Path) -> Result<()> {
 ///
 /// # Errors
 /// No agent runs.
-pub fn stop(data: &Path) -> Result<()> {
-    post(data, "/stop", &Value::Null, PATIENCE)?;
+pub fn stop(agent: &Agent) -> Result<()> {
+    post(agent, "/v1/stop", &Value::Null, PATIENCE)?;
     let text = "all bots are being stopped, and none is started until `agent start --all`; `agent drain` waits for the last";
     Ok(output::print(text)?)
 }
@@ -53,12 +53,12 @@ pub fn stop(data: &Path) -> Result<()> {
 ///
 /// # Errors
 /// See above, or no agent runs.
-pub fn drain(data: &Path, timeout: Duration) -> Result<()> {
+pub fn drain(agent: &Agent, timeout: Duration) -> Result<()> {
     let end = Instant::now() + timeout;
     let mut told: Option<Turned> = None;
     loop {
         let patience = end.saturating_duration_since(Instant::now()).max(LOOK);
-        let answer = post(data, "/stop", &Value::Null, patience.min(PATIENCE))?;
+        let answer = post(agent, "/v1/stop", &Value::Null, patience.min(PATIENCE))?;
         let turned: Turned = serde_json::from_value(answer).context("the agent's answer")?;
         if turned.known && turned.live.is_empty() {
             return finish(&turned);
@@ -97,8 +97,13 @@ fn finish(turned: &Turned) -> Result<()> {
 ///
 /// # Errors
 /// No agent runs, or an image cannot be had.
-pub fn roll(data: &Path, most: usize) -> Result<()> {
-    let answer = post(data, "/roll", &json!({"max_unavailable": most}), PULLING)?;
+pub fn roll(agent: &Agent, most: usize) -> Result<()> {
+    let answer = post(
+        agent,
+        "/v1/roll",
+        &json!({"max_unavailable": most}),
+        PULLING,
+    )?;
     let count = answer["rolling"].as_array().map_or(0, Vec::len);
     let text = match count {
         0 => "every container is as it would be made now".to_owned(),
@@ -113,9 +118,9 @@ pub fn roll(data: &Path, most: usize) -> Result<()> {
 ///
 /// # Errors
 /// No agent runs, or a bot is not known.
-pub fn collect(data: &Path, bots: &[String], discard_state: bool) -> Result<()> {
+pub fn collect(agent: &Agent, bots: &[String], discard_state: bool) -> Result<()> {
     let body = json!({"bots": bots, "discard_state": discard_state});
-    let answer = post(data, "/collect", &body, PATIENCE)?;
+    let answer = post(agent, "/v1/collect", &body, PATIENCE)?;
     let left: Vec<Left> =
         serde_json::from_value(answer["left"].clone()).context("the agent's answer")?;
     if left.is_empty() {

@@ -14,6 +14,8 @@ use tokio::sync::mpsc::unbounded_channel;
 use crate::bots::directory::{self, Directory};
 use crate::bots::mongo::{Deadlines, Mongo, Place};
 use crate::bots::{Bots, Offer};
+use crate::control::Api;
+use crate::control::listen::{ADDRESS, Listen};
 use crate::dev::open_store;
 use crate::engine::docker::container::CA_INSIDE;
 use crate::engine::docker::template::{CA_FILE, Template, passed};
@@ -53,6 +55,8 @@ pub struct Options {
     /// How long a bot must be missing from the database before it is stopped
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     settle: Duration,
+    #[command(flatten)]
+    api: control::listen::Options,
 }
 
 /// What is needed to run.
@@ -69,6 +73,7 @@ struct Setup {
     keeper: Option<Keeper>,
     board: Board,
     listen: Option<SocketAddr>,
+    api: Option<Listen>,
 }
 
 /// Runs on the data folder `data` until a signal ends it.
@@ -172,6 +177,7 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
         source,
         keeper: database.map(keep).transpose()?,
         listen: health::http::address(environment.get(VARIABLE).map(String::as_str))?,
+        api: options.api.listen(ADDRESS)?,
         board,
     })
 }
@@ -267,7 +273,9 @@ async fn session(
         signals,
         ticks: ticks(),
     };
-    tokio::spawn(control::serve(socket, to_loop, lease));
+    let api = Api::new(to_loop, lease, console);
+    control::listen::start(setup.api, api.clone(), console).await;
+    tokio::spawn(control::serve(socket, api));
     let manager = Manager::of_environment().map(Arc::new);
     if let Some(manager) = manager.clone() {
         manager.ready();

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! [`bots`] lists, [`engine`] runs, [`plan`] decides, [`reconcile`] is the loop around them; [`control`] takes
-//! requests of the other commands of this program ([`commands`]).
+//! requests of the other commands of this program ([`commands`], by [`client`]) and of whoever has a token.
 
 mod ask;
 mod backup;
@@ -56,6 +56,7 @@ use anyhow::Result;
 use clap::{CommandFactory, Parser};
 
 use cli::{Cli, Command};
+use client::Agent;
 use commands::LogOptions;
 use logs::Stamps;
 
@@ -77,12 +78,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(Cli { data, command }: Cli) -> Result<()> {
-    match command {
-        Command::Dev(options) => dev::run(&options, &data),
-        Command::Run(options) => host::run(&options, &data),
-        Command::Ps { output } => commands::ps(&data, output),
-        Command::History { bot, count, output } => commands::history(&data, &bot, count, output),
+fn run(cli: Cli) -> Result<()> {
+    let agent = Agent::of(&cli.data, cli.host.as_deref(), cli.token_file.as_deref())?;
+    match cli.command {
+        Command::Dev(options) => dev::run(&options, agent.folder("dev")?),
+        Command::Run(options) => host::run(&options, agent.folder("run")?),
+        Command::Ps { output } => commands::ps(&agent, output),
+        Command::History { bot, count, output } => commands::history(&agent, &bot, count, output),
         Command::Logs {
             bot,
             follow,
@@ -96,7 +98,7 @@ fn run(Cli { data, command }: Cli) -> Result<()> {
                 Stamps::Hidden
             };
             commands::logs(
-                &data,
+                agent.folder("logs")?,
                 &bot,
                 &LogOptions {
                     tail,
@@ -112,25 +114,31 @@ fn run(Cli { data, command }: Cli) -> Result<()> {
             params,
             timeout,
             output,
-        } => commands::query(&data, &bot, &path, params, timeout, output),
-        Command::Start { all: true, .. } => fleet::start(&data),
-        Command::Stop { all: true, .. } => fleet::stop(&data),
-        Command::Start { bots, .. } => commands::order(&data, "start", &bots),
-        Command::Stop { bots, .. } => commands::order(&data, "stop", &bots),
-        Command::Drain { timeout } => fleet::drain(&data, timeout),
-        Command::Roll { max_unavailable } => fleet::roll(&data, max_unavailable),
+        } => commands::query(&agent, &bot, &path, params, timeout, output),
+        Command::Start { all: true, .. } => fleet::start(&agent),
+        Command::Stop { all: true, .. } => fleet::stop(&agent),
+        Command::Start { bots, .. } => commands::order(&agent, "start", &bots),
+        Command::Stop { bots, .. } => commands::order(&agent, "stop", &bots),
+        Command::Drain { timeout } => fleet::drain(&agent, timeout),
+        Command::Roll { max_unavailable } => fleet::roll(&agent, max_unavailable),
         Command::Gc {
             bots,
             discard_state,
-        } => fleet::collect(&data, &bots, discard_state),
-        Command::Restart { bots } => commands::order(&data, "restart", &bots),
-        Command::State { command } => state::run(&command, &data),
-        Command::Backup(options) => backup::run(&options, &data),
-        Command::Restore(options) => backup::restore(&options, &data),
-        Command::Doctor(options) => doctor::run(&options, &data),
-        Command::Confirm => commands::confirm(&data),
-        Command::Deploy(options) => Ok(output::print(&deploy::deploy(&options, &data)?)?),
-        Command::Undeploy { bot } => Ok(output::print(&deploy::undeploy(&bot, &data)?)?),
+        } => fleet::collect(&agent, &bots, discard_state),
+        Command::Restart { bots } => commands::order(&agent, "restart", &bots),
+        Command::State { command } => state::run(&command, agent.folder("state")?),
+        Command::Backup(options) => backup::run(&options, agent.folder("backup")?),
+        Command::Restore(options) => backup::restore(&options, agent.folder("restore")?),
+        Command::Doctor(options) => doctor::run(&options, agent.folder("doctor")?),
+        Command::Confirm => commands::confirm(&agent),
+        Command::Deploy(options) => Ok(output::print(&deploy::deploy(
+            &options,
+            agent.folder("deploy")?,
+        )?)?),
+        Command::Undeploy { bot } => Ok(output::print(&deploy::undeploy(
+            &bot,
+            agent.folder("undeploy")?,
+        )?)?),
         Command::Completions { shell } => complete(shell),
         Command::Later { .. } => fleet::later(),
         Command::Version => Ok(output::print(concat!("agent ", env!("CARGO_PKG_VERSION")))?),

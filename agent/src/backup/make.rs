@@ -168,7 +168,7 @@ impl Found {
         }
         let known = place::known(data)?;
         self.bots.extend(known.into_iter().map(|bot| bot.id));
-        match client::call(data, &Method::GET, "/bots", "", PATIENCE) {
+        match client::call(data, &Method::GET, "/v1/bots", "", PATIENCE) {
             Ok((_, answer)) => {
                 let rows: Vec<Row> = serde_json::from_value(answer["bots"].clone())?;
                 self.bots.extend(rows.into_iter().map(|row| row.id));

@@ -1,60 +1,608 @@
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+//! The API as its askers see it, over real sockets, with a stand-in for the loop.
 
+use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use ::tests::promise::Document;
+use contract::BotId;
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
+use crate::id::Unclear;
+use crate::request::{Done, Turned};
+use crate::show::Colours;
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+const LOOK: &str = "fedcba9876543210fedcba9876543210";
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {
     let mut builder = tokio::runtime::Builder::new_current_thread();
-    let limited = async { tokio::time::timeout(Duration::from_secs(30), work).await };
+    let limited = async { tokio::time::timeout(Duration::from_secs(60), work).await };
     let done = builder.enable_all().build().unwrap().block_on(limited);
-    done.expect("its end within half a minute")
+    done.expect("its end within a minute")
 }
 
-/// Posts `body` and gives the answer's status and body; what it asks of the loop comes on `requests`.
-async fn post(path: &str, body: &[u8], requests: UnboundedSender<Request>) -> (u16, Value) {
-    let (mut ours, theirs) = UnixStream::pair().unwrap();
-    let attended = tokio::spawn(attend(theirs, requests, Lease::alone()));
-    let length = body.len();
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
-    );
+/// What the agent has said.
+#[derive(Clone, Default)]
+struct Screen(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Screen {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An API with its log.
+struct Rig {
+    api: Api,
+    console: Console,
+    screen: Screen,
+}
+
+impl Rig {
+    fn new(requests: UnboundedSender<Request>, lease: Lease) -> Self {
+        let screen = Screen::default();
+        let console = Console::open(screen.clone(), Colours::Off).unwrap();
+        let api = Api::new(requests, lease, &console);
+        Self {
+            api,
+            console,
+            screen,
+        }
+    }
+
+    /// One that a stand-in for the loop answers.
+    fn answered() -> Self {
+        let (to, from) = unbounded_channel();
+        tokio::spawn(stand_in(from));
+        Self::new(to, Lease::alone())
+    }
+
+    fn said(&self) -> String {
+        self.console.flush();
+        String::from_utf8(self.screen.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// Serves it on the network.
+    async fn served(&self, guard: Guard) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(listen::serve(listener, guard, self.api.clone()));
+        address
+    }
+}
+
+fn bot_id() -> BotId {
+    "b1".parse().unwrap()
+}
+
+fn row() -> crate::report::Row {
+    let time = "2026-11-21T07:52:48.123Z";
+    let value = json!({
+        "id": "b1", "name": "grid", "alias": "a", "source": "s", "version": "1", "runtime": "python3.11",
+        "state": "running", "reason": "r", "since": time, "run": 2, "restarts": 1, "pid": 5, "supervisor": 4,
+        "last_exit": {"run": 1, "code": 137, "signal": 9, "reason": "killed", "started_at": time, "ended_at": time,
+            "restarts": 0, "message": "m", "result": {"status": "error", "message": "m", "left_out": 3}},
+        "synced": {"outcome": "ok", "run": 1, "generation": 3, "log": {"segment": 1, "offset": 5}, "ok_at": time,
+            "at": time, "error": "e", "left_out": ["f"]},
+        "unsaved": true, "query": "127.0.0.1:1", "container": "c", "image": "i",
+    });
+    serde_json::from_value(value).unwrap()
+}
+
+fn entry(run: u64) -> crate::history::Entry {
+    let time = "2026-11-21T07:52:48.123Z";
+    let value = json!({
+        "bot": "b1", "run": run, "started_at": time, "cause": "crashed", "because": "b", "name": "grid", "version": "1",
+        "code_key": "k", "launch": "l", "image": "i", "container": "c", "ended_at": time, "duration_ms": 5,
+        "reason": "exited", "exit": 1, "signal": 9, "message": "m", "stopped": "s", "restarts": 2,
+        "result": {"status": "success", "data": {"a": [1]}},
+        "saved": {"outcome": "ok", "generation": 3, "ok_at": time, "all": false, "left_out": 2},
+        "log_lines_dropped": 4, "count": 3,
+    });
+    serde_json::from_value(value).unwrap()
+}
+
+fn nobody(word: &str) -> Unclear {
+    let (word, hint) = (word.to_owned(), String::new());
+    Unclear::Nobody { word, hint }
+}
+
+/// Answers as a loop would that has one bot, `grid`, and a roll under way for more than 5.
+async fn stand_in(mut requests: UnboundedReceiver<Request>) {
+    while let Some(request) = requests.recv().await {
+        match request {
+            Request::Rows(to) => drop(to.send(vec![row()])),
+            Request::Usage(to) => {
+                let used = json!({"cpu": 1.5, "memory": 7, "memory_limit": 8});
+                let used = (bot_id(), serde_json::from_value(used).unwrap());
+                drop(to.send([used].into()));
+            }
+            Request::History(word, count, to) if word == "grid" => {
+                let entries = (1..=3).map(entry).collect::<Vec<_>>();
+                let entries = entries[3 - count.min(3)..].to_vec();
+                let but = Some("why".to_owned());
+                let answer = crate::history::Answer { entries, but };
+                drop(to.send(Ok((bot_id(), answer))));
+            }
+            Request::History(word, _, to) => drop(to.send(Err(nobody(&word)))),
+            Request::Do(word, _, to) if word == "grid" => {
+                let (name, but) = ("grid".to_owned(), Some("it is disabled".to_owned()));
+                let id = bot_id();
+                drop(to.send(Ok(Done { id, name, but })));
+            }
+            Request::Do(word, _, to) => drop(to.send(Err(nobody(&word)))),
+            Request::Where(word, to) => drop(to.send(Err(crate::ask::Refusal::Unknown(word)))),
+            Request::Confirm(to) => drop(to.send(vec![bot_id()])),
+            Request::Switch(_, to) => {
+                let (live, unsaved) = (vec!["grid".to_owned()], Vec::new());
+                let known = true;
+                drop(to.send(Turned {
+                    known,
+                    live,
+                    unsaved,
+                }));
+            }
+            Request::Roll(most, to) if most <= 5 => drop(to.send(Ok(vec![bot_id()]))),
+            Request::Roll(_, to) => drop(to.send(Err("a roll is under way".to_owned()))),
+            Request::Collect(bots, _, to) if bots.iter().all(|bot| bot == "grid") => {
+                let left = json!([{"bot": "b1", "name": "grid", "what": "removed"}]);
+                drop(to.send(Ok(serde_json::from_value(left).unwrap())));
+            }
+            Request::Collect(_, _, to) => drop(to.send(Err("no bot is called so".to_owned()))),
+            other @ Request::RollTo(..) => panic!("{other:?}"),
+        }
+    }
+}
+
+/// An answer.
+#[derive(Debug)]
+struct Reply {
+    status: u16,
+    head: String,
+    body: Value,
+}
+
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, request: &[u8]) -> Reply {
     // One that refuses need not hear all.
-    let _ = ours.write_all(&[head.as_bytes(), body].concat()).await;
-    let mut answer = String::new();
-    ours.read_to_string(&mut answer).await.unwrap();
+    let _ = stream.write_all(request).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
+    Reply {
+        status: head.split(' ').nth(1).unwrap().parse().unwrap(),
+        head: head.to_lowercase(),
+        body: serde_json::from_str(body).unwrap(),
+    }
+}
+
+/// A request as text; `headers` are whole lines.
+fn request(method: &str, path: &str, headers: &[&str], body: &str) -> Vec<u8> {
+    let mut text = format!("{method} {path} HTTP/1.1\r\n");
+    for line in headers {
+        text += line;
+        text += "\r\n";
+    }
+    let length = body.len();
+    format!("{text}Content-Length: {length}\r\n\r\n{body}").into_bytes()
+}
+
+/// Asks over the socket.
+async fn ask(rig: &Rig, method: &str, path: &str, body: &str) -> Reply {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let api = rig.api.clone();
+    let attended = tokio::spawn(async move {
+        attend(theirs, &Door::Socket(Some(7)), &Guard::Loopback, &api).await;
+    });
+    let reply = exchange(ours, &request(method, path, &["Host: agent"], body)).await;
     attended.await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, serde_json::from_str(body).unwrap())
+    reply
+}
+
+/// Asks over the network, as a client without a token would.
+async fn ask_net(address: SocketAddr, method: &str, path: &str, headers: &[&str]) -> Reply {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let host = format!("Host: {address}");
+    let mut lines = vec![host.as_str(), "Content-Type: application/json"];
+    lines.extend_from_slice(headers);
+    exchange(stream, &request(method, path, &lines, "")).await
+}
+
+/// A file of tokens: `ci` may change things, `eye` may look.
+fn tokens(dir: &tempfile::TempDir) -> Guard {
+    let path = dir.path().join("tokens");
+    fs::write(&path, format!("ci {TOKEN} write\neye {LOOK} read\n")).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    Guard::Tokens(path)
+}
+
+fn bearer(token: &str) -> String {
+    format!("Authorization: Bearer {token}")
+}
+
+fn document() -> Document {
+    Document::new(serde_json::from_str(answers::DOCUMENT).unwrap()).unwrap()
+}
+
+/// A body and a path that get 200 for a row of the table.
+fn good(template: &str) -> (String, &'static str) {
+    let body = match template {
+        "/v1/roll" => "{\"max_unavailable\": 2}",
+        "/v1/collect" => "{}",
+        _ => "",
+    };
+    (template.replace("{bot}", "grid"), body)
 }
 
 #[test]
-fn a_request_goes_where_it_should() {
-    let rows = [
-        (Method::GET, "/bots".to_owned(), Route::Bots),
-        (Method::POST, "/bots".to_owned(), Route::WrongMethod),
-        (
-            Method::GET,
-            "/bots/b/history".to_owned(),
-            Route::History("b".into()),
-        ),
-        (Method::POST, "/confirm".to_owned(), Route::Confirm),
-        (Method::GET, "/query".to_owned(), Route::Query),
-        (Method::POST, "/bots/x/fly".to_owned(), Route::Nowhere),
-        (Method::GET, "/bots/x/stop".to_owned(), Route::WrongMethod),
-        (
-            Method::POST,
-            format!("/bots/{}/stop", encode("a b+c/ü%")),
-            Route::Do("a b+c/ü%".into(), Verb::Stop),
-        ),
-        (Method::GET, "/".to_owned(), Route::Nowhere),
-    ];
-    for (method, path, expected) in rows {
-        assert_eq!(route(&method, &path), expected, "{path}");
+fn the_document_has_the_routes_there_are() {
+    let document = document();
+    let told: BTreeSet<(String, String)> = document
+        .operations()
+        .into_iter()
+        .map(|(method, path, _)| (method, path))
+        .collect();
+    let table = route::TABLE.iter();
+    let there = table.map(|(method, path, _)| (method.to_string(), (*path).to_owned()));
+    assert_eq!(told, there.collect());
+}
+
+/// Answers of every kind, looked at as they come.
+struct Seen {
+    document: Document,
+    seen: BTreeSet<(String, String, u16)>,
+}
+
+impl Seen {
+    fn note(&mut self, method: &str, template: &str, expected: u16, reply: &Reply) {
+        assert_eq!(reply.status, expected, "{method} {template}: {reply:?}");
+        let allowed = self
+            .document
+            .allows(method, template, expected, &reply.body);
+        allowed.unwrap();
+        let content = "content-type: application/json";
+        assert!(reply.head.contains(content), "{}", reply.head);
+        self.seen
+            .insert((method.to_owned(), template.to_owned(), expected));
     }
+}
+
+#[test]
+fn every_route_answers_as_the_document_says_with_every_status_it_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let guard = tokens(&dir);
+    block_on(async {
+        let mut seen = Seen {
+            document: document(),
+            seen: BTreeSet::new(),
+        };
+        let rig = Rig::answered();
+        let standby = {
+            let (to, from) = unbounded_channel();
+            tokio::spawn(stand_in(from));
+            Rig::new(to, Lease::shared())
+        };
+        let ended = Rig::new(unbounded_channel().0, Lease::alone());
+        let (net, open) = (rig.served(guard).await, rig.served(Guard::Loopback).await);
+        for (method, template, make) in &route::TABLE {
+            let (path, body) = good(template);
+            let (method, is_post) = (method.as_str(), *method == Method::POST);
+            let route = make("grid".into());
+            if route != Route::Query {
+                let reply = ask(&rig, method, &path, body).await;
+                seen.note(method, template, 200, &reply);
+            }
+            if route == Route::Document {
+                let none = ask_net(net, method, &path, &[]).await;
+                seen.note(method, template, 401, &none);
+                assert!(none.head.contains("www-authenticate: bearer"), "{none:?}");
+            }
+            let token = ask_net(net, method, &path, &[&bearer("wrong")]).await;
+            seen.note(method, template, 401, &token);
+            let page = ask_net(open, method, &path, &["Origin: http://x"]).await;
+            seen.note(method, template, 403, &page);
+            if route.access() == Access::Write {
+                let looks = ask_net(net, method, &path, &[&bearer(LOOK)]).await;
+                seen.note(method, template, 403, &looks);
+            }
+            if route.needs_lease() {
+                let passive = ask(&standby, method, &path, body).await;
+                seen.note(method, template, 409, &passive);
+            }
+            if is_post {
+                posts(&mut seen, &rig, open, template, &path).await;
+            }
+            if !matches!(route, Route::Document | Route::Query) {
+                let reply = ask(&ended, method, &path, body).await;
+                seen.note(method, template, 503, &reply);
+            }
+            if template.contains("{bot}") {
+                let path = template.replace("{bot}", "nobody");
+                let unknown = ask(&rig, method, &path, body).await;
+                seen.note(method, template, 404, &unknown);
+            }
+            if matches!(route, Route::Bots | Route::Bot(_) | Route::History(_)) {
+                let reply = ask(&rig, method, &format!("{path}?x=1"), body).await;
+                seen.note(method, template, 400, &reply);
+            }
+        }
+        odd_ones(&mut seen, &rig).await;
+        no_tokens(&mut seen, &rig).await;
+        let mut promised = BTreeSet::new();
+        for (method, path, operation) in seen.document.operations() {
+            for status in seen.document.statuses(operation) {
+                promised.insert((method.clone(), path.clone(), status));
+            }
+        }
+        // A bot that answers is in the tests of real agents, as is a body that does not come below.
+        promised.retain(|(_, path, status)| {
+            *status != 408 && !(path == "/v1/query" && [200, 500, 504].contains(status))
+        });
+        assert_eq!(seen.seen, promised);
+    });
+}
+
+/// What is refused of any POST.
+async fn posts(seen: &mut Seen, rig: &Rig, open: SocketAddr, template: &str, path: &str) {
+    let large = ask(rig, "POST", path, &" ".repeat(LARGEST + 1)).await;
+    seen.note("POST", template, 413, &large);
+    let stream = TcpStream::connect(open).await.unwrap();
+    let form = request(
+        "POST",
+        path,
+        &["Host: localhost", "Content-Type: text/plain"],
+        "{}",
+    );
+    seen.note("POST", template, 415, &exchange(stream, &form).await);
+}
+
+/// What only some do.
+async fn odd_ones(seen: &mut Seen, rig: &Rig) {
+    let rows = [
+        ("/v1/roll", "{}", 400),
+        ("/v1/roll", "{\"max_unavailable\": 6}", 409),
+        ("/v1/collect", "[]", 400),
+        ("/v1/collect", "{\"bots\": [\"x\"]}", 404),
+        ("/v1/query", "{}", 400),
+        (
+            "/v1/query",
+            "{\"bot_id\": \"x\", \"query_path\": \"/\"}",
+            404,
+        ),
+    ];
+    for (path, body, status) in rows {
+        let reply = ask(rig, "POST", path, body).await;
+        seen.note("POST", path, status, &reply);
+    }
+    for query in ["?usage", "?usage=true"] {
+        let path = format!("/v1/bots/grid{query}");
+        let reply = ask(rig, "GET", &path, "").await;
+        seen.note("GET", "/v1/bots/{bot}", 200, &reply);
+        assert_eq!(reply.body["usage"]["memory"], 7);
+        assert!(reply.body["sync_age_seconds"].is_u64());
+    }
+}
+
+/// Where the file of tokens is gone.
+async fn no_tokens(seen: &mut Seen, rig: &Rig) {
+    let gone = rig.served(Guard::Tokens("/nowhere/tokens".into())).await;
+    for (method, template, _) in &route::TABLE {
+        let (path, _) = good(template);
+        let reply = ask_net(gone, method.as_str(), &path, &[&bearer(TOKEN)]).await;
+        seen.note(method.as_str(), template, 503, &reply);
+    }
+    assert!(
+        rig.said().contains("/nowhere/tokens: No such file"),
+        "{}",
+        rig.said()
+    );
+}
+
+#[test]
+fn what_is_not_there_or_not_by_that_method_is_told_in_json() {
+    block_on(async {
+        let rig = Rig::answered();
+        for path in ["/", "/bots", "/v1", "/v2/bots", "/v1/bots/grid/fly"] {
+            let reply = ask(&rig, "GET", path, "").await;
+            assert_eq!(reply.status, 404, "{path}");
+            assert!(
+                reply.body["error"]
+                    .as_str()
+                    .unwrap()
+                    .contains("openapi.json")
+            );
+        }
+        for (method, path, allowed) in [
+            ("DELETE", "/v1/bots/grid", "get"),
+            ("GET", "/v1/bots/grid/stop", "post"),
+            ("HEAD", "/v1/stop", "post"),
+            ("GET", "/v1/query", "post"),
+        ] {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let api = rig.api.clone();
+            tokio::spawn(async move {
+                attend(theirs, &Door::Socket(None), &Guard::Loopback, &api).await;
+            });
+            let mut stream = ours;
+            let text = request(method, path, &["Host: agent"], "");
+            stream.write_all(&text).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+            let allow = format!("allow: {allowed}");
+            assert!(answer.to_lowercase().contains(&allow), "{answer}");
+        }
+    });
+}
+
+#[test]
+fn a_history_is_given_in_pages() {
+    block_on(async {
+        let rig = Rig::answered();
+        let page = ask(&rig, "GET", "/v1/bots/grid/history?count=2", "")
+            .await
+            .body;
+        let runs = |page: &Value| {
+            let entries = page["entries"].as_array().unwrap();
+            entries
+                .iter()
+                .map(|e| e["run"].as_u64().unwrap())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(runs(&page), [2, 3]);
+        let next = page["next"].as_str().unwrap();
+        let path = format!("/v1/bots/grid/history?count=2&before={next}");
+        let page = ask(&rig, "GET", &path, "").await.body;
+        assert_eq!((runs(&page), &page["next"]), (vec![1], &Value::Null));
+        let all = ask(&rig, "GET", "/v1/bots/grid/history", "").await.body;
+        assert_eq!((runs(&all), &all["next"]), (vec![1, 2, 3], &Value::Null));
+    });
+}
+
+#[test]
+fn who_changed_what_is_in_the_log_and_nobodys_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let guard = tokens(&dir);
+    block_on(async {
+        let rig = Rig::answered();
+        let net = rig.served(guard).await;
+        let write = bearer(TOKEN);
+        ask_net(net, "POST", "/v1/bots/grid/stop", &[&write]).await;
+        ask_net(net, "POST", "/v1/bots/no%0Abody/start", &[&write]).await;
+        ask_net(net, "POST", "/v1/confirm", &[&write]).await;
+        ask_net(net, "GET", "/v1/bots", &[&write]).await;
+        for _ in 0..3 {
+            ask_net(net, "POST", "/v1/stop", &[&write]).await;
+        }
+        ask(&rig, "POST", "/v1/roll", "{\"max_unavailable\": 6}").await;
+        ask_net(net, "POST", "/v1/bots/grid/stop", &[&bearer(LOOK)]).await;
+        ask_net(net, "POST", "/v1/bots/grid/stop", &[]).await;
+        let expected = "\
+agent | grid: stop of \"grid\", asked by ci at 127.0.0.1: done, but it is disabled
+agent | start of \"no\\nbody\", asked by ci at 127.0.0.1: 404, no bot is called \"no\\nbody\"
+agent | confirmation, asked by ci at 127.0.0.1: done, {\"confirmed\":[\"b1\"]}
+agent | stop of all, asked by ci at 127.0.0.1: done
+agent | roll {\"max_unavailable\":6}, asked by user 7 on the socket: 409, a roll is under way
+agent | refused \"POST /v1/bots/grid/stop\" from 127.0.0.1: the token of eye at 127.0.0.1 may only look
+";
+        assert_eq!(rig.said(), expected);
+    });
+}
+
+#[test]
+fn a_request_whose_asker_goes_away_is_done_and_told_all_the_same() {
+    block_on(async {
+        let (to, mut from) = unbounded_channel();
+        let rig = Rig::new(to, Lease::alone());
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let api = rig.api.clone();
+        let attended = tokio::spawn(async move {
+            attend(theirs, &Door::Socket(None), &Guard::Loopback, &api).await;
+        });
+        let text = request("POST", "/v1/bots/grid/stop", &["Host: agent"], "");
+        ours.write_all(&text).await.unwrap();
+        let Some(Request::Do(word, _, answer)) = from.recv().await else {
+            panic!("no order");
+        };
+        assert_eq!(word, "grid");
+        drop(ours);
+        attended.await.unwrap();
+        let (id, name) = (bot_id(), "grid".to_owned());
+        answer
+            .send(Ok(Done {
+                id,
+                name,
+                but: None,
+            }))
+            .unwrap();
+        while !rig.said().contains("asked by the socket: done") {
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+#[test]
+fn whoever_does_not_send_his_request_is_cut_and_others_are_answered_meanwhile() {
+    block_on(async {
+        let rig = Rig::answered();
+        let address = rig.served(Guard::Loopback).await;
+        let heads: [&[u8]; 3] = [
+            b"",
+            b"GET /v1/bots HTTP/1.1\r\nHost: local",
+            b"POST /v1/stop HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{",
+        ];
+        let began = Instant::now();
+        let mut slow = Vec::new();
+        for head in heads {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(head).await.unwrap();
+            slow.push(stream);
+        }
+        assert_eq!(ask_net(address, "GET", "/v1/bots", &[]).await.status, 200);
+        assert!(began.elapsed() < PATIENCE);
+        let mut ends = Vec::new();
+        for mut stream in slow {
+            let mut answer = String::new();
+            let _ = stream.read_to_string(&mut answer).await;
+            ends.push(answer);
+        }
+        assert!(began.elapsed() < PATIENCE * 3, "{:?}", began.elapsed());
+        let last = ends.pop().unwrap();
+        let (head, body) = last.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 408 "), "{head}");
+        let body = serde_json::from_str(body).unwrap();
+        document().allows("POST", "/v1/stop", 408, &body).unwrap();
+        assert!(
+            ends.iter().all(|answer| !answer.contains("200 OK")),
+            "{ends:?}"
+        );
+        assert!(!rig.said().contains("stop of all"), "{}", rig.said());
+    });
+}
+
+#[test]
+fn garbage_gets_no_further_than_the_door() {
+    block_on(async {
+        let (to, mut from) = unbounded_channel();
+        let rig = Rig::new(to, Lease::alone());
+        let address = rig.served(Guard::Loopback).await;
+        let long = format!(
+            "GET /v1/bots HTTP/1.1\r\nX: {}\r\n\r\n",
+            "x".repeat(HEAD * 4)
+        );
+        let rows: [&[u8]; 5] = [
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+            b"\0\0\0\0\r\n\r\n",
+            b"GET\r\n\r\n",
+            b"POST /v1/stop HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: -1\r\n\r\n",
+            long.as_bytes(),
+        ];
+        for bytes in rows {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let _ = stream.write_all(bytes).await;
+            let _ = stream.shutdown().await;
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer).await;
+            let answer = String::from_utf8(answer).unwrap();
+            assert!(
+                answer.is_empty() || answer.starts_with("HTTP/1.1 4"),
+                "{answer}"
+            );
+        }
+        assert!(from.try_recv().is_err());
+    });
 }
 
 #[test]
@@ -108,19 +656,13 @@ fn a_body_that_is_not_understood_is_refused_with_the_reason_and_nothing_is_asked
     ];
     block_on(async {
         let (to, mut from) = unbounded_channel();
+        let rig = Rig::new(to, Lease::alone());
         for (path, body, hint) in rows {
-            let (status, answer) = post(path, body.as_bytes(), to.clone()).await;
-            assert_eq!(status, 400, "{path} {body}: {answer}");
-            let why = answer["error"].as_str().unwrap();
+            let reply = ask(&rig, "POST", &format!("/v1{path}"), body).await;
+            assert_eq!(reply.status, 400, "{path} {body}: {reply:?}");
+            let why = reply.body["error"].as_str().unwrap();
             assert!(why.contains(hint), "{path} {body}: {why}");
             assert!(from.try_recv().is_err(), "{path} {body}");
-        }
-        for path in ["/roll", "/collect"] {
-            let (status, answer) = post(path, &[0xff, 0xfe], to.clone()).await;
-            assert_eq!(status, 400, "{answer}");
-            let (status, _) = post(path, &vec![b' '; LARGEST + 1], to.clone()).await;
-            assert_eq!(status, 400);
-            assert!(from.try_recv().is_err(), "{path}");
         }
     });
 }
@@ -138,16 +680,16 @@ async fn heard(requests: &mut UnboundedReceiver<Request>) -> String {
 fn a_body_that_is_understood_is_asked_of_the_loop_as_it_says() {
     let discard = "{\"bots\": [\"a\"], \"discard_state\": true}";
     let rows = [
-        ("/roll", "{\"max_unavailable\": 2}", "roll 2"),
-        ("/collect", discard, "collect [\"a\"] Discard"),
-        ("/collect", "{}", "collect [] Keep"),
+        ("/v1/roll", "{\"max_unavailable\": 2}", "roll 2"),
+        ("/v1/collect", discard, "collect [\"a\"] Discard"),
+        ("/v1/collect", "{}", "collect [] Keep"),
     ];
     block_on(async {
         let (to, mut from) = unbounded_channel();
+        let rig = Rig::new(to, Lease::alone());
         for (path, body, expected) in rows {
-            let asks = post(path, body.as_bytes(), to.clone());
-            let ((status, _), request) = tokio::join!(asks, heard(&mut from));
-            assert_eq!((status, request.as_str()), (503, expected), "{body}");
+            let (reply, request) = tokio::join!(ask(&rig, "POST", path, body), heard(&mut from));
+            assert_eq!((reply.status, request.as_str()), (503, expected), "{body}");
         }
     });
 }
