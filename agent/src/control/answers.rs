@@ -112,9 +112,11 @@ async fn ask<T>(to: &Loop, make: impl FnOnce(Sender<T>) -> Request) -> Result<T,
     from.await.map_err(|_| Answer::ending())
 }
 
-/// A JSON body that says what is meant.
+/// A JSON body that says what is meant: an object, for serde takes a list for one, and an empty list for all defaults.
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Answer> {
-    serde_json::from_slice(body).map_err(|err| Answer::bad(&format!("invalid request body: {err}")))
+    let fields = serde_json::from_slice(body).map(Value::Object);
+    let order = fields.and_then(serde_json::from_value);
+    order.map_err(|err| Answer::bad(&format!("invalid request body: {err}")))
 }
 
 fn document() -> Result<Answer, Answer> {

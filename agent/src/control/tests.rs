@@ -627,7 +627,7 @@ fn a_body_that_is_not_understood_is_refused_with_the_reason_and_nothing_is_asked
         ("/roll", "{\"max_unavailable\": 1", "EOF"),
         ("/roll", "{\"max_unavailable\": 1} x", "trailing"),
         ("/roll", "{}", "max_unavailable"),
-        ("/roll", "null", "RollOrder"),
+        ("/roll", "null", "a map"),
         ("/roll", "{\"max_unavailable\": 0}", "nonzero"),
         ("/roll", "{\"max_unavailable\": -1}", "nonzero"),
         ("/roll", "{\"max_unavailable\": 1.5}", "nonzero"),
