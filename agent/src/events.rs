@@ -34,7 +34,7 @@ use crate::lister::Waker;
 use crate::show::Console;
 use consume::Consumer;
 pub use gate::{Link, Progress, Sight};
-pub use link::Address;
+pub use link::{Address, pause};
 use write::Writer;
 
 /// Time between two tries to make indexes while the database is away.

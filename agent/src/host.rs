@@ -26,6 +26,7 @@ use crate::history::{self, History, Watch};
 use crate::launch::Host;
 use crate::lease::keeper::{Handle, Keeper};
 use crate::lease::{Identity, Lease};
+use crate::live::{self, Live};
 use crate::manager::Manager;
 use crate::place::{self, Containers};
 use crate::reconcile::{Events, World, ticks};
@@ -65,6 +66,8 @@ struct Setup {
     bots: Bots,
     rhythm: Duration,
     source: Option<events::Source>,
+    /// Where what bots print is sent.
+    live: Option<events::Address>,
     /// Keeps the lease, where bots are a database's.
     keeper: Option<Keeper>,
     board: Board,
@@ -126,6 +129,9 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
     let nats = options.nats_url.clone().or_else(|| value("NATS_URL"));
     let nats = nats.map(|url| events::Address::parse(&Secret::new(url)));
     let nats = nats.transpose()?;
+    let live = is_live(value(live::VARIABLE).as_deref())?
+        .then(|| nats.clone())
+        .flatten();
     let mut depends = vec![Dependency::Listing, Dependency::Store, Dependency::Docker];
     let mut database = None;
     let (bots, rhythm, source) = if let Some(folder) = &options.bots {
@@ -170,10 +176,20 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
         bots,
         rhythm,
         source,
+        live,
         keeper: database.map(keep).transpose()?,
         listen: health::http::address(environment.get(VARIABLE).map(String::as_str))?,
         board,
     })
+}
+
+/// Whether what bots print is sent over NATS, where there is one.
+fn is_live(given: Option<&str>) -> Result<bool> {
+    match given {
+        None | Some("on" | "true" | "1") => Ok(true),
+        Some("off" | "false" | "0") => Ok(false),
+        Some(_) => bail!("{} is neither on nor off", live::VARIABLE),
+    }
 }
 
 /// Where history is kept: where the bots are.
@@ -217,6 +233,12 @@ async fn session(
 
     let docker = Docker::connect(setup.containers.docker_host.as_deref())?;
     let keys = KeyMaker::new(&setup.endpoint, setup.template.keys, console.clone())?;
+    let live = setup.live.map(|nats| {
+        let docker = Docker::connect(setup.containers.docker_host.as_deref())?;
+        let live = Live::start(nats, docker, setup.board.clone(), console.clone());
+        live.context("live logs")
+    });
+    let live = live.transpose()?;
     let mut access = Access::new(docker, setup.template, keys, console.clone());
     access.lease = lease.clone();
     let (docker_to, mut from_docker) = unbounded_channel();
@@ -245,7 +267,7 @@ async fn session(
         options.settle,
         requests_to,
     );
-    (world.stopped, world.switch) = (stopped, switch);
+    (world.stopped, world.switch, world.live) = (stopped, switch, live);
     let (settings, history) = setup.history;
     let watch = Watch::start(&settings, history, logs, &world.host.data, console);
     world.history = Some(watch.context("history")?);

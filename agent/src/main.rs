@@ -33,6 +33,7 @@ mod id;
 mod launch;
 mod lease;
 mod lister;
+mod live;
 mod logs;
 mod manager;
 mod metrics;

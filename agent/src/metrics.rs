@@ -56,6 +56,8 @@ const LISTING: &str = "the0_listing_age_seconds";
 const UNSAVED: &str = "the0_unsaved_bots";
 const EVENTS: &str = "the0_events_total";
 const WAITING: &str = "the0_events_waiting";
+const LIVE_BYTES: &str = "the0_live_log_bytes_total";
+const LIVE_CUT: &str = "the0_live_log_lines_cut_total";
 const BUILD: &str = "the0_build_info";
 const CPU: &str = "process_cpu_seconds_total";
 const MEMORY: &str = "process_resident_memory_bytes";
@@ -63,7 +65,7 @@ const FILES: &str = "process_open_fds";
 const BEGAN: &str = "process_start_time_seconds";
 
 /// Name, kind and help of every metric, in the order in which they are told.
-const FAMILIES: [(&str, &str, &str); 16] = [
+const FAMILIES: [(&str, &str, &str); 18] = [
     (BOTS, "gauge", "Bots by state."),
     (STARTED, "counter", "Starts of bots by how they came out."),
     (
@@ -103,6 +105,16 @@ const FAMILIES: [(&str, &str, &str); 16] = [
         "Events over NATS by what became of them.",
     ),
     (WAITING, "gauge", "Events over NATS known to wait."),
+    (
+        LIVE_BYTES,
+        "counter",
+        "Bytes of bots' lines sent over NATS.",
+    ),
+    (
+        LIVE_CUT,
+        "counter",
+        "Lines that were too long to be sent whole over NATS.",
+    ),
     (BUILD, "gauge", "The agent's version."),
     (CPU, "counter", "Processor time of the agent in seconds."),
     (MEMORY, "gauge", "Resident memory of the agent in bytes."),
@@ -138,6 +150,7 @@ impl Default for Metrics {
         let acts = ACTIONS.iter().flat_map(|action| outcomes(action));
         let counters = starts.chain(stops).chain(acts);
         samples.extend(counters.map(|counter| (counter, 0.0)));
+        samples.extend([LIVE_BYTES, LIVE_CUT].map(|name| ((name, vec![]), 0.0)));
         samples.insert((BUILD, vec![("version", env!("CARGO_PKG_VERSION"))]), 1.0);
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let began = since.unwrap_or_default().as_secs_f64();
@@ -172,6 +185,13 @@ impl Metrics {
     /// A bot is stopped.
     pub fn stopped(&mut self, why: Why) {
         self.add(STOPPED, vec![("reason", reason(why))]);
+    }
+
+    /// So many bytes of bots' lines were sent over NATS, and so many lines cut for it.
+    pub fn live(&mut self, bytes: usize, cut: u64) {
+        for (name, count) in [(LIVE_BYTES, small(bytes)), (LIVE_CUT, large(cut))] {
+            *self.samples.entry((name, vec![])).or_default() += count;
+        }
     }
 
     /// What runs was compared with what should, which took so long.

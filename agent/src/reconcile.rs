@@ -32,6 +32,7 @@ use crate::history::Watch;
 use crate::launch::Host;
 use crate::lease::Lease;
 use crate::lister::{Listed, Waker};
+use crate::live::Live;
 use crate::plan::{self, Action, Patience, Plan, Situation, Switch, Wanted, Why, plan};
 use crate::request::Request;
 use crate::roll::Roll;
@@ -75,6 +76,8 @@ pub struct World {
     pub waker: Option<Waker>,
     /// What becomes of what happens.
     pub history: Option<Watch>,
+    /// What becomes of what bots print, where it is sent.
+    pub live: Option<Live>,
     /// The right to act.
     pub lease: Lease,
     /// Where it is told outside how things are.
@@ -98,6 +101,8 @@ pub struct World {
     shown: Option<Duration>,
     /// How much of the world the last look had to act on.
     sight: Sight,
+    /// Whether something has happened since it was last told what runs.
+    is_moved: bool,
 }
 
 /// What the loop waits for.
@@ -162,6 +167,7 @@ impl World {
             progress: None,
             waker: None,
             history: None,
+            live: None,
             lease: Lease::alone(),
             board: Board::default(),
             requests,
@@ -176,6 +182,7 @@ impl World {
             turn: (Some(0), Duration::ZERO),
             shown: None,
             sight: Sight::Closed,
+            is_moved: true,
         }
     }
 
@@ -293,6 +300,7 @@ impl World {
                 self.board.count(|metrics| metrics.news(&news));
                 self.engine.take(news, self.now());
                 self.hear();
+                self.is_moved = true;
             }
             Event::Asked(request) => {
                 self.wake = None;

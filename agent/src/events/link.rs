@@ -55,8 +55,22 @@ impl Address {
     /// # Errors
     /// No server takes it now; why.
     pub async fn connect(&self, up: watch::Sender<bool>) -> Result<Client, String> {
-        let options = self
-            .login()
+        let connected = self.options(up).connect(self.servers.clone()).await;
+        connected.map_err(|err| self.hide(&err.to_string()))
+    }
+
+    /// The same without waiting for a server: `up` tells when one is there.
+    ///
+    /// # Errors
+    /// The client cannot be made.
+    pub async fn attach(&self, up: watch::Sender<bool>) -> Result<Client, String> {
+        let options = self.options(up).retry_on_initial_connect();
+        let attached = options.connect(self.servers.clone()).await;
+        attached.map_err(|err| self.hide(&err.to_string()))
+    }
+
+    fn options(&self, up: watch::Sender<bool>) -> ConnectOptions {
+        self.login()
             .name("the0-agent")
             .ping_interval(PING)
             .connection_timeout(Duration::from_secs(5))
@@ -69,9 +83,7 @@ impl Address {
                     _ => {}
                 }
                 std::future::ready(())
-            });
-        let connected = options.connect(self.servers.clone()).await;
-        connected.map_err(|err| self.hide(&err.to_string()))
+            })
     }
 
     /// What the client does not take from the address by itself: the user and password, or the token, that one of the

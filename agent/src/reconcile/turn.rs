@@ -2,10 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use contract::BotId;
+
 use super::{TICK, World};
 use crate::engine::Engine;
 use crate::events::Link;
 use crate::health::{Dependency, View};
+use crate::history::Birth;
 use crate::{report, request};
 
 /// Time between two looks at what is told outside.
@@ -41,11 +44,15 @@ impl World {
     /// Tells outside how things are, now and then.
     pub(super) fn show(&mut self) {
         self.board.beat();
+        if std::mem::take(&mut self.is_moved) {
+            self.tell_running();
+        }
         let now = self.now();
         if self.shown.is_some_and(|shown| now < shown + SHOW) {
             return;
         }
         self.shown = Some(now);
+        self.tell_running();
         let mut view = View {
             listed: self.listed.and_then(|at| self.began.checked_add(at)),
             ..View::default()
@@ -66,5 +73,13 @@ impl World {
             view.events = Some(progress);
         }
         self.board.show(view);
+    }
+
+    /// Tells whose lines are to be sent: nobody's, where another agent acts.
+    fn tell_running(&self) {
+        let Some(live) = &self.live else { return };
+        let of = |(bot, birth): (&BotId, &Birth)| Some((bot.clone(), birth.container.clone()?));
+        let running = || self.engine.births().into_iter().filter_map(of).collect();
+        live.follow(self.lease.may_act().then(running));
     }
 }
