@@ -248,6 +248,14 @@ impl Mongo {
         self.wait_for_primary();
     }
 
+    /// Makes it a secondary for so many seconds.
+    ///
+    /// # Panics
+    /// When it refuses.
+    pub fn step_down(&self, seconds: i32) {
+        self.command(doc! { "replSetStepDown": seconds, "force": true });
+    }
+
     /// Stops it where it stands: connections are accepted and nothing answers.
     ///
     /// # Panics
