@@ -21,7 +21,7 @@ fn a_database_without_a_primary_is_waited_for() {
     let Some(mut world) = World::running("outages::primary") else {
         return;
     };
-    world.stack.mongo.step_down(8);
+    world.stack.mongo.step_down(10);
     world.say_new();
     world.is_told("mongodb");
     world.runs_on();

@@ -253,7 +253,12 @@ impl Mongo {
     /// # Panics
     /// When it refuses.
     pub fn step_down(&self, seconds: i32) {
-        self.command(doc! { "replSetStepDown": seconds, "force": true });
+        let command = doc! {
+            "replSetStepDown": seconds,
+            "secondaryCatchUpPeriodSecs": 1,
+            "force": true,
+        };
+        self.command(command);
     }
 
     /// Stops it where it stands: connections are accepted and nothing answers.

@@ -142,9 +142,12 @@ fn a_daemon_that_says_who_it_is_and_no_more_is_asked_ever_more_seldom() {
     block_on(async {
         let mut stage = stage(|request| {
             let version = r#"{"Version": "20.10.24", "ApiVersion": "1.41"}"#;
-            Some(match request.path.ends_with("/version") {
-                true => (200, version),
-                false => (500, r#"{"message": "it is broken"}"#),
+            let is_version = request.path.ends_with("/version");
+            let broken = r#"{"message": "it is broken"}"#;
+            Some(if is_version {
+                (200, version)
+            } else {
+                (500, broken)
             })
         });
         let began = std::time::Instant::now();
