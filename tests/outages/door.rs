@@ -167,7 +167,7 @@ impl Shared {
     }
 
     fn ask(&self, mut client: Stream, mut server: Stream) {
-        let mut buffer = [0; 64 << 10];
+        let mut buffer = [0; 16 << 10];
         while let Ok(count @ 1..) = client.read(&mut buffer) {
             self.way_on();
             if server.write_all(&buffer[..count]).is_err() {
@@ -179,7 +179,7 @@ impl Shared {
 
     /// Reads answers, each with the time when it is to be heard.
     fn listen(&self, mut server: Stream, queue: &Sender<(Instant, Vec<u8>)>) {
-        let mut buffer = [0; 64 << 10];
+        let mut buffer = [0; 16 << 10];
         while let Ok(count @ 1..) = server.read(&mut buffer) {
             let late = match self.way_on() {
                 Way::Slow(late) => late,
@@ -247,7 +247,7 @@ impl Stream {
 
     /// Answers what comes, one request a connection, whatever it asks.
     fn answer(&mut self, status: u16) {
-        let mut buffer = [0; 64 << 10];
+        let mut buffer = [0; 16 << 10];
         if self.read(&mut buffer).is_ok() {
             let head = format!(
                 "HTTP/1.1 {status} Of the door\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

@@ -10,7 +10,7 @@ fn an_agent_that_finds_nothing_of_what_it_needs_tells_so_and_begins_as_it_comes(
     let Some(mut world) = World::new("outages::starts") else {
         return;
     };
-    ALL.iter().for_each(|name| world.door(name, Way::Refused));
+    world.all_doors(Way::Refused);
     world.stack.launch();
     for name in ALL {
         world.is_told(name);
@@ -28,12 +28,12 @@ fn an_agent_that_is_answered_by_nobody_tells_so_and_begins_when_it_is() {
     let Some(mut world) = World::new("outages::starts_hanging") else {
         return;
     };
-    ALL.iter().for_each(|name| world.door(name, Way::Hangs));
+    world.all_doors(Way::Hangs);
     world.stack.launch();
     for name in ALL {
         world.is_told(name);
     }
-    ALL.iter().for_each(|name| world.door(name, Way::Open));
+    world.all_doors(Way::Open);
     world.becomes_ready(LONG);
     world.settles();
     world.makes_good();

@@ -101,6 +101,13 @@ impl World {
         self.doors[dependency].is(way);
     }
 
+    /// The same of all ways at once.
+    pub fn all_doors(&self, way: Way) {
+        for door in self.doors.values() {
+            door.is(way);
+        }
+    }
+
     /// How many came to the door of `dependency` since it was last changed.
     pub fn came(&self, dependency: &str) -> usize {
         self.doors[dependency].came()
