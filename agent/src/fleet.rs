@@ -30,12 +30,20 @@ fn post(data: &Path, path: &str, body: &Value, patience: Duration) -> Result<Val
     Err(Failure::Answer(error.to_owned()).into())
 }
 
+/// Fails where it was done and cannot be remembered.
+fn kept(answer: &Value) -> Result<()> {
+    match answer["unkept"].as_str() {
+        Some(why) => bail!("it is done, but {why}; say it again when that is mended"),
+        None => Ok(()),
+    }
+}
+
 /// Lets all bots run that should.
 ///
 /// # Errors
 /// No agent runs.
 pub fn start(data: &Path) -> Result<()> {
-    post(data, "/start", &Value::Null, PATIENCE)?;
+    kept(&post(data, "/start", &Value::Null, PATIENCE)?)?;
     Ok(output::print("bots run again as they are wanted")?)
 }
 
@@ -44,7 +52,7 @@ pub fn start(data: &Path) -> Result<()> {
 /// # Errors
 /// No agent runs.
 pub fn stop(data: &Path) -> Result<()> {
-    post(data, "/stop", &Value::Null, PATIENCE)?;
+    kept(&post(data, "/stop", &Value::Null, PATIENCE)?)?;
     let text = "all bots are being stopped, and none is started until `agent start --all`; `agent drain` waits for the last";
     Ok(output::print(text)?)
 }

@@ -12,11 +12,12 @@ pub mod probe;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use contract::record::Time;
 use serde_json::{Map, Value, json};
 
+use crate::breaker::{Gate, State};
 use crate::events::Progress;
 use crate::lease::{Lease, Standing};
 use crate::metrics::Metrics;
@@ -62,6 +63,8 @@ impl Dependency {
 struct Known {
     why: Option<String>,
     since: Time,
+    /// Who asks it, and when.
+    gate: Option<Gate>,
 }
 
 /// What the loop sees.
@@ -102,6 +105,7 @@ impl Board {
         let unknown = Known {
             why: Some("it has not answered yet".to_owned()),
             since: Time::now(),
+            gate: None,
         };
         let known = dependencies.iter().map(|it| (*it, unknown.clone()));
         Self(Arc::new(Mutex::new(Inside {
@@ -129,6 +133,13 @@ impl Board {
             known.since = Time::now();
         }
         known.why = why;
+    }
+
+    /// What is asked of a dependency goes through `gate`, whose state is told.
+    pub fn attach(&self, dependency: Dependency, gate: Gate) {
+        if let Some(known) = self.inside().known.get_mut(&dependency) {
+            known.gate = Some(gate);
+        }
     }
 
     /// The loop turns.
@@ -183,6 +194,9 @@ impl Board {
         for (dependency, known) in &inside.known {
             let up = u8::from(known.why.is_none());
             inside.metrics.dependency(dependency.name(), up);
+            if let Some(gate) = &known.gate {
+                inside.metrics.gate(dependency.name(), gate.sight());
+            }
         }
         inside.metrics.lease(u8::from(inside.lease.may_act()));
         inside.metrics.view(&inside.view);
@@ -196,10 +210,18 @@ impl Board {
 
 impl Known {
     fn told(&self) -> Value {
-        match &self.why {
+        let mut told = match &self.why {
             None => json!({ "ok": true, "since": self.since }),
             Some(why) => json!({ "ok": false, "since": self.since, "why": why }),
+        };
+        if let Some(sight) = self.gate.as_ref().map(Gate::sight) {
+            told["state"] = sight.state.name().into();
+            told["failures"] = sight.failures.into();
+            if sight.state != State::Closed {
+                told["next_try"] = json!(Time::from(SystemTime::now() + sight.wait));
+            }
         }
+        told
     }
 }
 
@@ -232,6 +254,7 @@ pub fn jitter(pause: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::breaker::Pace;
 
     #[test]
     fn it_is_ready_when_all_that_it_depends_on_answers() {
@@ -280,6 +303,37 @@ mod tests {
         assert_eq!(since(&board), first);
         board.set(Dependency::Store, Ok(()));
         assert_ne!(since(&board), first);
+    }
+
+    #[test]
+    fn how_often_a_dependency_was_asked_in_vain_and_when_it_is_asked_again_is_told() {
+        let board = Board::new(&[Dependency::Store]);
+        let told = |board: &Board| board.readiness().1["dependencies"]["store"].take();
+        assert_eq!(told(&board)["state"], Value::Null);
+        let gate = Gate::new(Pace {
+            first: Duration::from_secs(60),
+            longest: Duration::from_secs(60),
+            patience: Duration::ZERO,
+        });
+        board.attach(Dependency::Store, gate.clone());
+        board.set(Dependency::Store, Ok(()));
+        assert_eq!(told(&board)["state"], "closed");
+        assert_eq!(told(&board)["next_try"], Value::Null);
+        gate.failed("gone");
+        let store = told(&board);
+        assert_eq!(
+            (&store["state"], &store["failures"]),
+            (&json!("open"), &json!(1))
+        );
+        assert!(store["next_try"].as_str().unwrap() > Time::now().to_string().as_str());
+        let metrics = board.metrics();
+        for line in [
+            "the0_dependency_state{dependency=\"store\",state=\"open\"} 1",
+            "the0_dependency_state{dependency=\"store\",state=\"closed\"} 0",
+            "the0_dependency_failures{dependency=\"store\"} 1",
+        ] {
+            assert!(metrics.contains(line), "{line} in\n{metrics}");
+        }
     }
 
     #[test]

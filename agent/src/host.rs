@@ -228,11 +228,14 @@ async fn session(
     let socket = control::open(&path)?;
     let (requests_to, requests) = unbounded_channel();
     let (news_to, news) = unbounded_channel();
+    let lister = lister::gate();
+    setup.board.attach(Dependency::Listing, lister.clone());
     let (listings, waker) =
-        lister::start(setup.bots, store.clone(), setup.rhythm).context("the lister")?;
+        lister::start(setup.bots, store.clone(), setup.rhythm, lister).context("the lister")?;
 
     let docker = Docker::connect(setup.containers.docker_host.as_deref())?;
-    let keys = KeyMaker::new(&setup.endpoint, setup.template.keys, console.clone())?;
+    let mut keys = KeyMaker::new(&setup.endpoint, setup.template.keys, console.clone())?;
+    keys.gate = store.gate();
     let live = setup.live.map(|nats| {
         let docker = Docker::connect(setup.containers.docker_host.as_deref())?;
         let live = Live::start(nats, docker, setup.board.clone(), console.clone());
@@ -241,6 +244,7 @@ async fn session(
     let live = live.transpose()?;
     let mut access = Access::new(docker, setup.template, keys, console.clone());
     access.lease = lease.clone();
+    setup.board.attach(Dependency::Docker, access.gate.clone());
     let (docker_to, mut from_docker) = unbounded_channel();
     tokio::spawn(async move {
         while let Some(news) = from_docker.recv().await {

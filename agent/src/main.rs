@@ -12,6 +12,7 @@
 mod ask;
 mod backup;
 mod bots;
+mod breaker;
 mod cli;
 mod client;
 mod commands;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::breaker::{Sight, State};
 use crate::engine::News;
 use crate::engine::docker;
 use crate::health::View;
@@ -51,6 +52,9 @@ const STOPPED: &str = "the0_stops_total";
 const ACTED: &str = "the0_actions_total";
 const RECONCILE: &str = "the0_reconcile_duration_seconds";
 const DEPENDENCY: &str = "the0_dependency_up";
+const GATE: &str = "the0_dependency_state";
+const FAILURES: &str = "the0_dependency_failures";
+const NEXT: &str = "the0_dependency_next_try_seconds";
 const LEASE: &str = "the0_lease_held";
 const LISTING: &str = "the0_listing_age_seconds";
 const UNSAVED: &str = "the0_unsaved_bots";
@@ -65,7 +69,7 @@ const FILES: &str = "process_open_fds";
 const BEGAN: &str = "process_start_time_seconds";
 
 /// Name, kind and help of every metric, in the order in which they are told.
-const FAMILIES: [(&str, &str, &str); 18] = [
+const FAMILIES: [(&str, &str, &str); 21] = [
     (BOTS, "gauge", "Bots by state."),
     (STARTED, "counter", "Starts of bots by how they came out."),
     (
@@ -87,6 +91,21 @@ const FAMILIES: [(&str, &str, &str); 18] = [
         DEPENDENCY,
         "gauge",
         "Whether a dependency answers (1) or not (0).",
+    ),
+    (
+        GATE,
+        "gauge",
+        "Whether a dependency is asked (closed), left alone for a while (open), or tried by one (half_open).",
+    ),
+    (
+        FAILURES,
+        "gauge",
+        "How often in a row a dependency has not answered.",
+    ),
+    (
+        NEXT,
+        "gauge",
+        "Time until a dependency that does not answer is asked again.",
     ),
     (
         LEASE,
@@ -207,6 +226,18 @@ impl Metrics {
     /// Whether a dependency answers.
     pub fn dependency(&mut self, name: &'static str, up: u8) {
         self.set(DEPENDENCY, vec![("dependency", name)], up.into());
+    }
+
+    /// How a dependency is asked.
+    pub fn gate(&mut self, name: &'static str, sight: Sight) {
+        for state in State::NAMES {
+            let is = f64::from(u8::from(state == sight.state.name()));
+            self.set(GATE, vec![("dependency", name), ("state", state)], is);
+        }
+        let labels = || vec![("dependency", name)];
+        self.set(FAILURES, labels(), sight.failures.into());
+        let wait = (sight.wait.as_secs_f64() * 1000.0).round() / 1000.0;
+        self.set(NEXT, labels(), wait);
     }
 
     /// Whether this agent may act.

@@ -33,6 +33,7 @@ use crate::launch::Host;
 use crate::lease::Lease;
 use crate::lister::{Listed, Waker};
 use crate::live::Live;
+use crate::place;
 use crate::plan::{self, Action, Patience, Plan, Situation, Switch, Wanted, Why, plan};
 use crate::request::Request;
 use crate::roll::Roll;
@@ -434,12 +435,19 @@ impl World {
         self.waker.iter().for_each(Waker::wake);
     }
 
-    /// Remembers over the agent's own end which bots a person has stopped.
-    pub fn save_stopped(&self) {
-        if let Err(err) = crate::place::remember_stopped(&self.host.data, &self.stopped) {
-            self.console
-                .warn(&format!("what was stopped is not remembered: {err}"));
+    /// Remembers over the agent's own end which bots a person has stopped; gives why not.
+    pub fn save_stopped(&self) -> Option<String> {
+        let data = &self.host.data;
+        if place::stopped(data).is_ok_and(|kept| kept == self.stopped) {
+            return None;
         }
+        let done = place::remember_stopped(data, &self.stopped);
+        let why = format!(
+            "the next agent will not know it, as it could not be written down: {}",
+            done.err()?
+        );
+        self.console.warn(&format!("which bots are stopped: {why}"));
+        Some(why)
     }
 
     /// A person confirms that the missing bots were removed on purpose.
@@ -453,13 +461,21 @@ impl World {
         self.engine.instances()
     }
 
-    /// Remembers over the agent's own end whether any bot may run.
-    pub fn save_switch(&self) {
-        if let Err(err) = crate::place::remember_switch(&self.host.data, self.switch) {
-            self.console.warn(&format!(
-                "that all bots are stopped, or not any more, is not remembered over the agent's end: {err}"
-            ));
+    /// Remembers over the agent's own end whether any bot may run; gives why not.
+    pub fn save_switch(&self) -> Option<String> {
+        let data = &self.host.data;
+        if place::switch(data).is_ok_and(|kept| kept == self.switch) {
+            return None;
         }
+        let done = place::remember_switch(data, self.switch);
+        let why = format!(
+            "the next agent will not know it, as it could not be written down: {}",
+            done.err()?
+        );
+        self.console.warn(&format!(
+            "that all bots are stopped, or not any more: {why}"
+        ));
+        Some(why)
     }
 
     /// The name a bot had when it was last started.
@@ -467,8 +483,8 @@ impl World {
         if let Engine::Docker(docker) = &self.engine {
             return docker.instance(bot)?.name.clone();
         }
-        let path = self.host.folder(bot).join(crate::place::ABOUT);
-        let about: crate::place::About = contract::file::read_json(&path).ok().flatten()?;
+        let path = self.host.folder(bot).join(place::ABOUT);
+        let about: place::About = contract::file::read_json(&path).ok().flatten()?;
         Some(about.name)
     }
 

@@ -18,6 +18,7 @@ use thiserror::Error;
 
 pub use address::Address;
 
+use crate::breaker::Gate;
 use directory::Directory;
 use s3::S3;
 
@@ -87,6 +88,14 @@ impl Store {
         match self {
             Self::Directory(_) => Ok(()),
             Self::S3(store) => store.probe(),
+        }
+    }
+
+    /// Who may ask it, and when; one for all clones.
+    pub fn gate(&self) -> Gate {
+        match self {
+            Self::Directory(_) => Gate::new(s3::PACE),
+            Self::S3(store) => store.gate().clone(),
         }
     }
 

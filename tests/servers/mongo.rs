@@ -248,6 +248,19 @@ impl Mongo {
         self.wait_for_primary();
     }
 
+    /// Makes it a secondary for so many seconds.
+    ///
+    /// # Panics
+    /// When it refuses.
+    pub fn step_down(&self, seconds: i32) {
+        let command = doc! {
+            "replSetStepDown": seconds,
+            "secondaryCatchUpPeriodSecs": 1,
+            "force": true,
+        };
+        self.command(command);
+    }
+
     /// Stops it where it stands: connections are accepted and nothing answers.
     ///
     /// # Panics

@@ -18,8 +18,9 @@ use super::Outside;
 use super::change::Change;
 use super::gate::{Link, Progress};
 use super::letter;
-use super::link::{Address, pause};
+use super::link::{Address, PACE, pause};
 use super::write::{Stamp, Unwritten, Writer};
+use crate::breaker::Gate;
 use crate::health::Dependency;
 
 /// The platform's stream of events.
@@ -55,7 +56,7 @@ pub struct Consumer {
     outside: Outside,
     progress: watch::Sender<Progress>,
     is_told: bool,
-    tries: u32,
+    gate: Gate,
 }
 
 /// Whether an event was taken care of.
@@ -79,14 +80,16 @@ impl Consumer {
         outside: Outside,
         progress: watch::Sender<Progress>,
     ) -> Self {
+        let gate = Gate::new(PACE);
+        outside.board.attach(Dependency::Nats, gate.clone());
         Self {
+            gate,
             address,
             name: format!("the0-{stack}-bots"),
             writer,
             outside,
             progress,
             is_told: false,
-            tries: 0,
         }
     }
 
@@ -122,8 +125,9 @@ impl Consumer {
             "nats {}: events are not received ({why}): it is tried again; the database is read all the same",
             self.address
         ));
-        sleep(pause(self.tries)).await;
-        self.tries = self.tries.saturating_add(1);
+        sleep(self.gate.failed(&why)).await;
+        // One try at a time: nobody else is there to be kept out.
+        let _ = self.gate.enter();
     }
 
     fn tell(&mut self, text: &str) {
@@ -134,7 +138,6 @@ impl Consumer {
     }
 
     fn settle(&mut self, text: &str) {
-        self.tries = 0;
         if self.is_told {
             self.outside.console.say(text);
         }
@@ -153,6 +156,7 @@ impl Consumer {
         let created = i64::try_from(created)?;
         let last = stream.cached_info().state.last_sequence;
         let mut consumer = stream.create_consumer(self.config()).await?;
+        self.gate.succeeded();
         self.settle("events are received");
         self.note(Link::Up);
         let waiting = consumer.cached_info().num_pending;

@@ -6,6 +6,7 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
+use crate::breaker::Pace;
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use contract::Secret;
 use percent_encoding::percent_decode_str;
@@ -16,6 +17,12 @@ use tokio::sync::watch;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How a server that does not answer is asked again.
+pub const PACE: Pace = Pace {
+    first: FIRST_PAUSE,
+    longest: LONGEST_PAUSE,
+    patience: Duration::from_secs(15),
+};
 /// A server that says nothing for twice as long is taken for gone.
 const PING: Duration = Duration::from_secs(10);
 

@@ -5,6 +5,14 @@ fn full() -> Metrics {
     let mut metrics = Metrics::default();
     for name in ["docker", "listing", "mongodb", "nats", "store"] {
         metrics.dependency(name, 1);
+        metrics.gate(
+            name,
+            Sight {
+                state: State::Closed,
+                failures: 0,
+                wait: Duration::ZERO,
+            },
+        );
     }
     metrics.lease(1);
     metrics.view(&View {
