@@ -27,6 +27,7 @@ use crate::launch::Host;
 use crate::lease::keeper::{Handle, Keeper};
 use crate::lease::{Identity, Lease};
 use crate::manager::Manager;
+use crate::orders::desk::Desk;
 use crate::place::{self, Containers};
 use crate::reconcile::{Events, World, ticks};
 use crate::show::{Colours, Console};
@@ -65,6 +66,8 @@ struct Setup {
     bots: Bots,
     rhythm: Duration,
     source: Option<events::Source>,
+    /// People's words, where they count for every agent of a database.
+    desk: Option<Desk>,
     /// Keeps the lease, where bots are a database's.
     keeper: Option<Keeper>,
     board: Board,
@@ -127,7 +130,7 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
     let nats = nats.map(|url| events::Address::parse(&Secret::new(url)));
     let nats = nats.transpose()?;
     let mut depends = vec![Dependency::Listing, Dependency::Store, Dependency::Docker];
-    let mut database = None;
+    let (mut database, mut desk) = (None, None);
     let (bots, rhythm, source) = if let Some(folder) = &options.bots {
         let root = folder.canonicalize();
         let root = root.with_context(|| format!("the folder of bots {}", folder.display()))?;
@@ -145,8 +148,11 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
         let mongo = Mongo::new(&uri, Place::default(), Deadlines::default())?;
         depends.push(Dependency::Mongodb);
         depends.extend(nats.is_some().then_some(Dependency::Nats));
+        let (opened, orders) = Desk::open(data)?;
+        desk = Some(opened);
         let source = events::Source {
             nats,
+            orders,
             mongo: mongo.apart(),
             stack: template.stack.to_string(),
         };
@@ -170,6 +176,7 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
         bots,
         rhythm,
         source,
+        desk,
         keeper: database.map(keep).transpose()?,
         listen: health::http::address(environment.get(VARIABLE).map(String::as_str))?,
         board,
@@ -234,8 +241,13 @@ async fn session(
     )));
 
     let logs = Logs::Docker(setup.containers);
-    let stopped = place::stopped(&setup.host.data)?;
-    let switch = place::switch(&setup.host.data)?;
+    let (stopped, switch) = match &setup.desk {
+        Some(desk) => (desk.stopped(), desk.switch()),
+        None => (
+            place::stopped(&setup.host.data)?,
+            place::switch(&setup.host.data)?,
+        ),
+    };
     let to_loop = requests_to.clone();
     let mut world = World::new(
         setup.host,
@@ -246,6 +258,7 @@ async fn session(
         requests_to,
     );
     (world.stopped, world.switch) = (stopped, switch);
+    world.desk = setup.desk;
     let (settings, history) = setup.history;
     let watch = Watch::start(&settings, history, logs, &world.host.data, console);
     world.history = Some(watch.context("history")?);

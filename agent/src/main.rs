@@ -36,6 +36,7 @@ mod lister;
 mod logs;
 mod manager;
 mod metrics;
+mod orders;
 mod output;
 mod pack;
 mod place;

@@ -13,6 +13,7 @@
 mod notes;
 mod runs;
 mod turn;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -32,6 +33,7 @@ use crate::history::Watch;
 use crate::launch::Host;
 use crate::lease::Lease;
 use crate::lister::{Listed, Waker};
+use crate::orders::desk::Desk;
 use crate::plan::{self, Action, Patience, Plan, Situation, Switch, Wanted, Why, plan};
 use crate::request::Request;
 use crate::roll::Roll;
@@ -65,6 +67,8 @@ pub struct World {
     pub stopped: BTreeSet<BotId>,
     /// Whether any bot may run.
     pub switch: Switch,
+    /// Where words are shared with the other agents of a database.
+    pub desk: Option<Desk>,
     /// Bots that a person has just told to stop.
     pub said: BTreeSet<BotId>,
     /// The roll under way.
@@ -157,6 +161,7 @@ impl World {
             settle,
             stopped: BTreeSet::new(),
             switch: Switch::On,
+            desk: None,
             said: BTreeSet::new(),
             roll: None,
             progress: None,
@@ -187,6 +192,7 @@ impl World {
                 Event::Signal(signal) => return self.finish(signal, events).await,
                 event => self.take_all(event, events),
             }
+            self.hear_words();
             if self.engine.is_ready() && self.looks() {
                 first.take().into_iter().for_each(|first| first(self));
                 if self.wake.is_none_or(|wake| self.now() >= wake) {
@@ -426,14 +432,6 @@ impl World {
         self.waker.iter().for_each(Waker::wake);
     }
 
-    /// Remembers over the agent's own end which bots a person has stopped.
-    pub fn save_stopped(&self) {
-        if let Err(err) = crate::place::remember_stopped(&self.host.data, &self.stopped) {
-            self.console
-                .warn(&format!("what was stopped is not remembered: {err}"));
-        }
-    }
-
     /// A person confirms that the missing bots were removed on purpose.
     pub fn confirm(&mut self) -> BTreeSet<BotId> {
         self.patience.confirm(self.held.iter().cloned());
@@ -443,15 +441,6 @@ impl World {
     /// All instances.
     pub fn instances(&self) -> BTreeMap<BotId, Instance> {
         self.engine.instances()
-    }
-
-    /// Remembers over the agent's own end whether any bot may run.
-    pub fn save_switch(&self) {
-        if let Err(err) = crate::place::remember_switch(&self.host.data, self.switch) {
-            self.console.warn(&format!(
-                "that all bots are stopped, or not any more, is not remembered over the agent's end: {err}"
-            ));
-        }
     }
 
     /// The name a bot had when it was last started.

@@ -6,6 +6,7 @@ use super::{TICK, World};
 use crate::engine::Engine;
 use crate::events::Link;
 use crate::health::{Dependency, View};
+use crate::orders::desk::Desk;
 use crate::{report, request};
 
 /// Time between two looks at what is told outside.
@@ -22,9 +23,11 @@ impl World {
             if turn.is_some() {
                 self.engine.look_anew();
                 self.look_again();
+                self.desk.iter().for_each(Desk::look);
             }
         }
-        let is_new = self.listed.is_some_and(|listed| listed >= self.turn.1);
+        let listed = self.listed.is_some_and(|listed| listed >= self.turn.1);
+        let is_new = listed && self.knows_words();
         if !self.engine.is_ready() {
             return;
         }
