@@ -34,7 +34,9 @@ use crate::lister::Waker;
 use crate::orders::exchange as orders;
 use crate::show::Console;
 use consume::Consumer;
+pub use consume::{BOTS, STREAM, SUBJECTS, durable as consumer};
 pub use gate::{Link, Progress, Sight};
+pub use letter::STREAM as LETTERS;
 pub use link::Address;
 use write::Writer;
 

@@ -36,6 +36,10 @@ use crate::store::address::Endpoint;
 use crate::store::{Address, Store};
 use crate::{control, events, lister};
 
+/// The variable of how many bots the metrics tell one by one, and what it is without it.
+const MEASURED: &str = "THE0_METRICS_BOTS";
+const MEASURED_AT_MOST: usize = 100;
+
 /// What the host's agent is told besides the environment.
 #[derive(Debug, clap::Args)]
 pub struct Options {
@@ -47,7 +51,7 @@ pub struct Options {
     pub bots: Option<PathBuf>,
     /// Where events come from [env: NATS_URL]; without them the database is read each interval
     #[arg(long, value_name = "URL")]
-    nats_url: Option<String>,
+    pub nats_url: Option<String>,
     /// Time between two looks at what should run and what runs
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     reconcile_interval: Duration,
@@ -160,6 +164,7 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
         (Bots::Mongo(mongo), options.reconcile_interval, Some(source))
     };
     let board = Board::new(&depends);
+    board.measure(measured(value(MEASURED).as_deref())?);
     let keep = |uri| -> Result<Keeper> {
         let me = Identity::of(data)?;
         Ok(Keeper::new(&uri, me, board.clone(), console.clone())?)
@@ -181,6 +186,15 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
         listen: health::http::address(environment.get(VARIABLE).map(String::as_str))?,
         board,
     })
+}
+
+/// How many bots the metrics tell one by one.
+fn measured(given: Option<&str>) -> Result<usize> {
+    let given = given.map(|text| text.trim().parse());
+    let given = given.transpose();
+    Ok(given
+        .with_context(|| format!("{MEASURED} is no number: 0 is none"))?
+        .unwrap_or(MEASURED_AT_MOST))
 }
 
 /// Where history is kept: where the bots are.

@@ -7,9 +7,10 @@ use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
-use async_nats::jetstream::context::{GetStreamErrorKind, RequestErrorKind};
-use async_nats::jetstream::stream::{Config, Info, StorageType};
+use async_nats::jetstream::context::{AccountErrorKind, GetStreamError, GetStreamErrorKind};
+use async_nats::jetstream::stream::{Config, ConsumerErrorKind, Info, StorageType};
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, Event};
 use contract::Secret;
@@ -22,8 +23,6 @@ use crate::events::{Address, BOTS, LETTERS, STREAM, SUBJECTS, consumer};
 const NATS: Part = Part::Nats;
 /// How long one answer may take; several may be refused by silence, one after another.
 const ANSWER: Duration = Duration::from_secs(3);
-/// The server's number for a consumer that is not there, and for a stream.
-const ABSENT: [u64; 2] = [10_014, 10_059];
 const RIGHTS: &str = "allow its user to publish to `$JS.API.>`, `$JS.ACK.>` and `the0.>`, and to subscribe to `_INBOX.>`";
 
 /// There is no address.
@@ -135,7 +134,7 @@ impl Asked<'_> {
                 sheet.ok(NATS, "jetstream", found);
                 true
             }
-            Err(err) if err.kind() == jetstream::context::AccountErrorKind::TimedOut => {
+            Err(err) if err.kind() == AccountErrorKind::TimedOut => {
                 // The account may be closed to it and the streams not.
                 let why = self.why(&err);
                 sheet.warning(NATS, "jetstream", format!("it is not told: {why}"), RIGHTS);
@@ -171,8 +170,14 @@ impl Asked<'_> {
         } else {
             let subjects = missing.join(", ");
             let found = format!("{STREAM} does not have {subjects}");
-            let remedy = format!("nats stream edit {STREAM} --subjects={}", SUBJECTS.join(","));
-            if missing.iter().any(|subject| SUBJECTS[..BOTS].contains(subject)) {
+            let remedy = format!(
+                "nats stream edit {STREAM} --subjects={}",
+                SUBJECTS.join(",")
+            );
+            if missing
+                .iter()
+                .any(|subject| SUBJECTS[..BOTS].contains(subject))
+            {
                 sheet.failed(NATS, "stream", found, remedy);
             } else {
                 sheet.warning(NATS, "stream", found, remedy);
@@ -181,8 +186,8 @@ impl Asked<'_> {
         Some(there)
     }
 
-    async fn absent(&self, error: &jetstream::context::GetStreamError) {
-        let is_absent = matches!(error.kind(), GetStreamErrorKind::JetStream(said) if said.error_code().0 == ABSENT[1]);
+    async fn absent(&self, error: &GetStreamError) {
+        let is_absent = matches!(error.kind(), GetStreamErrorKind::JetStream(said) if said.error_code() == ErrorCode::STREAM_NOT_FOUND);
         if !is_absent {
             let found = format!("{STREAM} cannot be looked at: {}", self.why(error));
             return self
@@ -210,7 +215,11 @@ impl Asked<'_> {
 
     /// Whether streams and consumers can be made and read.
     async fn rights(&self, is_there: bool) {
-        let name = format!("THE0_DOCTOR_{}_{}", std::process::id(), super::signed::random());
+        let name = format!(
+            "THE0_DOCTOR_{}_{}",
+            std::process::id(),
+            super::signed::random()
+        );
         let subject = format!("the0.doctor.{name}");
         let made = self.context.create_stream(Config {
             name: name.clone(),
@@ -237,14 +246,24 @@ impl Asked<'_> {
         let tried = tried.unwrap_or_else(|_| Err("no answer in time".into()));
         let mut sheet = self.sheet.borrow_mut();
         match tried {
-            Ok(()) => sheet.ok(NATS, "rights", "makes streams and consumers, reads and acknowledges"),
+            Ok(()) => sheet.ok(
+                NATS,
+                "rights",
+                "makes streams and consumers, reads and acknowledges",
+            ),
             Err(err) => {
-                let found = format!("an event cannot be put, read and acknowledged: {}", self.why(&err));
+                let found = format!(
+                    "an event cannot be put, read and acknowledged: {}",
+                    self.why(&err)
+                );
                 sheet.failed(NATS, "rights", found, RIGHTS);
             }
         }
         if let Err(err) = gone {
-            let found = format!("what was tried is left, the stream {name}: {}", self.why(&err));
+            let found = format!(
+                "what was tried is left, the stream {name}: {}",
+                self.why(&err)
+            );
             sheet.warning(NATS, "rights", found, format!("nats stream rm {name}"));
         }
     }
@@ -276,7 +295,7 @@ impl Asked<'_> {
                 let info = consumer.cached_info();
                 waits(name, info.num_pending, info.num_ack_pending, &mut sheet);
             }
-            Err(err) if err.to_string().contains(&ABSENT[0].to_string()) => {
+            Err(err) if is_absent(&err.kind()) => {
                 let found = format!("{name} is not there yet: the agent makes it at its start");
                 sheet.ok(NATS, "consumer", found);
             }
@@ -286,6 +305,10 @@ impl Asked<'_> {
             }
         }
     }
+}
+
+fn is_absent(kind: &ConsumerErrorKind) -> bool {
+    matches!(kind, ConsumerErrorKind::JetStream(said) if said.error_code() == ErrorCode::CONSUMER_NOT_FOUND)
 }
 
 /// Pure.
@@ -304,7 +327,10 @@ fn waits(name: &str, pending: u64, given: usize, sheet: &mut Sheet) {
 /// The subjects of the platform's events that are in none of these of a stream. Pure.
 fn missing(have: &[String]) -> Vec<&'static str> {
     let is_in = |subject: &&str| have.iter().any(|pattern| matches(pattern, subject));
-    SUBJECTS.into_iter().filter(|subject| !is_in(subject)).collect()
+    SUBJECTS
+        .into_iter()
+        .filter(|subject| !is_in(subject))
+        .collect()
 }
 
 /// Whether `pattern` stands for `subject`, by the server's rules. Pure.
@@ -312,8 +338,7 @@ fn matches(pattern: &str, subject: &str) -> bool {
     let (mut pattern, mut subject) = (pattern.split('.'), subject.split('.'));
     loop {
         match (pattern.next(), subject.next()) {
-            (None, None) => return true,
-            (Some(">"), Some(_)) => return true,
+            (None, None) | (Some(">"), Some(_)) => return true,
             (Some("*"), Some(_)) => {}
             (Some(one), Some(other)) if one == other => {}
             _ => return false,

@@ -55,6 +55,22 @@ impl Address {
     /// # Errors
     /// No server takes it now; why.
     pub async fn connect(&self, up: watch::Sender<bool>) -> Result<Client, String> {
+        self.visit(move |event| match event {
+            Event::Connected => set(&up, true),
+            Event::Disconnected | Event::Closed => set(&up, false),
+            _ => {}
+        })
+        .await
+    }
+
+    /// The same; `on` is told what becomes of the connection.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn visit(
+        &self,
+        on: impl Fn(Event) + Send + Sync + 'static,
+    ) -> Result<Client, String> {
         let options = self
             .login()
             .name("the0-agent")
@@ -63,11 +79,7 @@ impl Address {
             .request_timeout(Some(Duration::from_secs(5)))
             .reconnect_delay_callback(|tries| pause(u32::try_from(tries).unwrap_or(u32::MAX)))
             .event_callback(move |event| {
-                match event {
-                    Event::Connected => set(&up, true),
-                    Event::Disconnected | Event::Closed => set(&up, false),
-                    _ => {}
-                }
+                on(event);
                 std::future::ready(())
             });
         let connected = options.connect(self.servers.clone()).await;

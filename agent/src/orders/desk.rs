@@ -20,6 +20,8 @@ use crate::plan::Switch;
 pub struct Desk {
     path: PathBuf,
     orders: Orders,
+    /// As they are in the file.
+    kept: Option<Orders>,
     ours: watch::Sender<Orders>,
     theirs: watch::Receiver<Option<Seen>>,
     look: Arc<Notify>,
@@ -48,6 +50,7 @@ impl Desk {
         let desk = Self {
             path,
             orders,
+            kept: None,
             ours,
             theirs,
             look,
@@ -71,8 +74,7 @@ impl Desk {
     /// It counts, but is not remembered here.
     pub fn say(&mut self, stopped: &BTreeSet<BotId>, switch: Switch) -> io::Result<()> {
         self.orders.say(stopped, switch, millis(SystemTime::now()));
-        self.ours.send_replace(self.orders.clone());
-        file::replace_json(&self.path, &self.orders)
+        self.keep()
     }
 
     /// Takes in what was said elsewhere; whether that was something new.
@@ -90,9 +92,19 @@ impl Desk {
             return Ok(false);
         }
         self.orders = both;
+        self.keep().map(|()| true)
+    }
+
+    /// What could not be kept the last time is tried again, and nothing is done where nothing is new.
+    fn keep(&mut self) -> io::Result<()> {
+        if self.kept.as_ref() == Some(&self.orders) {
+            return Ok(());
+        }
         self.ours.send_replace(self.orders.clone());
+        self.kept = None;
         file::replace_json(&self.path, &self.orders)?;
-        Ok(true)
+        self.kept = Some(self.orders.clone());
+        Ok(())
     }
 
     /// The database should be asked now.

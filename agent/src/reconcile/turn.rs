@@ -59,6 +59,13 @@ impl World {
         if let Engine::Docker(docker) = &self.engine {
             view.unsaved = docker.unsaved().len();
             self.board.set(Dependency::Docker, docker.link());
+            if let Some(most) = self.board.measures() {
+                let (samples, board) = (docker.samples(most), self.board.clone());
+                tokio::spawn(async move {
+                    let samples = samples.await;
+                    board.count(|metrics| metrics.used(samples));
+                });
+            }
         }
         if let Some(progress) = &self.progress {
             let progress = *progress.borrow();

@@ -12,16 +12,18 @@ use crate::plan::Switch;
 const NAMED: usize = 5;
 
 impl World {
-    /// Remembers which bots a person has stopped.
-    pub fn save_stopped(&mut self) {
-        self.remember_stopped();
+    /// Remembers which bots a person has stopped; gives why not.
+    pub fn save_stopped(&mut self) -> Option<String> {
+        let unkept = self.remember_stopped();
         self.hand_on();
+        unkept
     }
 
-    /// Remembers whether any bot may run.
-    pub fn save_switch(&mut self) {
-        self.remember_switch();
+    /// Remembers whether any bot may run; gives why not.
+    pub fn save_switch(&mut self) -> Option<String> {
+        let unkept = self.remember_switch();
         self.hand_on();
+        unkept
     }
 
     /// Takes in what was said to other agents.
@@ -86,18 +88,29 @@ impl World {
         }
     }
 
-    fn remember_stopped(&self) {
-        if let Err(err) = place::remember_stopped(&self.host.data, &self.stopped) {
-            self.console
-                .warn(&format!("what was stopped is not remembered: {err}"));
+    fn remember_stopped(&self) -> Option<String> {
+        let data = &self.host.data;
+        if place::stopped(data).is_ok_and(|kept| kept == self.stopped) {
+            return None;
         }
+        let why = unkept(&place::remember_stopped(data, &self.stopped).err()?);
+        self.console.warn(&format!("which bots are stopped: {why}"));
+        Some(why)
     }
 
-    fn remember_switch(&self) {
-        if let Err(err) = place::remember_switch(&self.host.data, self.switch) {
-            self.console.warn(&format!(
-                "that all bots are stopped, or not any more, is not remembered over the agent's end: {err}"
-            ));
+    fn remember_switch(&self) -> Option<String> {
+        let data = &self.host.data;
+        if place::switch(data).is_ok_and(|kept| kept == self.switch) {
+            return None;
         }
+        let why = unkept(&place::remember_switch(data, self.switch).err()?);
+        self.console.warn(&format!(
+            "that all bots are stopped, or not any more: {why}"
+        ));
+        Some(why)
     }
+}
+
+fn unkept(cause: &std::io::Error) -> String {
+    format!("the next agent will not know it, as it could not be written down: {cause}")
 }

@@ -320,6 +320,7 @@ impl S3 {
         let (why, away) = match done {
             Ok(done) => (Ok(done), None),
             Err(failure) => {
+                super::note_error();
                 let why = failure.text();
                 let away = failure.is_absence().then(|| (Instant::now(), why.clone()));
                 (Err(failed(why)), away)
