@@ -272,8 +272,8 @@ fn what_was_stopped_stays_so_under_the_agent_that_takes_over_until_it_is_told() 
         let kept = stack.mongo.all("bot_runner.the0");
         let orders = kept
             .into_iter()
-            .find(|d| d.get_str("_id") == Ok("orders"))?;
-        let off = |word: &bson::Document| word.get_bool("off") == Ok(true);
+            .find(|d| d.get_str("_id").is_ok_and(|id| id == "orders"))?;
+        let off = |word: &bson::Document| word.get_bool("off").is_ok_and(|off| off);
         let all = orders.get_document("switch").is_ok_and(off);
         let bots = orders.get_document("bots").ok()?;
         let one = bots.get_document(&ids[0]).is_ok_and(off);
@@ -334,7 +334,7 @@ fn what_is_said_while_the_database_is_away_counts_here_and_is_written_when_it_is
         let kept = stack.mongo.all("bot_runner.the0");
         let orders = kept
             .into_iter()
-            .find(|d| d.get_str("_id") == Ok("orders"))?;
+            .find(|d| d.get_str("_id").is_ok_and(|id| id == "orders"))?;
         let bots = orders.get_document("bots").ok()?;
         bots.contains_key(&first).then_some(())
     });

@@ -166,7 +166,15 @@ fn read(document: &Document) -> Orders {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use ::tests::servers::mongo;
+    use ::tests::wait_for;
+    use contract::Secret;
+
     use super::*;
+    use crate::bots::mongo::{Deadlines, Place};
+    use crate::orders::desk::Desk;
     use crate::plan::Switch;
 
     #[test]
@@ -179,5 +187,84 @@ mod tests {
         document.insert("switch", "off");
         document.insert("bots", doc! { "a": 1, "!": written(&orders) });
         assert_eq!(read(&document), Orders::default());
+    }
+
+    /// An agent's desk, whose words a thread takes to the server and back.
+    struct Agent {
+        desk: Desk,
+        data: tempfile::TempDir,
+    }
+
+    impl Agent {
+        fn of(server: &mongo::Mongo) -> Self {
+            let data = tempfile::tempdir().unwrap();
+            let (desk, link) = Desk::open(data.path()).unwrap();
+            let uri = Secret::new(server.uri());
+            let mongo = Mongo::new(&uri, Place::default(), Deadlines::default()).unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = { runtime }.enable_all().build().unwrap();
+            std::thread::spawn(move || runtime.block_on(keep(mongo, link, &Waker::default())));
+            Self { desk, data }
+        }
+
+        fn comes_to(&mut self, stopped: &[&str], switch: Switch) {
+            let wanted = (bots(stopped), switch);
+            wait_for("a word that was said elsewhere", LONG, || {
+                self.desk.take().unwrap();
+                ((self.desk.stopped(), self.desk.switch()) == wanted).then_some(())
+            });
+        }
+
+        fn say(&mut self, stopped: &[&str], switch: Switch) {
+            self.desk.say(&bots(stopped), switch).unwrap();
+        }
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn bots(names: &[&str]) -> BTreeSet<BotId> {
+        names.iter().map(|name| name.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn what_is_said_to_one_agent_is_known_to_all_of_the_database() {
+        let Some(mut server) = mongo::Mongo::start() else {
+            return;
+        };
+        let (mut one, mut two) = (Agent::of(&server), Agent::of(&server));
+        let begun = Instant::now();
+        wait_for("the first look", LONG, || {
+            one.desk.take().unwrap();
+            one.desk.is_known_since(begun).then_some(())
+        });
+        assert!(server.all("bot_runner.the0").is_empty(), "nothing was said");
+        one.say(&["a"], Switch::Off);
+        two.comes_to(&["a"], Switch::Off);
+        two.say(&["a", "b"], Switch::On);
+        one.comes_to(&["a", "b"], Switch::On);
+
+        server.stop();
+        one.say(&["b"], Switch::On);
+        two.say(&["a", "b"], Switch::Off);
+        server.start_again();
+        one.comes_to(&["b"], Switch::Off);
+        two.comes_to(&["b"], Switch::Off);
+        Agent::of(&server).comes_to(&["b"], Switch::Off);
+        let (kept, _) = Desk::open(one.data.path()).unwrap();
+        assert_eq!((kept.stopped(), kept.switch()), (bots(&["b"]), Switch::Off));
+    }
+
+    #[test]
+    fn words_that_are_said_at_one_time_are_all_kept() {
+        let Some(server) = mongo::Mongo::start() else {
+            return;
+        };
+        let mut agents: Vec<Agent> = (0..5).map(|_| Agent::of(&server)).collect();
+        for (n, agent) in agents.iter_mut().enumerate() {
+            agent.say(&[&format!("b{n}")], Switch::On);
+        }
+        for agent in &mut agents {
+            agent.comes_to(&["b0", "b1", "b2", "b3", "b4"], Switch::On);
+        }
     }
 }
