@@ -262,12 +262,16 @@ fn what_was_stopped_stays_so_under_the_agent_that_takes_over_until_it_is_told() 
     let ids = ["first", "second"].map(|name| stack.bot(name, IDLE, doc! {}));
     let mut active = Agent::new(&stack);
     active.acts();
-    ids.iter().for_each(|id| drop(runs(&stack, id)));
+    for id in &ids {
+        runs(&stack, id);
+    }
     for order in [&["stop", "first"][..], &["stop", "--all"]] {
         let done = active.run(&stack, order);
         assert!(done.status.success(), "{}", text(&done.stderr));
     }
-    ids.iter().for_each(|id| ends(&stack, id));
+    for id in &ids {
+        ends(&stack, id);
+    }
     wait_for("both words in the database", LONG, || {
         let kept = stack.mongo.all("bot_runner.the0");
         let orders = kept

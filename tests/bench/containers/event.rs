@@ -24,6 +24,9 @@ const AIM: i64 = 20_000;
 /// How long an outage lasts, and how many there are of each kind.
 const OUTAGE: (Duration, usize) = (Duration::from_secs(10), 3);
 
+/// Makes an outage and gives how long it took to get over it.
+type Outage = fn(&mut Host, &Wire, &str) -> i64;
+
 /// A host whose agent asks Docker over a wire, and hears events.
 fn begin(host: &mut Host) -> Option<Wire> {
     host.stack.listen()?;
@@ -60,10 +63,10 @@ pub fn compare(host: &mut Host) {
         rows[3].push(servers);
         rows[4].push(servers + made);
     }
-    print(rows.map(Sample::from_iter));
+    print(&rows.map(Sample::from_iter));
 }
 
-fn print(rows: [Sample; 5]) {
+fn print(rows: &[Sample; 5]) {
     println!(
         "\n| from an event, ms (of {EVENTS}) | median | p90 | p99 | most |\n|---|---|---|---|---|"
     );
@@ -74,7 +77,7 @@ fn print(rows: [Sample; 5]) {
         "servers alone: event kept, document written and read",
         "the same and a container made",
     ];
-    for (name, row) in names.iter().zip(&rows) {
+    for (name, row) in names.iter().zip(rows) {
         let [median, high, p99, most] = [50, 90, 99, 100].map(|part| millis(row.at(part)));
         println!("| {name} | {median:.1} | {high:.1} | {p99:.1} | {most:.1} |");
     }
@@ -175,7 +178,7 @@ pub fn recovery(host: &mut Host) {
         OUTAGE.0.as_secs(),
         OUTAGE.1
     );
-    let outages: [(&str, fn(&mut Host, &Wire, &str) -> i64); 4] = [
+    let outages: [(&str, Outage); 4] = [
         (
             "NATS: from its first answer to the container of a new event",
             nats,
