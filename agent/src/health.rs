@@ -25,6 +25,11 @@ use crate::metrics::Metrics;
 /// How long the loop may stand still and still count as alive.
 const STILL: Duration = Duration::from_secs(60);
 
+/// Who has not read the metrics for so long does not read them any more.
+const READERS: Duration = Duration::from_secs(180);
+/// Time between two looks at what bots use.
+const LOOKS: Duration = Duration::from_secs(25);
+
 /// What the agent depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Dependency {
@@ -91,6 +96,10 @@ struct Inside {
     lease: Lease,
     view: View,
     metrics: Metrics,
+    /// Bots whose use of the host is told, at most; when the metrics were last read, and when it was last looked at.
+    measured: usize,
+    read: Option<Instant>,
+    looked: Option<Instant>,
 }
 
 impl Default for Board {
@@ -114,6 +123,9 @@ impl Board {
             lease: Lease::alone(),
             view: View::default(),
             metrics: Metrics::default(),
+            measured: 0,
+            read: None,
+            looked: None,
         })))
     }
 
@@ -157,6 +169,23 @@ impl Board {
         count(&mut self.inside().metrics);
     }
 
+    /// What so many bots use of the host, at most, is to be told.
+    pub fn measure(&self, most: usize) {
+        self.inside().measured = most;
+    }
+
+    /// How many bots to look at now for what they use: none while nobody reads it, or shortly after the last look.
+    pub fn measures(&self) -> Option<usize> {
+        let mut inside = self.inside();
+        let within = |at: Option<Instant>, limit| at.is_some_and(|at| at.elapsed() < limit);
+        let is_due = within(inside.read, READERS) && !within(inside.looked, LOOKS);
+        if inside.measured == 0 || !is_due {
+            return None;
+        }
+        inside.looked = Some(Instant::now());
+        Some(inside.measured)
+    }
+
     /// Whether the loop turns.
     ///
     /// # Errors
@@ -198,7 +227,12 @@ impl Board {
                 inside.metrics.gate(dependency.name(), gate.sight());
             }
         }
-        inside.metrics.lease(u8::from(inside.lease.may_act()));
+        inside.read = Some(Instant::now());
+        let acts = inside.lease.may_act();
+        inside.metrics.lease(u8::from(acts));
+        if !acts {
+            inside.metrics.saves.forget();
+        }
         inside.metrics.view(&inside.view);
         inside.metrics.render()
     }
@@ -334,6 +368,21 @@ mod tests {
         ] {
             assert!(metrics.contains(line), "{line} in\n{metrics}");
         }
+    }
+
+    #[test]
+    fn what_bots_use_is_looked_at_only_while_somebody_reads_it_and_seldom() {
+        let board = Board::default();
+        board.metrics();
+        assert_eq!(board.measures(), None, "it is off");
+        let board = Board::default();
+        board.measure(5);
+        assert_eq!(board.measures(), None, "nobody reads");
+        board.metrics();
+        assert_eq!(board.measures(), Some(5));
+        assert_eq!(board.measures(), None, "it was just looked at");
+        board.inside().looked = Instant::now().checked_sub(LOOKS);
+        assert_eq!(board.measures(), Some(5));
     }
 
     #[test]

@@ -28,6 +28,7 @@ use crate::lease::keeper::{Handle, Keeper};
 use crate::lease::{Identity, Lease};
 use crate::live::{self, Live};
 use crate::manager::Manager;
+use crate::orders::desk::Desk;
 use crate::place::{self, Containers};
 use crate::reconcile::{Events, World, ticks};
 use crate::show::{Colours, Console};
@@ -35,6 +36,10 @@ use crate::signals::Signals;
 use crate::store::address::Endpoint;
 use crate::store::{Address, Store};
 use crate::{control, events, lister};
+
+/// The variable of how many bots the metrics tell one by one, and what it is without it.
+const MEASURED: &str = "THE0_METRICS_BOTS";
+const MEASURED_AT_MOST: usize = 100;
 
 /// What the host's agent is told besides the environment.
 #[derive(Debug, clap::Args)]
@@ -47,7 +52,7 @@ pub struct Options {
     pub bots: Option<PathBuf>,
     /// Where events come from [env: NATS_URL]; without them the database is read each interval
     #[arg(long, value_name = "URL")]
-    nats_url: Option<String>,
+    pub nats_url: Option<String>,
     /// Time between two looks at what should run and what runs
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     reconcile_interval: Duration,
@@ -68,6 +73,8 @@ struct Setup {
     source: Option<events::Source>,
     /// Where what bots print is sent.
     live: Option<events::Address>,
+    /// People's words, where they count for every agent of a database.
+    desk: Option<Desk>,
     /// Keeps the lease, where bots are a database's.
     keeper: Option<Keeper>,
     board: Board,
@@ -133,7 +140,7 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
         .then(|| nats.clone())
         .flatten();
     let mut depends = vec![Dependency::Listing, Dependency::Store, Dependency::Docker];
-    let mut database = None;
+    let (mut database, mut desk) = (None, None);
     let (bots, rhythm, source) = if let Some(folder) = &options.bots {
         let root = folder.canonicalize();
         let root = root.with_context(|| format!("the folder of bots {}", folder.display()))?;
@@ -151,8 +158,11 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
         let mongo = Mongo::new(&uri, Place::default(), Deadlines::default())?;
         depends.push(Dependency::Mongodb);
         depends.extend(nats.is_some().then_some(Dependency::Nats));
+        let (opened, orders) = Desk::open(data)?;
+        desk = Some(opened);
         let source = events::Source {
             nats,
+            orders,
             mongo: mongo.apart(),
             stack: template.stack.to_string(),
         };
@@ -160,6 +170,7 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
         (Bots::Mongo(mongo), options.reconcile_interval, Some(source))
     };
     let board = Board::new(&depends);
+    board.measure(measured(value(MEASURED).as_deref())?);
     let keep = |uri| -> Result<Keeper> {
         let me = Identity::of(data)?;
         Ok(Keeper::new(&uri, me, board.clone(), console.clone())?)
@@ -177,6 +188,7 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
         rhythm,
         source,
         live,
+        desk,
         keeper: database.map(keep).transpose()?,
         listen: health::http::address(environment.get(VARIABLE).map(String::as_str))?,
         board,
@@ -190,6 +202,15 @@ fn is_live(given: Option<&str>) -> Result<bool> {
         Some("off" | "false" | "0") => Ok(false),
         Some(_) => bail!("{} is neither on nor off", live::VARIABLE),
     }
+}
+
+/// How many bots the metrics tell one by one.
+fn measured(given: Option<&str>) -> Result<usize> {
+    let given = given.map(|text| text.trim().parse());
+    let given = given.transpose();
+    Ok(given
+        .with_context(|| format!("{MEASURED} is no number: 0 is none"))?
+        .unwrap_or(MEASURED_AT_MOST))
 }
 
 /// Where history is kept: where the bots are.
@@ -260,8 +281,13 @@ async fn session(
     )));
 
     let logs = Logs::Docker(setup.containers);
-    let stopped = place::stopped(&setup.host.data)?;
-    let switch = place::switch(&setup.host.data)?;
+    let (stopped, switch) = match &setup.desk {
+        Some(desk) => (desk.stopped(), desk.switch()),
+        None => (
+            place::stopped(&setup.host.data)?,
+            place::switch(&setup.host.data)?,
+        ),
+    };
     let to_loop = requests_to.clone();
     let mut world = World::new(
         setup.host,
@@ -272,6 +298,7 @@ async fn session(
         requests_to,
     );
     (world.stopped, world.switch, world.live) = (stopped, switch, live);
+    world.desk = setup.desk;
     let (settings, history) = setup.history;
     let watch = Watch::start(&settings, history, logs, &world.host.data, console);
     world.history = Some(watch.context("history")?);

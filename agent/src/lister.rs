@@ -47,6 +47,11 @@ impl Waker {
     pub fn wake(&self) {
         self.0.notify_one();
     }
+
+    /// Waits until it is called.
+    pub async fn woken(&self) {
+        self.0.notified().await;
+    }
 }
 
 /// What makes the next listing come sooner.
@@ -147,7 +152,7 @@ async fn wait(hints: &Hints, pause: Duration) {
         while Instant::now() < end && timeout(DEBOUNCE, hints.seen.notified()).await.is_ok() {}
     };
     tokio::select! {
-        () = hints.waker.0.notified() => {}
+        () = hints.waker.woken() => {}
         () = settled => {}
         () = sleep(pause) => {}
     }

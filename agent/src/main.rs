@@ -38,6 +38,7 @@ mod live;
 mod logs;
 mod manager;
 mod metrics;
+mod orders;
 mod output;
 mod pack;
 mod place;

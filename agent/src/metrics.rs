@@ -1,18 +1,25 @@
 //! What the agent counts, and how Prometheus reads it (text format 0.0.4, its naming conventions).
 //!
-//! Written by hand: the list is short and fixed, no label has a value from outside, so there is nothing to escape and
-//! the number of series is bounded whatever bots there are. (The usual crate writes OpenMetrics only, where counters are
+//! Written by hand: the list is short and fixed, no label has a value from outside but ids of bots, which have nothing to
+//! escape, and of these only as many as the operator wants: the number of series is bounded whatever bots there are. (The usual crate writes OpenMetrics only, where counters are
 //! declared under other names, which `promtool check metrics` does not take.)
+
+pub mod saves;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::{Duration, Instant, SystemTime};
 
+use contract::BotId;
+
 use crate::breaker::{Sight, State};
 use crate::engine::News;
 use crate::engine::docker;
+use crate::engine::usage::Sample;
 use crate::health::View;
 use crate::plan::{Outcome, Why};
+use crate::store;
+use saves::Saves;
 
 /// The upper bounds of the histogram's buckets, in seconds.
 const BUCKETS: [f64; 11] = [
@@ -62,6 +69,12 @@ const EVENTS: &str = "the0_events_total";
 const WAITING: &str = "the0_events_waiting";
 const LIVE_BYTES: &str = "the0_live_log_bytes_total";
 const LIVE_CUT: &str = "the0_live_log_lines_cut_total";
+const LAG: &str = "the0_event_lag_seconds";
+const AGE: &str = "the0_sync_age_seconds";
+const PUSHED: &str = "the0_push_bytes_total";
+const ERRORS: &str = "the0_store_errors_total";
+const BOT_CPU: &str = "the0_bot_cpu_seconds_total";
+const BOT_MEMORY: &str = "the0_bot_memory_bytes";
 const BUILD: &str = "the0_build_info";
 const CPU: &str = "process_cpu_seconds_total";
 const MEMORY: &str = "process_resident_memory_bytes";
@@ -69,7 +82,7 @@ const FILES: &str = "process_open_fds";
 const BEGAN: &str = "process_start_time_seconds";
 
 /// Name, kind and help of every metric, in the order in which they are told.
-const FAMILIES: [(&str, &str, &str); 21] = [
+const FAMILIES: [(&str, &str, &str); 27] = [
     (BOTS, "gauge", "Bots by state."),
     (STARTED, "counter", "Starts of bots by how they came out."),
     (
@@ -134,6 +147,32 @@ const FAMILIES: [(&str, &str, &str); 21] = [
         "counter",
         "Lines that were too long to be sent whole over NATS.",
     ),
+    (
+        LAG,
+        "gauge",
+        "Age of the oldest event that is not acknowledged, as far as is known.",
+    ),
+    (
+        AGE,
+        "gauge",
+        "How long the running bot that waits longest has not been saved.",
+    ),
+    (
+        PUSHED,
+        "counter",
+        "Bytes of states and logs that the store took from bots.",
+    ),
+    (
+        ERRORS,
+        "counter",
+        "Requests that the object store did not answer or refused, by who asked.",
+    ),
+    (
+        BOT_CPU,
+        "counter",
+        "Processor time of a bot's container in seconds.",
+    ),
+    (BOT_MEMORY, "gauge", "Memory of a bot's container in bytes."),
     (BUILD, "gauge", "The agent's version."),
     (CPU, "counter", "Processor time of the agent in seconds."),
     (MEMORY, "gauge", "Resident memory of the agent in bytes."),
@@ -153,6 +192,9 @@ pub struct Metrics {
     samples: BTreeMap<(&'static str, Labels), f64>,
     buckets: [u64; BUCKETS.len()],
     reconciled: (f64, u64),
+    /// What bots say of their saving.
+    pub saves: Saves,
+    usage: BTreeMap<BotId, (f64, f64)>,
 }
 
 impl Default for Metrics {
@@ -178,6 +220,8 @@ impl Default for Metrics {
             samples,
             buckets: [0; BUCKETS.len()],
             reconciled: (0.0, 0),
+            saves: Saves::default(),
+            usage: BTreeMap::new(),
         }
     }
 }
@@ -256,22 +300,47 @@ impl Metrics {
             self.set(EVENTS, vec![("outcome", "applied")], large(events.applied));
             self.set(EVENTS, vec![("outcome", "refused")], large(events.refused));
             self.set(WAITING, vec![], large(events.waiting));
+            let lag = events.oldest.map(|said| said.elapsed().unwrap_or_default());
+            self.set(LAG, vec![], seconds(lag.unwrap_or_default()));
         }
         if let Some(listed) = view.listed {
             let age = Instant::now().saturating_duration_since(listed);
-            let age = (age.as_secs_f64() * 1000.0).round() / 1000.0;
-            self.set(LISTING, vec![], age);
+            self.set(LISTING, vec![], seconds(age));
+        }
+    }
+
+    /// What bots use of the host; those that are not among them are told no more.
+    pub fn used(&mut self, samples: impl IntoIterator<Item = (BotId, Sample)>) {
+        #[expect(clippy::cast_precision_loss, reason = "exact up to 104 days")]
+        let cpu = |sample: &Sample| sample.cpu as f64 / 1e9;
+        let samples = samples.into_iter();
+        self.usage = samples
+            .map(|(bot, sample)| (bot, (cpu(&sample), large(sample.memory))))
+            .collect();
+    }
+
+    fn stored(&mut self) {
+        let age = self.saves.age(SystemTime::now());
+        self.set(AGE, vec![], seconds(age));
+        self.set(PUSHED, vec![], large(self.saves.sent()));
+        let errors = [("agent", store::errors()), ("bots", self.saves.errors())];
+        for (by, count) in errors {
+            self.set(ERRORS, vec![("by", by)], large(count));
         }
     }
 
     /// All of it, as Prometheus reads it.
     pub fn render(&mut self) -> String {
         self.process();
+        self.stored();
         let mut text = String::new();
         for (name, kind, help) in FAMILIES {
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-            if name == RECONCILE {
-                self.histogram(&mut text);
+            match name {
+                RECONCILE => self.histogram(&mut text),
+                BOT_CPU => self.each_bot(&mut text, name, |usage| usage.0),
+                BOT_MEMORY => self.each_bot(&mut text, name, |usage| usage.1),
+                _ => {}
             }
             for ((of, labels), value) in self.samples.range((name, vec![])..) {
                 if *of != name {
@@ -281,6 +350,12 @@ impl Metrics {
             }
         }
         text
+    }
+
+    fn each_bot(&self, text: &mut String, name: &str, value: impl Fn(&(f64, f64)) -> f64) {
+        for (bot, usage) in &self.usage {
+            let _ = writeln!(text, "{name}{{bot=\"{bot}\"}} {}", value(usage));
+        }
     }
 
     fn histogram(&self, text: &mut String) {
@@ -365,6 +440,11 @@ fn written(labels: &Labels) -> String {
         .iter()
         .map(|(name, value)| format!("{name}=\"{value}\""));
     format!("{{{}}}", pairs.collect::<Vec<_>>().join(","))
+}
+
+/// To the millisecond.
+fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
 /// A count as Prometheus has numbers.

@@ -6,6 +6,7 @@
 //! registered/       documents of deployed bots
 //! stopped.json      bots that a person has stopped
 //! switch.json       whether any bot may run
+//! orders.json       both, with when it was said, where agents of a database share it
 //! engine.json       where the agent last ran bots, where that is not this folder
 //! episodes.json     notices that were sent of troubles that last
 //! store.json        which store the agent last used, without keys

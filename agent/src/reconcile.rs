@@ -13,6 +13,7 @@
 mod notes;
 mod runs;
 mod turn;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -33,6 +34,7 @@ use crate::launch::Host;
 use crate::lease::Lease;
 use crate::lister::{Listed, Waker};
 use crate::live::Live;
+use crate::orders::desk::Desk;
 use crate::place;
 use crate::plan::{self, Action, Patience, Plan, Situation, Switch, Wanted, Why, plan};
 use crate::request::Request;
@@ -67,6 +69,8 @@ pub struct World {
     pub stopped: BTreeSet<BotId>,
     /// Whether any bot may run.
     pub switch: Switch,
+    /// Where words are shared with the other agents of a database.
+    pub desk: Option<Desk>,
     /// Bots that a person has just told to stop.
     pub said: BTreeSet<BotId>,
     /// The roll under way.
@@ -163,6 +167,7 @@ impl World {
             settle,
             stopped: BTreeSet::new(),
             switch: Switch::On,
+            desk: None,
             said: BTreeSet::new(),
             roll: None,
             progress: None,
@@ -195,6 +200,7 @@ impl World {
                 Event::Signal(signal) => return self.finish(signal, events).await,
                 event => self.take_all(event, events),
             }
+            self.hear_words();
             if self.engine.is_ready() && self.looks() {
                 first.take().into_iter().for_each(|first| first(self));
                 if self.wake.is_none_or(|wake| self.now() >= wake) {
@@ -435,21 +441,6 @@ impl World {
         self.waker.iter().for_each(Waker::wake);
     }
 
-    /// Remembers over the agent's own end which bots a person has stopped; gives why not.
-    pub fn save_stopped(&self) -> Option<String> {
-        let data = &self.host.data;
-        if place::stopped(data).is_ok_and(|kept| kept == self.stopped) {
-            return None;
-        }
-        let done = place::remember_stopped(data, &self.stopped);
-        let why = format!(
-            "the next agent will not know it, as it could not be written down: {}",
-            done.err()?
-        );
-        self.console.warn(&format!("which bots are stopped: {why}"));
-        Some(why)
-    }
-
     /// A person confirms that the missing bots were removed on purpose.
     pub fn confirm(&mut self) -> BTreeSet<BotId> {
         self.patience.confirm(self.held.iter().cloned());
@@ -459,23 +450,6 @@ impl World {
     /// All instances.
     pub fn instances(&self) -> BTreeMap<BotId, Instance> {
         self.engine.instances()
-    }
-
-    /// Remembers over the agent's own end whether any bot may run; gives why not.
-    pub fn save_switch(&self) -> Option<String> {
-        let data = &self.host.data;
-        if place::switch(data).is_ok_and(|kept| kept == self.switch) {
-            return None;
-        }
-        let done = place::remember_switch(data, self.switch);
-        let why = format!(
-            "the next agent will not know it, as it could not be written down: {}",
-            done.err()?
-        );
-        self.console.warn(&format!(
-            "that all bots are stopped, or not any more: {why}"
-        ));
-        Some(why)
     }
 
     /// The name a bot had when it was last started.

@@ -4,7 +4,7 @@
 //! While an event waits for the database the server is told that it is worked on; should that not reach it, the event
 //! comes again, which changes nothing.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_nats::Client;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
@@ -26,7 +26,7 @@ use crate::health::Dependency;
 /// The platform's stream of events.
 pub const STREAM: &str = "THE0_EVENTS";
 /// What it has, where we have to make it.
-const SUBJECTS: [&str; 6] = [
+pub const SUBJECTS: [&str; 6] = [
     "the0.bot.created",
     "the0.bot.updated",
     "the0.bot.deleted",
@@ -35,7 +35,7 @@ const SUBJECTS: [&str; 6] = [
     "the0.bot-schedule.deleted",
 ];
 /// How many of these are about bots that run all the time. The others stay in the stream for a consumer of theirs.
-const BOTS: usize = 3;
+pub const BOTS: usize = 3;
 /// How long it keeps an event.
 const STREAM_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// An event that nobody has said a word about for so long is given out again.
@@ -85,7 +85,7 @@ impl Consumer {
         Self {
             gate,
             address,
-            name: format!("the0-{stack}-bots"),
+            name: durable(stack),
             writer,
             outside,
             progress,
@@ -173,12 +173,14 @@ impl Consumer {
                 let info = consumer.info().await?;
                 self.note(Link::Up);
                 if info.num_pending == 0 && info.num_ack_pending == 0 {
+                    self.step(0);
                     self.drain();
                 }
                 continue;
             };
             let info = event.info()?;
             let (seq, waiting) = (info.stream_sequence, info.pending);
+            self.begin(info.published.into(), waiting);
             let stamp = Stamp {
                 stream: created,
                 seq: i64::try_from(seq)?,
@@ -200,8 +202,11 @@ impl Consumer {
     /// Waits until it is this agent that acts: the one that lists is woken then.
     async fn turn(&self) {
         while !self.outside.lease.may_act() {
-            self.progress
-                .send_modify(|progress| progress.moved = Instant::now());
+            self.progress.send_modify(|progress| {
+                progress.moved = Instant::now();
+                // Events are somebody else's now.
+                progress.oldest = None;
+            });
             sleep(TURN).await;
         }
     }
@@ -320,10 +325,20 @@ impl Consumer {
         });
     }
 
+    /// An event that was said then is in hand, and so many wait behind it.
+    fn begin(&self, said: SystemTime, waiting: u64) {
+        self.progress.send_modify(|progress| {
+            progress.waiting = waiting + 1;
+            progress.oldest = Some(said);
+        });
+    }
+
     fn step(&self, waiting: u64) {
         self.progress.send_modify(|progress| {
             progress.waiting = waiting;
             progress.moved = Instant::now();
+            // The next one was said later: until it comes, the last one's time is as good.
+            progress.oldest = progress.oldest.filter(|_| waiting > 0);
         });
     }
 
@@ -365,6 +380,11 @@ async fn keep<T>(event: &Message, work: impl Future<Output = T>) -> T {
             }
         }
     }
+}
+
+/// The consumer of a stack.
+pub fn durable(stack: &str) -> String {
+    format!("the0-{stack}-bots")
 }
 
 fn events() -> stream::Config {

@@ -62,7 +62,7 @@ impl Address {
     /// # Errors
     /// No server takes it now; why.
     pub async fn connect(&self, up: watch::Sender<bool>) -> Result<Client, String> {
-        let connected = self.options(up).connect(self.servers.clone()).await;
+        let connected = self.options(note(up)).connect(self.servers.clone()).await;
         connected.map_err(|err| self.hide(&err.to_string()))
     }
 
@@ -71,12 +71,24 @@ impl Address {
     /// # Errors
     /// The client cannot be made.
     pub async fn attach(&self, up: watch::Sender<bool>) -> Result<Client, String> {
-        let options = self.options(up).retry_on_initial_connect();
+        let options = self.options(note(up)).retry_on_initial_connect();
         let attached = options.connect(self.servers.clone()).await;
         attached.map_err(|err| self.hide(&err.to_string()))
     }
 
-    fn options(&self, up: watch::Sender<bool>) -> ConnectOptions {
+    /// As [`Self::connect`]; `on` is told what becomes of the connection.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn visit(
+        &self,
+        on: impl Fn(Event) + Send + Sync + 'static,
+    ) -> Result<Client, String> {
+        let connected = self.options(on).connect(self.servers.clone()).await;
+        connected.map_err(|err| self.hide(&err.to_string()))
+    }
+
+    fn options(&self, on: impl Fn(Event) + Send + Sync + 'static) -> ConnectOptions {
         self.login()
             .name("the0-agent")
             .ping_interval(PING)
@@ -84,11 +96,7 @@ impl Address {
             .request_timeout(Some(Duration::from_secs(5)))
             .reconnect_delay_callback(|tries| pause(u32::try_from(tries).unwrap_or(u32::MAX)))
             .event_callback(move |event| {
-                match event {
-                    Event::Connected => set(&up, true),
-                    Event::Disconnected | Event::Closed => set(&up, false),
-                    _ => {}
-                }
+                on(event);
                 std::future::ready(())
             })
     }
@@ -128,6 +136,15 @@ impl fmt::Display for Address {
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Address({self})")
+    }
+}
+
+/// Keeps `up` as the connection is.
+fn note(up: watch::Sender<bool>) -> impl Fn(Event) + Send + Sync + 'static {
+    move |event| match event {
+        Event::Connected => set(&up, true),
+        Event::Disconnected | Event::Closed => set(&up, false),
+        _ => {}
     }
 }
 

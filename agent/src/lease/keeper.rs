@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::claim::{Claim, Found, Mark, Step};
-use super::{Identity, LASTS, Lease, Standing, now};
+use super::{Identity, LASTS, Lease, PLACE, Standing, now};
 use crate::bots::mongo::error::{BadUri, Failed, hidden};
 use crate::bots::mongo::{Place, connect};
 use crate::breaker::{Gate, Pace};
@@ -35,8 +35,6 @@ const PACE: Pace = Pace {
 const PATIENCE: [Duration; 2] = [Duration::from_secs(4), Duration::from_secs(3)];
 /// How long the agent's end waits for the lease to be given back.
 const FAREWELL: Duration = Duration::from_secs(3);
-/// The collection beside the platform's own, and the one document.
-const PLACE: (&str, &str) = ("the0", "lease");
 const DUPLICATE: i32 = 11_000;
 const FORBIDDEN: i32 = 13;
 

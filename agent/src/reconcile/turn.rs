@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::events::Link;
 use crate::health::{Dependency, View};
 use crate::history::Birth;
+use crate::orders::desk::Desk;
 use crate::{report, request};
 
 /// Time between two looks at what is told outside.
@@ -25,9 +26,11 @@ impl World {
             if turn.is_some() {
                 self.engine.look_anew();
                 self.look_again();
+                self.desk.iter().for_each(Desk::look);
             }
         }
-        let is_new = self.listed.is_some_and(|listed| listed >= self.turn.1);
+        let listed = self.listed.is_some_and(|listed| listed >= self.turn.1);
+        let is_new = listed && self.knows_words();
         if !self.engine.is_ready() {
             return;
         }
@@ -63,6 +66,13 @@ impl World {
         if let Engine::Docker(docker) = &self.engine {
             view.unsaved = docker.unsaved().len();
             self.board.set(Dependency::Docker, docker.link());
+            if let Some(most) = self.board.measures() {
+                let (samples, board) = (docker.samples(most), self.board.clone());
+                tokio::spawn(async move {
+                    let samples = samples.await;
+                    board.count(|metrics| metrics.used(samples));
+                });
+            }
         }
         if let Some(progress) = &self.progress {
             let progress = *progress.borrow();

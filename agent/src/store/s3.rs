@@ -335,7 +335,10 @@ impl S3 {
             Err(failure) if failure.is_absence() => drop(self.gate.failed(&failure.text())),
             _ => self.gate.succeeded(),
         }
-        done.map_err(|failure| failed(failure.text()))
+        done.map_err(|failure| {
+            super::note_error();
+            failed(failure.text())
+        })
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
