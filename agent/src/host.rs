@@ -22,7 +22,7 @@ use crate::engine::{Engine, News};
 use crate::health::http::VARIABLE;
 use crate::health::{self, Board, Dependency};
 use crate::history::notices::Logs;
-use crate::history::{self, History, Watch};
+use crate::history::{self, History, Outlet, Watch};
 use crate::launch::Host;
 use crate::lease::keeper::{Handle, Keeper};
 use crate::lease::{Identity, Lease};
@@ -71,6 +71,8 @@ struct Setup {
     bots: Bots,
     rhythm: Duration,
     source: Option<events::Source>,
+    /// Where it is told that runs begin and end.
+    teller: Option<events::Address>,
     /// Where what bots print is sent.
     live: Option<events::Address>,
     /// People's words, where they count for every agent of a database.
@@ -136,6 +138,7 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
     let nats = options.nats_url.clone().or_else(|| value("NATS_URL"));
     let nats = nats.map(|url| events::Address::parse(&Secret::new(url)));
     let nats = nats.transpose()?;
+    let teller = nats.clone().filter(|_| options.bots.is_none());
     let live = is_live(value(live::VARIABLE).as_deref())?
         .then(|| nats.clone())
         .flatten();
@@ -175,7 +178,10 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
         let me = Identity::of(data)?;
         Ok(Keeper::new(&uri, me, board.clone(), console.clone())?)
     };
+    let (mut settings, history) = history(options, &environment, data)?;
+    settings.board = board.clone();
     Ok(Setup {
+        teller,
         containers: Containers {
             docker_host: value("DOCKER_HOST"),
             stack: template.stack.to_string(),
@@ -183,7 +189,7 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
         host,
         endpoint,
         template,
-        history: history(options, &environment, data)?,
+        history: (settings, history),
         bots,
         rhythm,
         source,
@@ -299,7 +305,11 @@ async fn session(
     );
     (world.stopped, world.switch, world.live) = (stopped, switch, live);
     world.desk = setup.desk;
-    let (settings, history) = setup.history;
+    let (mut settings, history) = setup.history;
+    settings.outlet = setup.teller.map(|address| Outlet {
+        address,
+        lease: lease.clone(),
+    });
     let watch = Watch::start(&settings, history, logs, &world.host.data, console);
     world.history = Some(watch.context("history")?);
     if let Some(source) = setup.source {

@@ -4,7 +4,8 @@
 //! escape, and of these only as many as the operator wants: the number of series is bounded whatever bots there are. (The usual crate writes OpenMetrics only, where counters are
 //! declared under other names, which `promtool check metrics` does not take.)
 
-pub mod saves;
+pub mod histogram;
+mod saves;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -17,13 +18,32 @@ use crate::engine::News;
 use crate::engine::docker;
 use crate::engine::usage::Sample;
 use crate::health::View;
+use crate::history::{self, Entry};
 use crate::plan::{Outcome, Why};
 use crate::store;
+use histogram::Histogram;
 use saves::Saves;
 
 /// The upper bounds of the histogram's buckets, in seconds.
 const BUCKETS: [f64; 11] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0,
+];
+/// The same for runs of bots, which may last for days.
+const LONG: [f64; 11] = [
+    0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 3600.0, 21600.0, 86400.0, 604_800.0,
+];
+/// How a run can come out.
+const OUTCOMES: [&str; 10] = [
+    "success",
+    "error",
+    "killed",
+    "oom",
+    "stopped",
+    "start_failed",
+    "fenced",
+    "edited",
+    "disk",
+    "lost",
 ];
 /// States a bot can be in.
 const STATES: [&str; 12] = [
@@ -58,6 +78,8 @@ const STARTED: &str = "the0_starts_total";
 const STOPPED: &str = "the0_stops_total";
 const ACTED: &str = "the0_actions_total";
 const RECONCILE: &str = "the0_reconcile_duration_seconds";
+const EXECUTED: &str = "the0_bot_executions_total";
+const DURATION: &str = "the0_bot_execution_duration_seconds";
 const DEPENDENCY: &str = "the0_dependency_up";
 const GATE: &str = "the0_dependency_state";
 const FAILURES: &str = "the0_dependency_failures";
@@ -82,7 +104,7 @@ const FILES: &str = "process_open_fds";
 const BEGAN: &str = "process_start_time_seconds";
 
 /// Name, kind and help of every metric, in the order in which they are told.
-const FAMILIES: [(&str, &str, &str); 27] = [
+const FAMILIES: [(&str, &str, &str); 29] = [
     (BOTS, "gauge", "Bots by state."),
     (STARTED, "counter", "Starts of bots by how they came out."),
     (
@@ -100,6 +122,12 @@ const FAMILIES: [(&str, &str, &str); 27] = [
         "histogram",
         "Time to compare what runs with what should and to act on it.",
     ),
+    (
+        EXECUTED,
+        "counter",
+        "Runs of bots that have ended, by how they came out.",
+    ),
+    (DURATION, "histogram", "How long runs of bots lasted."),
     (
         DEPENDENCY,
         "gauge",
@@ -190,8 +218,8 @@ type Labels = Vec<(&'static str, &'static str)>;
 #[derive(Debug)]
 pub struct Metrics {
     samples: BTreeMap<(&'static str, Labels), f64>,
-    buckets: [u64; BUCKETS.len()],
-    reconciled: (f64, u64),
+    reconciled: Histogram<{ BUCKETS.len() }>,
+    executed: Histogram<{ LONG.len() }>,
     /// What bots say of their saving.
     pub saves: Saves,
     usage: BTreeMap<BotId, (f64, f64)>,
@@ -209,7 +237,8 @@ impl Default for Metrics {
             .map(|why| (STOPPED, vec![("reason", reason(*why))]));
         let outcomes = |action| ["ok", "failed"].map(|outcome| (ACTED, acted(action, outcome)));
         let acts = ACTIONS.iter().flat_map(|action| outcomes(action));
-        let counters = starts.chain(stops).chain(acts);
+        let runs = OUTCOMES.map(|outcome| (EXECUTED, vec![("outcome", outcome)]));
+        let counters = starts.chain(stops).chain(acts).chain(runs);
         samples.extend(counters.map(|counter| (counter, 0.0)));
         samples.extend([LIVE_BYTES, LIVE_CUT].map(|name| ((name, vec![]), 0.0)));
         samples.insert((BUILD, vec![("version", env!("CARGO_PKG_VERSION"))]), 1.0);
@@ -218,8 +247,8 @@ impl Default for Metrics {
         samples.insert((BEGAN, vec![]), (began * 100.0).round() / 100.0);
         Self {
             samples,
-            buckets: [0; BUCKETS.len()],
-            reconciled: (0.0, 0),
+            reconciled: Histogram::new(BUCKETS),
+            executed: Histogram::new(LONG),
             saves: Saves::default(),
             usage: BTreeMap::new(),
         }
@@ -259,12 +288,17 @@ impl Metrics {
 
     /// What runs was compared with what should, which took so long.
     pub fn reconciled(&mut self, took: Duration) {
-        let took = took.as_secs_f64();
-        for (count, bound) in self.buckets.iter_mut().zip(BUCKETS) {
-            *count += u64::from(took <= bound);
-        }
-        self.reconciled.0 += took;
-        self.reconciled.1 += 1;
+        self.reconciled.add(took);
+    }
+
+    /// A run has ended.
+    pub fn executed(&mut self, run: &Entry) {
+        let Some(outcome) = history::outcome(run) else {
+            return;
+        };
+        self.add(EXECUTED, vec![("outcome", outcome)]);
+        let took = Duration::from_millis(run.duration_ms.unwrap_or(0));
+        self.executed.add(took);
     }
 
     /// Whether a dependency answers.
@@ -337,7 +371,8 @@ impl Metrics {
         for (name, kind, help) in FAMILIES {
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
             match name {
-                RECONCILE => self.histogram(&mut text),
+                RECONCILE => self.reconciled.write(&mut text, name),
+                DURATION => self.executed.write(&mut text, name),
                 BOT_CPU => self.each_bot(&mut text, name, |usage| usage.0),
                 BOT_MEMORY => self.each_bot(&mut text, name, |usage| usage.1),
                 _ => {}
@@ -356,15 +391,6 @@ impl Metrics {
         for (bot, usage) in &self.usage {
             let _ = writeln!(text, "{name}{{bot=\"{bot}\"}} {}", value(usage));
         }
-    }
-
-    fn histogram(&self, text: &mut String) {
-        for (count, bound) in self.buckets.iter().zip(BUCKETS) {
-            let _ = writeln!(text, "{RECONCILE}_bucket{{le=\"{bound}\"}} {count}");
-        }
-        let (sum, count) = self.reconciled;
-        let _ = writeln!(text, "{RECONCILE}_bucket{{le=\"+Inf\"}} {count}");
-        let _ = writeln!(text, "{RECONCILE}_sum {sum}\n{RECONCILE}_count {count}");
     }
 
     /// What the kernel says of this process; what it does not say is not told.

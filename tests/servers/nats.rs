@@ -46,7 +46,7 @@ enum Access {
     Streamless,
 }
 
-/// A dead letter.
+/// A message of a stream: a dead letter, a chunk of lines, what is told of a run.
 #[derive(Debug)]
 pub struct Letter {
     /// The subject it lies under.
@@ -251,12 +251,21 @@ impl Nats {
     /// # Panics
     /// When it cannot be had.
     pub fn letters(&self) -> Vec<Letter> {
+        self.messages(LETTERS)
+    }
+
+    /// Everything that is in a stream, in its order; nothing when there is no such stream.
+    ///
+    /// # Panics
+    /// When it cannot be had.
+    pub fn messages(&self, stream: &str) -> Vec<Letter> {
         let letters = async {
             let mut letters = Vec::new();
-            let Ok(stream) = self.context.get_stream(LETTERS).await else {
+            let Ok(stream) = self.context.get_stream(stream).await else {
                 return Ok(letters);
             };
-            for sequence in 1..=stream.cached_info().state.last_sequence {
+            let state = &stream.cached_info().state;
+            for sequence in state.first_sequence.max(1)..=state.last_sequence {
                 match stream.get_raw_message(sequence).await {
                     Ok(raw) => letters.push(letter(&raw)),
                     Err(err) if err.kind() == RawMessageErrorKind::NoMessageFound => {}
