@@ -32,7 +32,7 @@ const AWAIT: Duration = Duration::from_secs(5);
 /// How long it may be silent and still count as there.
 const SILENCE: Duration = Duration::from_secs(15);
 /// The pause before a lost stream is opened anew: at first, and at most.
-const AGAIN: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(30)];
+const AGAIN: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(8)];
 /// The same where the server has said that there is none to be had.
 const LATER: Duration = Duration::from_secs(60);
 /// The server's number for one that is no member of a set.
