@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{DateTime, Document, doc};
 use tempfile::TempDir;
 use tests::servers::mongo::{Mongo, document};
 use tests::servers::{BUCKETS, Minio, Store};
@@ -401,6 +401,47 @@ fn what_is_there_and_differs_is_named_and_replaced_only_by_force_with_the_state_
     let compare =
         |all: Vec<Document>| -> Vec<Document> { all.into_iter().map(without_id).collect() };
     assert_eq!(compare(documents), compare(theirs));
+}
+
+#[test]
+fn nothing_is_put_back_while_an_agent_elsewhere_acts_but_by_force() {
+    let Some(world) = World::with_bots(1, 1000) else {
+        return;
+    };
+    let backup = world.backup();
+    let path = backup.to_str().unwrap();
+    world.mongo.delete(BOTS, doc! {});
+    let lease = |minutes: i64| {
+        let at = |minutes: i64| {
+            let now = DateTime::now().timestamp_millis();
+            DateTime::from_millis(now + minutes * 60_000)
+        };
+        let held = doc! {"_id": "lease", "id": "lease", "holder": "h", "host": "elsewhere", "beat": 7_i64,
+        "since": DateTime::from_millis(1_700_000_000_000), "until": at(minutes)};
+        world.mongo.put("bot_runner.the0", &held);
+    };
+    lease(60);
+    let why = world.fails(&["restore", "--no-docker", path]);
+    for what in [
+        "elsewhere",
+        "2023-11-14T22:13:20",
+        "--force",
+        "nothing was changed",
+    ] {
+        assert!(why.contains(what), "{what}: {why}");
+    }
+    assert!(world.mongo.all(BOTS).is_empty());
+    world.ok(&["restore", "--no-docker", "--force", path]);
+    assert_eq!(world.mongo.all(BOTS).len(), 1);
+
+    world.mongo.delete(BOTS, doc! {});
+    lease(-1);
+    world.ok(&["restore", "--no-docker", path]);
+    assert_eq!(
+        world.mongo.all(BOTS).len(),
+        1,
+        "one that is gone is no hindrance"
+    );
 }
 
 #[test]

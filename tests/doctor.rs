@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use mongodb::bson::doc;
 use serde_json::Value;
 use tests::servers::mongo::{Mongo, PASSWORD, document};
+use tests::servers::nats::{CLOSED, EVENTS, Nats};
 use tests::servers::{Fault, Minio, Proxy, SECRET_KEY, Versity};
 use tests::stack::{BOTS, IDLE, Stack};
 use tests::text;
@@ -117,7 +118,7 @@ fn a_host_on_which_all_is_well_passes_and_nothing_that_was_tried_is_left() {
         );
     }
     // A database without the agent's index is told.
-    found.warns("mongodb", "ids", "createIndex");
+    found.warns("mongodb", "ids", "the agent makes it at its start");
     for bucket in tests::servers::BUCKETS {
         assert!(host.objects().list(bucket, ".the0-doctor").is_empty());
     }
@@ -228,6 +229,76 @@ fn a_database_that_is_away_frozen_closed_or_spoilt_is_told() {
         "MONGO_URI is not set",
         &["mongodb", "docker"],
     );
+}
+
+#[test]
+fn a_place_of_events_is_looked_at_from_its_server_to_what_waits_there() {
+    let Some(mut host) = host("doctor::nats") else {
+        return;
+    };
+    let found = Found::on(&host);
+    assert!(found.of("nats", "address").contains("NATS_URL is not set"));
+    let Some(mut nats) = Nats::start() else {
+        return;
+    };
+    host.set("NATS_URL", &nats.uri());
+    let found = Found::on(&host);
+    for (check, what) in [
+        ("server", nats.address()),
+        ("jetstream", "on, 0"),
+        ("stream", "the agent makes it at its start"),
+        ("rights", "reads and acknowledges"),
+    ] {
+        let line = found.of("nats", check);
+        assert!(line.starts_with("ok: ") && line.contains(what), "{line}");
+    }
+    assert_eq!(nats.streams(), 0, "what was tried is gone");
+
+    nats.make_stream_over("OTHER", &["the0.bot.*"]);
+    Found::on(&host).fails("nats", "stream", "OTHER has its subjects", &["nats"]);
+    nats.remove_stream_of("OTHER");
+    nats.make_stream_over(EVENTS, &["the0.bot.created", "the0.bot-schedule.>"]);
+    let missing = "does not have the0.bot.updated, the0.bot.deleted";
+    Found::on(&host).fails("nats", "stream", missing, &["nats"]);
+    nats.remove_stream();
+
+    host.begin();
+    host.state(&host.id("b"), "running");
+    let found = Found::on(&host);
+    let line = found.of("nats", "consumer");
+    assert!(line.contains("nothing waits"), "{line}");
+    host.kill();
+    let id = host.id("c");
+    nats.say(
+        "the0.bot.deleted",
+        &serde_json::json!({"id": id, "config": {}}),
+    );
+    Found::on(&host).warns("nats", "consumer", "1 events wait");
+
+    nats.stop();
+    let found = Found::on(&host);
+    found.fails("nats", "server", nats.address(), &["nats"]);
+}
+
+#[test]
+fn a_place_of_events_that_is_closed_or_keeps_none_is_told() {
+    let Some(mut host) = host("doctor::closed") else {
+        return;
+    };
+    let (Some(closed), Some(streamless)) = (Nats::start_closed(), Nats::start_streamless()) else {
+        return;
+    };
+    let address = closed.address();
+    host.set("NATS_URL", &format!("nats://{CLOSED}@{address}"));
+    Found::on(&host).fails("nats", "rights", "Permissions Violation", &["nats"]);
+    closed.make_stream();
+    Found::on(&host).warns("nats", "rights", "it may not make a stream");
+    host.set("NATS_URL", &format!("nats://somebody:hunter9@{address}"));
+    Found::on(&host).fails("nats", "server", address, &["nats"]);
+    host.set("NATS_URL", &streamless.uri());
+    Found::on(&host).fails("nats", "jetstream", "no streams are kept", &["nats"]);
+    host.set("NATS_URL", "http://hunter");
+    Found::on(&host).fails("nats", "address", "not usable", &["nats"]);
 }
 
 #[test]

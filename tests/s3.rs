@@ -18,6 +18,8 @@ mod outages;
 mod starts;
 #[path = "s3/state.rs"]
 mod state;
+#[path = "s3/uploads.rs"]
+mod uploads;
 #[path = "s3/writers.rs"]
 mod writers;
 

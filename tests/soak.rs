@@ -1,7 +1,8 @@
 //! The soak: bots that write numbers while documents change, events come again, servers are cut off and slow, and agents,
 //! `sync`, supervisors, containers and the Docker daemon are killed at random. At its end, with everything healed:
 //!
-//! * no number that was seen in the store was ever lost from it, and the last one written is there;
+//! * no number that was seen in the store was ever lost from it, and the last one written is there; of the lines of a life the log
+//!   has each once, up to the last it has;
 //! * no number was written by two instances of a bot, and no two of them ran at one time;
 //! * every bot that is wanted runs, once, on its last document; of one that is not, nothing is left;
 //! * no value of a bot's parameters and no key is in what the agents have said.

@@ -1253,6 +1253,7 @@ fn without_side_processes_nothing_is_fetched_and_a_fence_still_counts() {
         at: Time::now(),
         error: None,
         left_out: Vec::new(),
+        traffic: None,
     };
     file::replace_json(&home.paths.synced(), &synced).unwrap();
     assert_eq!(process.code(LATE), 114, "{}", home.journal());

@@ -66,7 +66,8 @@ pub struct RestoreOptions {
     /// The database of bots [env: MONGO_URI]
     #[arg(long, value_name = "URI")]
     mongo_uri: Option<String>,
-    /// Replace what is there and differs; states that are replaced go to the history
+    /// Replace what is there and differs, also while an agent elsewhere acts on the database; states that are replaced
+    /// go to the history
     #[arg(long)]
     force: bool,
     /// No bot runs as a container here: do not look for any

@@ -91,7 +91,10 @@ pub fn order(agent: &Agent, verb: &str, bots: &[String]) -> Result<()> {
             let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
             output::print(&format!("{verb} {} ({})", text("name"), text("id")))?;
             if let Some(but) = answer["but"].as_str() {
-                let why = format!("{} does not run: {but}", text("name"));
+                let why = match verb {
+                    "stop" => format!("{} is stopped, but {but}", text("name")),
+                    _ => format!("{} does not run: {but}", text("name")),
+                };
                 failed.get_or_insert(Failure::Answer(why));
             }
         } else {

@@ -120,7 +120,8 @@ async fn session(
     let (to_loop, requests) = unbounded_channel();
     let (news_to, news) = unbounded_channel();
     let bots = Bots::Directory(Directory::new(root.clone(), host.data.clone()));
-    let (listings, waker) = lister::start(bots, store.clone(), RHYTHM).context("the lister")?;
+    let (listings, waker) =
+        lister::start(bots, store.clone(), RHYTHM, lister::gate()).context("the lister")?;
     let engine = Process::new(supervisor, host.clone(), console.clone(), news_to);
     let engine = Engine::Process(Box::new(engine));
     let (stopped, switch) = (place::stopped(&host.data)?, place::switch(&host.data)?);

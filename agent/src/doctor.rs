@@ -1,7 +1,7 @@
 //! `agent doctor`: looks at everything that `agent run` needs, with the same settings, and says what to do.
 //!
 //! ```text
-//!   settings ─▶ { docker, mongodb, store, machine } at once ─▶ sheet, in one order ─▶ table or JSON, exit 0 or 1
+//!   settings ─▶ { docker, mongodb, nats, store, machine } at once ─▶ sheet, in one order ─▶ table or JSON, exit 0 or 1
 //! ```
 //!
 //! Ensures:
@@ -15,6 +15,7 @@ mod docker;
 mod images;
 mod machine;
 mod mongo;
+mod nats;
 mod sheet;
 mod signed;
 mod store;
@@ -97,6 +98,13 @@ async fn look(options: &Options, data: &Path, sheet: &RefCell<Sheet>) -> Result<
             (Some(uri), false) => mongo::look(&uri, sheet, &looked).await,
         }
     };
+    let nats = async {
+        match (settings.nats_url(options), from_folder) {
+            (_, true) => {}
+            (None, false) => nats::unset(sheet),
+            (Some(url), false) => nats::look(&url, settings.stack(), sheet).await,
+        }
+    };
     let found = RefCell::new(None);
     let docker = async {
         let host = settings.value("DOCKER_HOST");
@@ -113,6 +121,7 @@ async fn look(options: &Options, data: &Path, sheet: &RefCell<Sheet>) -> Result<
     tokio::join!(
         within(Part::Docker, sheet, docker),
         within(Part::Mongo, sheet, mongodb),
+        within(Part::Nats, sheet, nats),
         within(Part::Store, sheet, store),
     );
     let needs = looked.into_inner();
@@ -176,5 +185,14 @@ impl Settings {
     fn mongo_uri(&self, options: &Options) -> Option<Secret> {
         let given = options.run.mongo_uri.as_deref();
         given.or_else(|| self.value("MONGO_URI")).map(Secret::new)
+    }
+
+    fn nats_url(&self, options: &Options) -> Option<Secret> {
+        let given = options.run.nats_url.as_deref();
+        given.or_else(|| self.value("NATS_URL")).map(Secret::new)
+    }
+
+    fn stack(&self) -> &str {
+        self.value("THE0_STACK").unwrap_or("default")
     }
 }

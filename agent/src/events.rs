@@ -12,7 +12,7 @@
 //! was said in its absence is in the database ([`gate`]). Everything here lives in a thread and a runtime of its own
 //! and delays nothing else. Events only shorten the wait: the database is read each interval all the same.
 //!
-//! Without an address of NATS only the indexes of the collection are seen to.
+//! Without an address of NATS the indexes of the collection are seen to, and its changes are watched all the same.
 
 mod change;
 mod consume;
@@ -27,14 +27,17 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::bots::mongo::Mongo;
+use crate::bots::mongo::{Mongo, changes};
 use crate::health::Board;
 use crate::lease::Lease;
 use crate::lister::Waker;
+use crate::orders::exchange as orders;
 use crate::show::Console;
 use consume::Consumer;
+pub use consume::{BOTS, STREAM, SUBJECTS, durable as consumer};
 pub use gate::{Link, Progress, Sight};
-pub use link::Address;
+pub use letter::STREAM as LETTERS;
+pub use link::{Address, pause};
 use write::Writer;
 
 /// Time between two tries to make indexes while the database is away.
@@ -51,6 +54,8 @@ pub struct Source {
     pub mongo: Mongo,
     /// The stack, by which the consumer is called.
     pub stack: String,
+    /// Where people's words are handed over.
+    pub orders: orders::Link,
 }
 
 /// Who is told what.
@@ -85,12 +90,16 @@ pub fn start(source: Source, outside: Outside) -> io::Result<Option<watch::Recei
 async fn run(source: Source, outside: Outside, progress: watch::Sender<Progress>) {
     let console = outside.console.clone();
     let index = index(Writer::new(source.mongo.apart()), &console);
+    let waker = outside.waker.clone();
+    let changes = changes::follow(source.mongo.apart(), &waker, &console);
+    let orders = orders::keep(source.mongo.apart(), source.orders, &waker);
     let Some(address) = source.nats else {
-        return index.await;
+        tokio::join!(index, changes, orders);
+        return;
     };
     let writer = Writer::new(source.mongo);
     let mut consumer = Consumer::new(address, &source.stack, writer, outside, progress);
-    tokio::join!(index, consumer.run());
+    tokio::join!(index, changes, orders, consumer.run());
 }
 
 /// Sees to the indexes until they are there. A server that is away is told by whoever lists.

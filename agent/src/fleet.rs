@@ -30,12 +30,20 @@ fn post(agent: &Agent, path: &str, body: &Value, patience: Duration) -> Result<V
     Err(Failure::Answer(error.to_owned()).into())
 }
 
+/// Fails where it was done and cannot be remembered.
+fn kept(answer: &Value) -> Result<()> {
+    match answer["unkept"].as_str() {
+        Some(why) => bail!("it is done, but {why}; say it again when that is mended"),
+        None => Ok(()),
+    }
+}
+
 /// Lets all bots run that should.
 ///
 /// # Errors
 /// No agent runs.
 pub fn start(agent: &Agent) -> Result<()> {
-    post(agent, "/v1/start", &Value::Null, PATIENCE)?;
+    kept(&post(agent, "/v1/start", &Value::Null, PATIENCE)?)?;
     Ok(output::print("bots run again as they are wanted")?)
 }
 
@@ -44,7 +52,7 @@ pub fn start(agent: &Agent) -> Result<()> {
 /// # Errors
 /// No agent runs.
 pub fn stop(agent: &Agent) -> Result<()> {
-    post(agent, "/v1/stop", &Value::Null, PATIENCE)?;
+    kept(&post(agent, "/v1/stop", &Value::Null, PATIENCE)?)?;
     let text = "all bots are being stopped, and none is started until `agent start --all`; `agent drain` waits for the last";
     Ok(output::print(text)?)
 }

@@ -12,17 +12,23 @@ pub mod probe;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use contract::record::Time;
 use serde_json::{Map, Value, json};
 
+use crate::breaker::{Gate, State};
 use crate::events::Progress;
 use crate::lease::{Lease, Standing};
 use crate::metrics::Metrics;
 
 /// How long the loop may stand still and still count as alive.
 const STILL: Duration = Duration::from_secs(60);
+
+/// Who has not read the metrics for so long does not read them any more.
+const READERS: Duration = Duration::from_secs(180);
+/// Time between two looks at what bots use.
+const LOOKS: Duration = Duration::from_secs(25);
 
 /// What the agent depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +68,8 @@ impl Dependency {
 struct Known {
     why: Option<String>,
     since: Time,
+    /// Who asks it, and when.
+    gate: Option<Gate>,
 }
 
 /// What the loop sees.
@@ -88,6 +96,10 @@ struct Inside {
     lease: Lease,
     view: View,
     metrics: Metrics,
+    /// Bots whose use of the host is told, at most; when the metrics were last read, and when it was last looked at.
+    measured: usize,
+    read: Option<Instant>,
+    looked: Option<Instant>,
 }
 
 impl Default for Board {
@@ -102,6 +114,7 @@ impl Board {
         let unknown = Known {
             why: Some("it has not answered yet".to_owned()),
             since: Time::now(),
+            gate: None,
         };
         let known = dependencies.iter().map(|it| (*it, unknown.clone()));
         Self(Arc::new(Mutex::new(Inside {
@@ -110,6 +123,9 @@ impl Board {
             lease: Lease::alone(),
             view: View::default(),
             metrics: Metrics::default(),
+            measured: 0,
+            read: None,
+            looked: None,
         })))
     }
 
@@ -131,6 +147,13 @@ impl Board {
         known.why = why;
     }
 
+    /// What is asked of a dependency goes through `gate`, whose state is told.
+    pub fn attach(&self, dependency: Dependency, gate: Gate) {
+        if let Some(known) = self.inside().known.get_mut(&dependency) {
+            known.gate = Some(gate);
+        }
+    }
+
     /// The loop turns.
     pub fn beat(&self) {
         self.inside().beat = Instant::now();
@@ -144,6 +167,23 @@ impl Board {
     /// Counts something.
     pub fn count(&self, count: impl FnOnce(&mut Metrics)) {
         count(&mut self.inside().metrics);
+    }
+
+    /// What so many bots use of the host, at most, is to be told.
+    pub fn measure(&self, most: usize) {
+        self.inside().measured = most;
+    }
+
+    /// How many bots to look at now for what they use: none while nobody reads it, or shortly after the last look.
+    pub fn measures(&self) -> Option<usize> {
+        let mut inside = self.inside();
+        let within = |at: Option<Instant>, limit| at.is_some_and(|at| at.elapsed() < limit);
+        let is_due = within(inside.read, READERS) && !within(inside.looked, LOOKS);
+        if inside.measured == 0 || !is_due {
+            return None;
+        }
+        inside.looked = Some(Instant::now());
+        Some(inside.measured)
     }
 
     /// Whether the loop turns.
@@ -183,8 +223,16 @@ impl Board {
         for (dependency, known) in &inside.known {
             let up = u8::from(known.why.is_none());
             inside.metrics.dependency(dependency.name(), up);
+            if let Some(gate) = &known.gate {
+                inside.metrics.gate(dependency.name(), gate.sight());
+            }
         }
-        inside.metrics.lease(u8::from(inside.lease.may_act()));
+        inside.read = Some(Instant::now());
+        let acts = inside.lease.may_act();
+        inside.metrics.lease(u8::from(acts));
+        if !acts {
+            inside.metrics.saves.forget();
+        }
         inside.metrics.view(&inside.view);
         inside.metrics.render()
     }
@@ -196,10 +244,18 @@ impl Board {
 
 impl Known {
     fn told(&self) -> Value {
-        match &self.why {
+        let mut told = match &self.why {
             None => json!({ "ok": true, "since": self.since }),
             Some(why) => json!({ "ok": false, "since": self.since, "why": why }),
+        };
+        if let Some(sight) = self.gate.as_ref().map(Gate::sight) {
+            told["state"] = sight.state.name().into();
+            told["failures"] = sight.failures.into();
+            if sight.state != State::Closed {
+                told["next_try"] = json!(Time::from(SystemTime::now() + sight.wait));
+            }
         }
+        told
     }
 }
 
@@ -232,6 +288,7 @@ pub fn jitter(pause: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::breaker::Pace;
 
     #[test]
     fn it_is_ready_when_all_that_it_depends_on_answers() {
@@ -280,6 +337,52 @@ mod tests {
         assert_eq!(since(&board), first);
         board.set(Dependency::Store, Ok(()));
         assert_ne!(since(&board), first);
+    }
+
+    #[test]
+    fn how_often_a_dependency_was_asked_in_vain_and_when_it_is_asked_again_is_told() {
+        let board = Board::new(&[Dependency::Store]);
+        let told = |board: &Board| board.readiness().1["dependencies"]["store"].take();
+        assert_eq!(told(&board)["state"], Value::Null);
+        let gate = Gate::new(Pace {
+            first: Duration::from_secs(60),
+            longest: Duration::from_secs(60),
+            patience: Duration::ZERO,
+        });
+        board.attach(Dependency::Store, gate.clone());
+        board.set(Dependency::Store, Ok(()));
+        assert_eq!(told(&board)["state"], "closed");
+        assert_eq!(told(&board)["next_try"], Value::Null);
+        gate.failed("gone");
+        let store = told(&board);
+        assert_eq!(
+            (&store["state"], &store["failures"]),
+            (&json!("open"), &json!(1))
+        );
+        assert!(store["next_try"].as_str().unwrap() > Time::now().to_string().as_str());
+        let metrics = board.metrics();
+        for line in [
+            "the0_dependency_state{dependency=\"store\",state=\"open\"} 1",
+            "the0_dependency_state{dependency=\"store\",state=\"closed\"} 0",
+            "the0_dependency_failures{dependency=\"store\"} 1",
+        ] {
+            assert!(metrics.contains(line), "{line} in\n{metrics}");
+        }
+    }
+
+    #[test]
+    fn what_bots_use_is_looked_at_only_while_somebody_reads_it_and_seldom() {
+        let board = Board::default();
+        board.metrics();
+        assert_eq!(board.measures(), None, "it is off");
+        let board = Board::default();
+        board.measure(5);
+        assert_eq!(board.measures(), None, "nobody reads");
+        board.metrics();
+        assert_eq!(board.measures(), Some(5));
+        assert_eq!(board.measures(), None, "it was just looked at");
+        board.inside().looked = Instant::now().checked_sub(LOOKS);
+        assert_eq!(board.measures(), Some(5));
     }
 
     #[test]

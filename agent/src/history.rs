@@ -17,6 +17,7 @@ pub mod cause;
 mod entry;
 mod episodes;
 mod folder;
+mod herald;
 mod make;
 mod mongo;
 pub mod notices;
@@ -42,13 +43,16 @@ use alarm::{Alarm, Troubled};
 pub use book::History;
 pub use cause::{Birth, Start};
 pub use entry::Entry;
+use herald::Herald;
+pub use herald::{Outlet, outcome};
 pub use make::{End, Life};
 use notices::{Logs, Post};
 use rounds::Rounds;
 pub use scribe::{Answer, Failed, Sight};
-use scribe::{Scribe, Word};
+use scribe::{Scribe, Teller, Word};
 pub use track::{Before, Last, Track, boot};
 
+use crate::health::Board;
 use crate::report::Records;
 use crate::show::Console;
 
@@ -70,6 +74,10 @@ pub struct Settings {
     pub notices: notices::Settings,
     /// How often a bot's files are read.
     pub interval: Option<Duration>,
+    /// Where runs are told of, if anywhere.
+    pub outlet: Option<Outlet>,
+    /// Where they are counted.
+    pub board: Board,
 }
 
 impl Settings {
@@ -85,6 +93,7 @@ impl Settings {
             notices: notices::Settings::parse(given)?,
             interval: interval
                 .map_err(|err| anyhow::anyhow!("THE0_HISTORY_INTERVAL is no duration: {err}"))?,
+            ..Self::default()
         })
     }
 }
@@ -121,12 +130,16 @@ impl Watch {
             .build()?;
         let (notices, memory) = (settings.notices.clone(), data.join("episodes.json"));
         let (shared, console) = (troubled.clone(), console.clone());
+        let (outlet, board) = (settings.outlet.clone(), settings.board.clone());
         let work = move || {
             runtime.block_on(async move {
                 let post = Post::open(&notices, logs, &console);
                 let thresholds = notices.thresholds;
                 let alarm = Alarm::new(post, thresholds, memory, shared, console.clone());
-                Scribe::new(history, alarm, console).run(heard).await;
+                let herald = outlet.map(|outlet| Herald::new(outlet, console.clone()));
+                let teller = Teller { herald, board };
+                let scribe = Scribe::new(history, alarm, teller, console);
+                scribe.run(heard).await;
             });
         };
         let scribe = std::thread::Builder::new()

@@ -24,11 +24,13 @@ use crate::engine::{Engine, News};
 use crate::health::http::VARIABLE;
 use crate::health::{self, Board, Dependency};
 use crate::history::notices::Logs;
-use crate::history::{self, History, Watch};
+use crate::history::{self, History, Outlet, Watch};
 use crate::launch::Host;
 use crate::lease::keeper::{Handle, Keeper};
 use crate::lease::{Identity, Lease};
+use crate::live::{self, Live};
 use crate::manager::Manager;
+use crate::orders::desk::Desk;
 use crate::place::{self, Containers};
 use crate::reconcile::{Events, World, ticks};
 use crate::show::{Colours, Console};
@@ -36,6 +38,10 @@ use crate::signals::Signals;
 use crate::store::address::Endpoint;
 use crate::store::{Address, Store};
 use crate::{control, events, lister};
+
+/// The variable of how many bots the metrics tell one by one, and what it is without it.
+const MEASURED: &str = "THE0_METRICS_BOTS";
+const MEASURED_AT_MOST: usize = 100;
 
 /// What the host's agent is told besides the environment.
 #[derive(Debug, clap::Args)]
@@ -48,7 +54,7 @@ pub struct Options {
     pub bots: Option<PathBuf>,
     /// Where events come from [env: NATS_URL]; without them the database is read each interval
     #[arg(long, value_name = "URL")]
-    nats_url: Option<String>,
+    pub nats_url: Option<String>,
     /// Time between two looks at what should run and what runs
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     reconcile_interval: Duration,
@@ -69,6 +75,12 @@ struct Setup {
     bots: Bots,
     rhythm: Duration,
     source: Option<events::Source>,
+    /// Where it is told that runs begin and end.
+    teller: Option<events::Address>,
+    /// Where what bots print is sent.
+    live: Option<events::Address>,
+    /// People's words, where they count for every agent of a database.
+    desk: Option<Desk>,
     /// Keeps the lease, where bots are a database's.
     keeper: Option<Keeper>,
     board: Board,
@@ -131,8 +143,12 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
     let nats = options.nats_url.clone().or_else(|| value("NATS_URL"));
     let nats = nats.map(|url| events::Address::parse(&Secret::new(url)));
     let nats = nats.transpose()?;
+    let teller = nats.clone().filter(|_| options.bots.is_none());
+    let live = is_live(value(live::VARIABLE).as_deref())?
+        .then(|| nats.clone())
+        .flatten();
     let mut depends = vec![Dependency::Listing, Dependency::Store, Dependency::Docker];
-    let mut database = None;
+    let (mut database, mut desk) = (None, None);
     let (bots, rhythm, source) = if let Some(folder) = &options.bots {
         let root = folder.canonicalize();
         let root = root.with_context(|| format!("the folder of bots {}", folder.display()))?;
@@ -150,8 +166,11 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
         let mongo = Mongo::new(&uri, Place::default(), Deadlines::default())?;
         depends.push(Dependency::Mongodb);
         depends.extend(nats.is_some().then_some(Dependency::Nats));
+        let (opened, orders) = Desk::open(data)?;
+        desk = Some(opened);
         let source = events::Source {
             nats,
+            orders,
             mongo: mongo.apart(),
             stack: template.stack.to_string(),
         };
@@ -159,11 +178,15 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
         (Bots::Mongo(mongo), options.reconcile_interval, Some(source))
     };
     let board = Board::new(&depends);
+    board.measure(measured(value(MEASURED).as_deref())?);
     let keep = |uri| -> Result<Keeper> {
         let me = Identity::of(data)?;
         Ok(Keeper::new(&uri, me, board.clone(), console.clone())?)
     };
+    let (mut settings, history) = history(options, &environment, data)?;
+    settings.board = board.clone();
     Ok(Setup {
+        teller,
         containers: Containers {
             docker_host: value("DOCKER_HOST"),
             stack: template.stack.to_string(),
@@ -171,15 +194,35 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
         host,
         endpoint,
         template,
-        history: history(options, &environment, data)?,
+        history: (settings, history),
         bots,
         rhythm,
         source,
+        live,
+        desk,
         keeper: database.map(keep).transpose()?,
         listen: health::http::address(environment.get(VARIABLE).map(String::as_str))?,
         api: options.api.listen(ADDRESS)?,
         board,
     })
+}
+
+/// Whether what bots print is sent over NATS, where there is one.
+fn is_live(given: Option<&str>) -> Result<bool> {
+    match given {
+        None | Some("on" | "true" | "1") => Ok(true),
+        Some("off" | "false" | "0") => Ok(false),
+        Some(_) => bail!("{} is neither on nor off", live::VARIABLE),
+    }
+}
+
+/// How many bots the metrics tell one by one.
+fn measured(given: Option<&str>) -> Result<usize> {
+    let given = given.map(|text| text.trim().parse());
+    let given = given.transpose();
+    Ok(given
+        .with_context(|| format!("{MEASURED} is no number: 0 is none"))?
+        .unwrap_or(MEASURED_AT_MOST))
 }
 
 /// Where history is kept: where the bots are.
@@ -218,13 +261,23 @@ async fn session(
     let socket = control::open(&path)?;
     let (requests_to, requests) = unbounded_channel();
     let (news_to, news) = unbounded_channel();
+    let lister = lister::gate();
+    setup.board.attach(Dependency::Listing, lister.clone());
     let (listings, waker) =
-        lister::start(setup.bots, store.clone(), setup.rhythm).context("the lister")?;
+        lister::start(setup.bots, store.clone(), setup.rhythm, lister).context("the lister")?;
 
     let docker = Docker::connect(setup.containers.docker_host.as_deref())?;
-    let keys = KeyMaker::new(&setup.endpoint, setup.template.keys, console.clone())?;
+    let mut keys = KeyMaker::new(&setup.endpoint, setup.template.keys, console.clone())?;
+    keys.gate = store.gate();
+    let live = setup.live.map(|nats| {
+        let docker = Docker::connect(setup.containers.docker_host.as_deref())?;
+        let live = Live::start(nats, docker, setup.board.clone(), console.clone());
+        live.context("live logs")
+    });
+    let live = live.transpose()?;
     let mut access = Access::new(docker, setup.template, keys, console.clone());
     access.lease = lease.clone();
+    setup.board.attach(Dependency::Docker, access.gate.clone());
     let (docker_to, mut from_docker) = unbounded_channel();
     tokio::spawn(async move {
         while let Some(news) = from_docker.recv().await {
@@ -240,8 +293,13 @@ async fn session(
     )));
 
     let logs = Logs::Docker(setup.containers);
-    let stopped = place::stopped(&setup.host.data)?;
-    let switch = place::switch(&setup.host.data)?;
+    let (stopped, switch) = match &setup.desk {
+        Some(desk) => (desk.stopped(), desk.switch()),
+        None => (
+            place::stopped(&setup.host.data)?,
+            place::switch(&setup.host.data)?,
+        ),
+    };
     let to_loop = requests_to.clone();
     let mut world = World::new(
         setup.host,
@@ -251,8 +309,13 @@ async fn session(
         options.settle,
         requests_to,
     );
-    (world.stopped, world.switch) = (stopped, switch);
-    let (settings, history) = setup.history;
+    (world.stopped, world.switch, world.live) = (stopped, switch, live);
+    world.desk = setup.desk;
+    let (mut settings, history) = setup.history;
+    settings.outlet = setup.teller.map(|address| Outlet {
+        address,
+        lease: lease.clone(),
+    });
     let watch = Watch::start(&settings, history, logs, &world.host.data, console);
     world.history = Some(watch.context("history")?);
     if let Some(source) = setup.source {

@@ -16,6 +16,7 @@
 //!
 //! [`claim`] decides, from values alone; [`keeper`] asks the database, in a thread of its own.
 
+pub mod active;
 pub mod claim;
 pub mod keeper;
 
@@ -32,6 +33,9 @@ use sha2::{Digest as _, Sha256};
 pub const ACTS: Duration = Duration::from_secs(10);
 /// How long others leave it alone. The difference is for what is at the daemon already.
 pub const LASTS: Duration = Duration::from_secs(15);
+
+/// The collection beside the platform's own, and the one document.
+const PLACE: (&str, &str) = ("the0", "lease");
 
 /// Who an agent is.
 #[derive(Debug, Clone, PartialEq, Eq)]

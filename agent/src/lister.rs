@@ -19,12 +19,17 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{sleep, timeout};
 
 use crate::bots::{Bots, ListError, Listing};
+use crate::breaker::{Gate, Pace};
 use crate::store::Store;
 
 /// A listing's cost is at most one part in so many of the time.
 const SHARE: u32 = 20;
-/// The longest pause after a listing that failed.
-const RETRY: Duration = Duration::from_secs(5);
+/// How a listing that failed is tried again.
+const PACE: Pace = Pace {
+    first: Duration::from_secs(1),
+    longest: Duration::from_secs(5),
+    patience: Duration::ZERO,
+};
 /// After a change is seen, it is waited until nothing more changes for as long.
 const DEBOUNCE: Duration = Duration::from_millis(150);
 /// But no longer than this.
@@ -42,6 +47,11 @@ impl Waker {
     pub fn wake(&self) {
         self.0.notify_one();
     }
+
+    /// Waits until it is called.
+    pub async fn woken(&self) {
+        self.0.notified().await;
+    }
 }
 
 /// What makes the next listing come sooner.
@@ -53,7 +63,13 @@ struct Hints {
     seen: Arc<Notify>,
 }
 
+/// The gate of a lister.
+pub fn gate() -> Gate {
+    Gate::new(PACE)
+}
+
 /// Starts to list `bots` every `rhythm`, and whenever it is woken; ends when the listings are not received any more.
+/// Whether listings come is known at `gate`.
 ///
 /// # Errors
 /// The thread cannot be started.
@@ -61,6 +77,7 @@ pub fn start(
     bots: Bots,
     store: Store,
     rhythm: Duration,
+    gate: Gate,
 ) -> io::Result<(UnboundedReceiver<Listed>, Waker)> {
     let (listings, received) = unbounded_channel();
     let hints = Hints::default();
@@ -69,6 +86,7 @@ pub fn start(
         bots,
         store,
         rhythm,
+        gate,
         watch: Watch::new(Arc::clone(&hints.seen)),
         hints,
     };
@@ -85,6 +103,7 @@ struct Lister {
     bots: Bots,
     store: Store,
     rhythm: Duration,
+    gate: Gate,
     watch: Watch,
     hints: Hints,
 }
@@ -114,10 +133,12 @@ impl Lister {
 
     fn pause(&self, listing: &Result<Arc<Listing>, ListError>, cost: Duration) -> Duration {
         match listing {
-            Ok(listing) => listing
-                .again
-                .unwrap_or_else(|| self.rhythm.max(cost * SHARE)),
-            Err(_) => self.rhythm.min(RETRY),
+            Ok(listing) => {
+                self.gate.succeeded();
+                let usual = || self.rhythm.max(cost * SHARE);
+                listing.again.unwrap_or_else(usual)
+            }
+            Err(err) => self.gate.failed(&err.why).min(self.rhythm),
         }
     }
 }
@@ -131,7 +152,7 @@ async fn wait(hints: &Hints, pause: Duration) {
         while Instant::now() < end && timeout(DEBOUNCE, hints.seen.notified()).await.is_ok() {}
     };
     tokio::select! {
-        () = hints.waker.0.notified() => {}
+        () = hints.waker.woken() => {}
         () = settled => {}
         () = sleep(pause) => {}
     }

@@ -1,21 +1,49 @@
 //! What the agent counts, and how Prometheus reads it (text format 0.0.4, its naming conventions).
 //!
-//! Written by hand: the list is short and fixed, no label has a value from outside, so there is nothing to escape and
-//! the number of series is bounded whatever bots there are. (The usual crate writes OpenMetrics only, where counters are
+//! Written by hand: the list is short and fixed, no label has a value from outside but ids of bots, which have nothing to
+//! escape, and of these only as many as the operator wants: the number of series is bounded whatever bots there are. (The usual crate writes OpenMetrics only, where counters are
 //! declared under other names, which `promtool check metrics` does not take.)
+
+pub mod histogram;
+mod saves;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::{Duration, Instant, SystemTime};
 
+use contract::BotId;
+
+use crate::breaker::{Sight, State};
 use crate::engine::News;
 use crate::engine::docker;
+use crate::engine::usage::Sample;
 use crate::health::View;
+use crate::history::{self, Entry};
 use crate::plan::{Outcome, Why};
+use crate::store;
+use histogram::Histogram;
+use saves::Saves;
 
 /// The upper bounds of the histogram's buckets, in seconds.
 const BUCKETS: [f64; 11] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0,
+];
+/// The same for runs of bots, which may last for days.
+const LONG: [f64; 11] = [
+    0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 3600.0, 21600.0, 86400.0, 604_800.0,
+];
+/// How a run can come out.
+const OUTCOMES: [&str; 10] = [
+    "success",
+    "error",
+    "killed",
+    "oom",
+    "stopped",
+    "start_failed",
+    "fenced",
+    "edited",
+    "disk",
+    "lost",
 ];
 /// States a bot can be in.
 const STATES: [&str; 12] = [
@@ -50,12 +78,25 @@ const STARTED: &str = "the0_starts_total";
 const STOPPED: &str = "the0_stops_total";
 const ACTED: &str = "the0_actions_total";
 const RECONCILE: &str = "the0_reconcile_duration_seconds";
+const EXECUTED: &str = "the0_bot_executions_total";
+const DURATION: &str = "the0_bot_execution_duration_seconds";
 const DEPENDENCY: &str = "the0_dependency_up";
+const GATE: &str = "the0_dependency_state";
+const FAILURES: &str = "the0_dependency_failures";
+const NEXT: &str = "the0_dependency_next_try_seconds";
 const LEASE: &str = "the0_lease_held";
 const LISTING: &str = "the0_listing_age_seconds";
 const UNSAVED: &str = "the0_unsaved_bots";
 const EVENTS: &str = "the0_events_total";
 const WAITING: &str = "the0_events_waiting";
+const LIVE_BYTES: &str = "the0_live_log_bytes_total";
+const LIVE_CUT: &str = "the0_live_log_lines_cut_total";
+const LAG: &str = "the0_event_lag_seconds";
+const AGE: &str = "the0_sync_age_seconds";
+const PUSHED: &str = "the0_push_bytes_total";
+const ERRORS: &str = "the0_store_errors_total";
+const BOT_CPU: &str = "the0_bot_cpu_seconds_total";
+const BOT_MEMORY: &str = "the0_bot_memory_bytes";
 const BUILD: &str = "the0_build_info";
 const CPU: &str = "process_cpu_seconds_total";
 const MEMORY: &str = "process_resident_memory_bytes";
@@ -63,7 +104,7 @@ const FILES: &str = "process_open_fds";
 const BEGAN: &str = "process_start_time_seconds";
 
 /// Name, kind and help of every metric, in the order in which they are told.
-const FAMILIES: [(&str, &str, &str); 16] = [
+const FAMILIES: [(&str, &str, &str); 29] = [
     (BOTS, "gauge", "Bots by state."),
     (STARTED, "counter", "Starts of bots by how they came out."),
     (
@@ -82,9 +123,30 @@ const FAMILIES: [(&str, &str, &str); 16] = [
         "Time to compare what runs with what should and to act on it.",
     ),
     (
+        EXECUTED,
+        "counter",
+        "Runs of bots that have ended, by how they came out.",
+    ),
+    (DURATION, "histogram", "How long runs of bots lasted."),
+    (
         DEPENDENCY,
         "gauge",
         "Whether a dependency answers (1) or not (0).",
+    ),
+    (
+        GATE,
+        "gauge",
+        "Whether a dependency is asked (closed), left alone for a while (open), or tried by one (half_open).",
+    ),
+    (
+        FAILURES,
+        "gauge",
+        "How often in a row a dependency has not answered.",
+    ),
+    (
+        NEXT,
+        "gauge",
+        "Time until a dependency that does not answer is asked again.",
     ),
     (
         LEASE,
@@ -103,6 +165,42 @@ const FAMILIES: [(&str, &str, &str); 16] = [
         "Events over NATS by what became of them.",
     ),
     (WAITING, "gauge", "Events over NATS known to wait."),
+    (
+        LIVE_BYTES,
+        "counter",
+        "Bytes of bots' lines sent over NATS.",
+    ),
+    (
+        LIVE_CUT,
+        "counter",
+        "Lines that were too long to be sent whole over NATS.",
+    ),
+    (
+        LAG,
+        "gauge",
+        "Age of the oldest event that is not acknowledged, as far as is known.",
+    ),
+    (
+        AGE,
+        "gauge",
+        "How long the running bot that waits longest has not been saved.",
+    ),
+    (
+        PUSHED,
+        "counter",
+        "Bytes of states and logs that the store took from bots.",
+    ),
+    (
+        ERRORS,
+        "counter",
+        "Requests that the object store did not answer or refused, by who asked.",
+    ),
+    (
+        BOT_CPU,
+        "counter",
+        "Processor time of a bot's container in seconds.",
+    ),
+    (BOT_MEMORY, "gauge", "Memory of a bot's container in bytes."),
     (BUILD, "gauge", "The agent's version."),
     (CPU, "counter", "Processor time of the agent in seconds."),
     (MEMORY, "gauge", "Resident memory of the agent in bytes."),
@@ -120,8 +218,11 @@ type Labels = Vec<(&'static str, &'static str)>;
 #[derive(Debug)]
 pub struct Metrics {
     samples: BTreeMap<(&'static str, Labels), f64>,
-    buckets: [u64; BUCKETS.len()],
-    reconciled: (f64, u64),
+    reconciled: Histogram<{ BUCKETS.len() }>,
+    executed: Histogram<{ LONG.len() }>,
+    /// What bots say of their saving.
+    pub saves: Saves,
+    usage: BTreeMap<BotId, (f64, f64)>,
 }
 
 impl Default for Metrics {
@@ -136,16 +237,20 @@ impl Default for Metrics {
             .map(|why| (STOPPED, vec![("reason", reason(*why))]));
         let outcomes = |action| ["ok", "failed"].map(|outcome| (ACTED, acted(action, outcome)));
         let acts = ACTIONS.iter().flat_map(|action| outcomes(action));
-        let counters = starts.chain(stops).chain(acts);
+        let runs = OUTCOMES.map(|outcome| (EXECUTED, vec![("outcome", outcome)]));
+        let counters = starts.chain(stops).chain(acts).chain(runs);
         samples.extend(counters.map(|counter| (counter, 0.0)));
+        samples.extend([LIVE_BYTES, LIVE_CUT].map(|name| ((name, vec![]), 0.0)));
         samples.insert((BUILD, vec![("version", env!("CARGO_PKG_VERSION"))]), 1.0);
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let began = since.unwrap_or_default().as_secs_f64();
         samples.insert((BEGAN, vec![]), (began * 100.0).round() / 100.0);
         Self {
             samples,
-            buckets: [0; BUCKETS.len()],
-            reconciled: (0.0, 0),
+            reconciled: Histogram::new(BUCKETS),
+            executed: Histogram::new(LONG),
+            saves: Saves::default(),
+            usage: BTreeMap::new(),
         }
     }
 }
@@ -174,19 +279,43 @@ impl Metrics {
         self.add(STOPPED, vec![("reason", reason(why))]);
     }
 
+    /// So many bytes of bots' lines were sent over NATS, and so many lines cut for it.
+    pub fn live(&mut self, bytes: usize, cut: u64) {
+        for (name, count) in [(LIVE_BYTES, small(bytes)), (LIVE_CUT, large(cut))] {
+            *self.samples.entry((name, vec![])).or_default() += count;
+        }
+    }
+
     /// What runs was compared with what should, which took so long.
     pub fn reconciled(&mut self, took: Duration) {
-        let took = took.as_secs_f64();
-        for (count, bound) in self.buckets.iter_mut().zip(BUCKETS) {
-            *count += u64::from(took <= bound);
-        }
-        self.reconciled.0 += took;
-        self.reconciled.1 += 1;
+        self.reconciled.add(took);
+    }
+
+    /// A run has ended.
+    pub fn executed(&mut self, run: &Entry) {
+        let Some(outcome) = history::outcome(run) else {
+            return;
+        };
+        self.add(EXECUTED, vec![("outcome", outcome)]);
+        let took = Duration::from_millis(run.duration_ms.unwrap_or(0));
+        self.executed.add(took);
     }
 
     /// Whether a dependency answers.
     pub fn dependency(&mut self, name: &'static str, up: u8) {
         self.set(DEPENDENCY, vec![("dependency", name)], up.into());
+    }
+
+    /// How a dependency is asked.
+    pub fn gate(&mut self, name: &'static str, sight: Sight) {
+        for state in State::NAMES {
+            let is = f64::from(u8::from(state == sight.state.name()));
+            self.set(GATE, vec![("dependency", name), ("state", state)], is);
+        }
+        let labels = || vec![("dependency", name)];
+        self.set(FAILURES, labels(), sight.failures.into());
+        let wait = (sight.wait.as_secs_f64() * 1000.0).round() / 1000.0;
+        self.set(NEXT, labels(), wait);
     }
 
     /// Whether this agent may act.
@@ -205,22 +334,48 @@ impl Metrics {
             self.set(EVENTS, vec![("outcome", "applied")], large(events.applied));
             self.set(EVENTS, vec![("outcome", "refused")], large(events.refused));
             self.set(WAITING, vec![], large(events.waiting));
+            let lag = events.oldest.map(|said| said.elapsed().unwrap_or_default());
+            self.set(LAG, vec![], seconds(lag.unwrap_or_default()));
         }
         if let Some(listed) = view.listed {
             let age = Instant::now().saturating_duration_since(listed);
-            let age = (age.as_secs_f64() * 1000.0).round() / 1000.0;
-            self.set(LISTING, vec![], age);
+            self.set(LISTING, vec![], seconds(age));
+        }
+    }
+
+    /// What bots use of the host; those that are not among them are told no more.
+    pub fn used(&mut self, samples: impl IntoIterator<Item = (BotId, Sample)>) {
+        #[expect(clippy::cast_precision_loss, reason = "exact up to 104 days")]
+        let cpu = |sample: &Sample| sample.cpu as f64 / 1e9;
+        let samples = samples.into_iter();
+        self.usage = samples
+            .map(|(bot, sample)| (bot, (cpu(&sample), large(sample.memory))))
+            .collect();
+    }
+
+    fn stored(&mut self) {
+        let age = self.saves.age(SystemTime::now());
+        self.set(AGE, vec![], seconds(age));
+        self.set(PUSHED, vec![], large(self.saves.sent()));
+        let errors = [("agent", store::errors()), ("bots", self.saves.errors())];
+        for (by, count) in errors {
+            self.set(ERRORS, vec![("by", by)], large(count));
         }
     }
 
     /// All of it, as Prometheus reads it.
     pub fn render(&mut self) -> String {
         self.process();
+        self.stored();
         let mut text = String::new();
         for (name, kind, help) in FAMILIES {
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-            if name == RECONCILE {
-                self.histogram(&mut text);
+            match name {
+                RECONCILE => self.reconciled.write(&mut text, name),
+                DURATION => self.executed.write(&mut text, name),
+                BOT_CPU => self.each_bot(&mut text, name, |usage| usage.0),
+                BOT_MEMORY => self.each_bot(&mut text, name, |usage| usage.1),
+                _ => {}
             }
             for ((of, labels), value) in self.samples.range((name, vec![])..) {
                 if *of != name {
@@ -232,13 +387,10 @@ impl Metrics {
         text
     }
 
-    fn histogram(&self, text: &mut String) {
-        for (count, bound) in self.buckets.iter().zip(BUCKETS) {
-            let _ = writeln!(text, "{RECONCILE}_bucket{{le=\"{bound}\"}} {count}");
+    fn each_bot(&self, text: &mut String, name: &str, value: impl Fn(&(f64, f64)) -> f64) {
+        for (bot, usage) in &self.usage {
+            let _ = writeln!(text, "{name}{{bot=\"{bot}\"}} {}", value(usage));
         }
-        let (sum, count) = self.reconciled;
-        let _ = writeln!(text, "{RECONCILE}_bucket{{le=\"+Inf\"}} {count}");
-        let _ = writeln!(text, "{RECONCILE}_sum {sum}\n{RECONCILE}_count {count}");
     }
 
     /// What the kernel says of this process; what it does not say is not told.
@@ -314,6 +466,11 @@ fn written(labels: &Labels) -> String {
         .iter()
         .map(|(name, value)| format!("{name}=\"{value}\""));
     format!("{{{}}}", pairs.collect::<Vec<_>>().join(","))
+}
+
+/// To the millisecond.
+fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
 /// A count as Prometheus has numbers.

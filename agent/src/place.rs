@@ -6,6 +6,7 @@
 //! registered/       documents of deployed bots
 //! stopped.json      bots that a person has stopped
 //! switch.json       whether any bot may run
+//! orders.json       both, with when it was said, where agents of a database share it
 //! engine.json       where the agent last ran bots, where that is not this folder
 //! episodes.json     notices that were sent of troubles that last
 //! store.json        which store the agent last used, without keys
@@ -110,7 +111,8 @@ pub fn own(data: &Path) -> Result<Ownership> {
         lock.rewind()?;
         writeln!(lock, "{}", std::process::id())
     };
-    note().with_context(|| shown.to_string())?;
+    // A full disk is no reason to leave bots without an agent: the number is for a person.
+    let _ = note();
     Ok(Ownership(lock))
 }
 
@@ -251,7 +253,10 @@ pub fn containers(data: &Path) -> Result<Option<Containers>> {
 pub fn remember_containers(data: &Path, containers: Option<&Containers>) -> Result<()> {
     let path = data.join("engine.json");
     let done = match containers {
-        Some(containers) => file::replace_json(&path, containers),
+        Some(now) => match file::read_json::<Containers>(&path) {
+            Ok(Some(before)) if before == *now => Ok(()),
+            _ => file::replace_json(&path, now),
+        },
         None => file::remove(&path),
     };
     done.with_context(|| path.display().to_string())

@@ -13,6 +13,7 @@
 mod notes;
 mod runs;
 mod turn;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -32,6 +33,9 @@ use crate::history::Watch;
 use crate::launch::Host;
 use crate::lease::Lease;
 use crate::lister::{Listed, Waker};
+use crate::live::Live;
+use crate::orders::desk::Desk;
+use crate::place;
 use crate::plan::{self, Action, Patience, Plan, Situation, Switch, Wanted, Why, plan};
 use crate::request::Request;
 use crate::roll::Roll;
@@ -65,6 +69,8 @@ pub struct World {
     pub stopped: BTreeSet<BotId>,
     /// Whether any bot may run.
     pub switch: Switch,
+    /// Where words are shared with the other agents of a database.
+    pub desk: Option<Desk>,
     /// Bots that a person has just told to stop.
     pub said: BTreeSet<BotId>,
     /// The roll under way.
@@ -75,6 +81,8 @@ pub struct World {
     pub waker: Option<Waker>,
     /// What becomes of what happens.
     pub history: Option<Watch>,
+    /// What becomes of what bots print, where it is sent.
+    pub live: Option<Live>,
     /// The right to act.
     pub lease: Lease,
     /// Where it is told outside how things are.
@@ -98,6 +106,8 @@ pub struct World {
     shown: Option<Duration>,
     /// How much of the world the last look had to act on.
     sight: Sight,
+    /// Whether something has happened since it was last told what runs.
+    is_moved: bool,
 }
 
 /// What the loop waits for.
@@ -157,11 +167,13 @@ impl World {
             settle,
             stopped: BTreeSet::new(),
             switch: Switch::On,
+            desk: None,
             said: BTreeSet::new(),
             roll: None,
             progress: None,
             waker: None,
             history: None,
+            live: None,
             lease: Lease::alone(),
             board: Board::default(),
             requests,
@@ -176,6 +188,7 @@ impl World {
             turn: (Some(0), Duration::ZERO),
             shown: None,
             sight: Sight::Closed,
+            is_moved: true,
         }
     }
 
@@ -187,6 +200,7 @@ impl World {
                 Event::Signal(signal) => return self.finish(signal, events).await,
                 event => self.take_all(event, events),
             }
+            self.hear_words();
             if self.engine.is_ready() && self.looks() {
                 first.take().into_iter().for_each(|first| first(self));
                 if self.wake.is_none_or(|wake| self.now() >= wake) {
@@ -293,6 +307,7 @@ impl World {
                 self.board.count(|metrics| metrics.news(&news));
                 self.engine.take(news, self.now());
                 self.hear();
+                self.is_moved = true;
             }
             Event::Asked(request) => {
                 self.wake = None;
@@ -426,14 +441,6 @@ impl World {
         self.waker.iter().for_each(Waker::wake);
     }
 
-    /// Remembers over the agent's own end which bots a person has stopped.
-    pub fn save_stopped(&self) {
-        if let Err(err) = crate::place::remember_stopped(&self.host.data, &self.stopped) {
-            self.console
-                .warn(&format!("what was stopped is not remembered: {err}"));
-        }
-    }
-
     /// A person confirms that the missing bots were removed on purpose.
     pub fn confirm(&mut self) -> BTreeSet<BotId> {
         self.patience.confirm(self.held.iter().cloned());
@@ -445,22 +452,13 @@ impl World {
         self.engine.instances()
     }
 
-    /// Remembers over the agent's own end whether any bot may run.
-    pub fn save_switch(&self) {
-        if let Err(err) = crate::place::remember_switch(&self.host.data, self.switch) {
-            self.console.warn(&format!(
-                "that all bots are stopped, or not any more, is not remembered over the agent's end: {err}"
-            ));
-        }
-    }
-
     /// The name a bot had when it was last started.
     pub fn name_of(&self, bot: &BotId) -> Option<String> {
         if let Engine::Docker(docker) = &self.engine {
             return docker.instance(bot)?.name.clone();
         }
-        let path = self.host.folder(bot).join(crate::place::ABOUT);
-        let about: crate::place::About = contract::file::read_json(&path).ok().flatten()?;
+        let path = self.host.folder(bot).join(place::ABOUT);
+        let about: place::About = contract::file::read_json(&path).ok().flatten()?;
         Some(about.name)
     }
 

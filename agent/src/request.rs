@@ -40,6 +40,9 @@ pub struct Turned {
     pub live: Vec<String>,
     /// Bots of which something is on this host's volumes only, by name.
     pub unsaved: Vec<String>,
+    /// Why the next agent will not know of it.
+    #[serde(default)]
+    pub unkept: Option<String>,
 }
 
 /// A bot something was done with.
@@ -49,7 +52,7 @@ pub struct Done {
     pub id: BotId,
     /// Its name.
     pub name: String,
-    /// Why it does not run all the same.
+    /// Why it does not run all the same, or why that it was stopped is not remembered.
     pub but: Option<String>,
 }
 
@@ -203,9 +206,9 @@ pub fn sources(world: &World) -> Vec<Sources> {
 }
 
 fn turn(world: &mut World, switch: Switch) -> Turned {
-    if world.switch != switch {
-        world.switch = switch;
-        world.save_switch();
+    let is_new = std::mem::replace(&mut world.switch, switch) != switch;
+    let unkept = world.save_switch();
+    if is_new {
         world.console.say(match switch {
             Switch::On => "bots run again as they are wanted",
             Switch::Off => "all bots are stopped, and none is started until `agent start --all`",
@@ -235,6 +238,7 @@ fn turn(world: &mut World, switch: Switch) -> Turned {
         known: world.engine.is_ready(),
         live: names(live),
         unsaved: names(unsaved),
+        unkept,
     }
 }
 
@@ -313,13 +317,11 @@ fn find(world: &World, word: &str) -> Result<Known, Unclear> {
 
 fn order(world: &mut World, word: &str, verb: Verb) -> Result<Done, Unclear> {
     let Known { id, name, .. } = find(world, word)?;
-    let changed = match verb {
+    match verb {
         Verb::Stop => world.stopped.insert(id.clone()),
         Verb::Start | Verb::Restart => world.stopped.remove(&id),
     };
-    if changed {
-        world.save_stopped();
-    }
+    let unkept = world.save_stopped();
     match verb {
         Verb::Restart => world.restart(&id),
         // One that has ended for good starts again because a person says so.
@@ -332,8 +334,8 @@ fn order(world: &mut World, word: &str, verb: Verb) -> Result<Done, Unclear> {
         Verb::Stop => drop(world.said.insert(id.clone())),
     }
     let but = match verb {
-        Verb::Stop => None,
-        Verb::Start | Verb::Restart => obstacle(world, &id),
+        Verb::Stop => unkept,
+        Verb::Start | Verb::Restart => obstacle(world, &id).or(unkept),
     };
     Ok(Done { id, name, but })
 }

@@ -115,6 +115,17 @@ impl Console {
         }
     }
 
+    /// Something for whoever looks closely (`LOG_LEVEL=debug`).
+    pub fn aside(&self, text: &str) {
+        if !journal::is_told(Level::Debug) {
+            return;
+        }
+        if self.form == Form::Json {
+            return self.json(Level::Debug, None, text);
+        }
+        self.line("agent", Style::new().dimmed(), text.as_bytes());
+    }
+
     /// Something that needs a person's attention.
     pub fn warn(&self, text: &str) {
         if self.form == Form::Json {

@@ -12,14 +12,27 @@ pub mod sts;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use contract::{Digest, ObjectKey};
 use thiserror::Error;
 
 pub use address::Address;
 
+use crate::breaker::Gate;
 use directory::Directory;
 use s3::S3;
+
+static ERRORS: AtomicU64 = AtomicU64::new(0);
+
+/// Requests of this process that a store did not answer, or refused.
+pub fn errors() -> u64 {
+    ERRORS.load(Ordering::Relaxed)
+}
+
+fn note_error() {
+    ERRORS.fetch_add(1, Ordering::Relaxed);
+}
 
 /// Where objects are.
 #[derive(Debug, Clone)]
@@ -87,6 +100,14 @@ impl Store {
         match self {
             Self::Directory(_) => Ok(()),
             Self::S3(store) => store.probe(),
+        }
+    }
+
+    /// Who may ask it, and when; one for all clones.
+    pub fn gate(&self) -> Gate {
+        match self {
+            Self::Directory(_) => Gate::new(s3::PACE),
+            Self::S3(store) => store.gate().clone(),
         }
     }
 

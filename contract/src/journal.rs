@@ -112,6 +112,11 @@ pub fn set_level(level: Option<&str>) {
     LEAST.store(level as u8, Ordering::Relaxed);
 }
 
+/// Whether lines of `level` are said.
+pub fn is_told(level: Level) -> bool {
+    level as u8 >= LEAST.load(Ordering::Relaxed)
+}
+
 /// Says it from now on in the form that `LOG_FORMAT`'s value asks for: `json`, or else text.
 pub fn set_format(format: Option<&str>) {
     let json = format.is_some_and(|format| format.eq_ignore_ascii_case("json"));
@@ -142,7 +147,7 @@ pub fn as_generation(generation: u64) {
 
 /// Writes one line if `level` is said; in a line of text, breaks become spaces.
 pub fn say(level: Level, text: fmt::Arguments<'_>) {
-    if (level as u8) < LEAST.load(Ordering::Relaxed) {
+    if !is_told(level) {
         return;
     }
     let program = PROGRAM.get().copied().unwrap_or("the0");

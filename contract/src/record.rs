@@ -227,6 +227,20 @@ pub struct Synced {
     /// Files of the state that could not be saved, with the reason; at most 100 of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
+    /// What went to the store; `None`: an older `sync` does not count it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
+}
+
+/// What a `sync watch` has sent to the store since it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// When it began to count.
+    pub since: Time,
+    /// Bytes of objects that the store took.
+    pub sent: u64,
+    /// Requests that the store did not answer, or refused.
+    pub errors: u64,
 }
 
 /// Where `query` answers.

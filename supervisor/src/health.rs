@@ -132,6 +132,7 @@ mod tests {
             at: Time::now(),
             error: Some("the store does not answer".into()),
             left_out: Vec::new(),
+            traffic: None,
         }
     }
 

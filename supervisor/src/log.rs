@@ -282,6 +282,7 @@ mod tests {
             at: Time::now(),
             error: None,
             left_out: Vec::new(),
+            traffic: None,
         };
         file::replace_json(&dir.join("synced.json"), &synced).unwrap();
     }

@@ -5,6 +5,8 @@
 //! of a start and then one each [`SPACING`]: keeping copies the object, and pushes each second would push everything
 //! worth keeping out of the last 5.
 
+mod mark;
+
 use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, SystemTime};
@@ -13,11 +15,12 @@ use anyhow::Context;
 use contract::ObjectKey;
 use contract::record::Time;
 
-use crate::archive::{self, Torn};
+use crate::archive::{self, Torn, WriteError};
 use crate::base::{GENERATION, TREE};
 use crate::settings::Places;
-use crate::store::{Condition, Etag, Metadata, Place, PutError, Store, Upload};
+use crate::store::{Condition, Error, Etag, Metadata, Place, PutError, Store, Upload};
 use crate::tree::Tree;
+use mark::Mark;
 
 /// Time between two states kept by pushes.
 pub const SPACING: Duration = Duration::from_secs(600);
@@ -181,6 +184,9 @@ pub fn keep_object(
     Ok(to.key)
 }
 
+/// How often a state is sent, as another instance that tidies may take the upload for one that was cut off.
+const TRIES: u32 = 3;
+
 /// Keeps the state on disk.
 pub fn keep_tree(
     places: &Places,
@@ -190,32 +196,61 @@ pub fn keep_tree(
     generation: u64,
     reason: Reason,
 ) -> anyhow::Result<ObjectKey> {
-    let to = places.ours(&key_name(Time::now(), generation, reason))?;
     let mut metadata = Metadata::from([(GENERATION.to_owned(), generation.to_string())]);
     metadata.extend(
         tree.digest()
             .map(|digest| (TREE.to_owned(), digest.to_string())),
     );
-    let fill =
-        |out: &mut Upload<'_>| archive::write(tree, root, Torn::Accept, None, out).map(|_| ());
-    let put = store.put(&to, &Condition::Any, &metadata, fill);
-    put.map_err(|error| match error {
-        PutError::Store(error) => anyhow::Error::from(error),
-        PutError::Fill(error) => anyhow::Error::from(error),
-    })
-    .context("keep the state on disk in the history")?;
+    let mut tries = 1..=TRIES;
+    let to = loop {
+        tries.next();
+        let to = places.ours(&key_name(Time::now(), generation, reason))?;
+        match send_tree(store, &to, &metadata, tree, root) {
+            Ok(()) => break to,
+            Err(PutError::Store(Error::Conflict(_))) if !tries.is_empty() => {}
+            Err(PutError::Store(error)) => return Err(error).context(ON_DISK),
+            Err(PutError::Fill(error)) => return Err(error).context(ON_DISK),
+        }
+    };
     tidy(places, store);
     Ok(to.key)
 }
 
+const ON_DISK: &str = "keep the state on disk in the history";
+
+fn send_tree(
+    store: &Store,
+    to: &Place,
+    metadata: &Metadata,
+    tree: &Tree,
+    root: BorrowedFd<'_>,
+) -> Result<(), PutError<WriteError>> {
+    let mark = Mark::put(store, to).map_err(PutError::Store)?;
+    let fill =
+        |out: &mut Upload<'_>| archive::write(tree, root, Torn::Accept, None, out).map(|_| ());
+    match store.put(to, &Condition::Any, metadata, fill) {
+        Ok(_) => mark.sent(store),
+        Err(error) => {
+            mark.failed(store);
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
 /// The keys of the history, newest first.
 pub fn list(places: &Places, store: &Store) -> anyhow::Result<Vec<ObjectKey>> {
-    let folder = places.ours("history/x")?;
-    let prefix = folder.key.as_str().trim_end_matches('x');
-    let mut keys = store.list(&folder.bucket, prefix)?;
+    let mut keys = all(places, store)?;
     keys.retain(|key| Kept::parse(key).is_some());
     keys.reverse();
     Ok(keys)
+}
+
+/// All keys there, those of marks too.
+fn all(places: &Places, store: &Store) -> anyhow::Result<Vec<ObjectKey>> {
+    let folder = places.ours("history/x")?;
+    let prefix = folder.key.as_str().trim_end_matches('x');
+    Ok(store.list(&folder.bucket, prefix)?)
 }
 
 /// What a person calls the state kept under `key`: its file name without `.tar.gz`.
@@ -225,12 +260,13 @@ pub fn name(key: &ObjectKey) -> &str {
     name.strip_suffix(".tar.gz").unwrap_or(name)
 }
 
-/// Removes what has had its time. What cannot be removed now is removed the next time.
+/// Removes what has had its time, and what uploads have left that were cut off. What cannot be removed now is removed the next time.
 fn tidy(places: &Places, store: &Store) {
-    let keys = match list(places, store) {
+    let keys = match all(places, store) {
         Ok(keys) => keys,
         Err(error) => return contract::warn!("the history cannot be listed: {error:#}"),
     };
+    mark::end_all(store, &places.state_bucket, &keys);
     let kept = keys.iter().filter_map(Kept::parse).collect();
     for key in prune(SystemTime::now(), kept) {
         let place = Place::new(&places.state_bucket, key);

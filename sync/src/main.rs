@@ -33,6 +33,7 @@ mod ship;
 mod state;
 mod store;
 mod swap;
+mod traffic;
 mod tree;
 mod unpack;
 mod watch;

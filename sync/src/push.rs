@@ -135,6 +135,8 @@ pub struct Pusher<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Arrival {
     Due,
+    /// It was done, and then a push failed in the store, which may have left an upload there.
+    Left,
     Done,
 }
 
@@ -308,10 +310,7 @@ impl<'a> Pusher<'a> {
                 self.try_to_keep_own(halt, care);
                 return Ok(Pushed::Halted(halt));
             }
-            if self.arrival == Arrival::Due {
-                arrival::arrive(self.settings, self.store, &mut self.base)?;
-                self.arrival = Arrival::Done;
-            }
+            self.arrive()?;
             let root = self.scan(care)?;
             if let Some(bytes) = self.oversize() {
                 return Ok(Pushed::TooLarge(bytes));
@@ -337,12 +336,29 @@ impl<'a> Pusher<'a> {
                 Err(PutError::Fill(WriteError::Torn) | PutError::Store(Error::Conflict(_))) => {}
                 Err(PutError::Fill(error)) => return Err(error.into()),
                 Err(PutError::Store(error)) => {
+                    self.arrival = Arrival::Left;
                     self.without_copies(&error);
                     return Err(error.into());
                 }
             }
         }
         bail!("the state in the store keeps changing under us")
+    }
+
+    /// Does what comes before a push.
+    fn arrive(&mut self) -> anyhow::Result<()> {
+        match self.arrival {
+            Arrival::Done => return Ok(()),
+            Arrival::Due => arrival::arrive(self.settings, self.store, &mut self.base)?,
+            Arrival::Left => {
+                let state = self.settings.places.state();
+                if !arrival::abandon_uploads(self.store, [state]) {
+                    return Ok(());
+                }
+            }
+        }
+        self.arrival = Arrival::Done;
+        Ok(())
     }
 
     /// Looks at the tree and hashes what changed.

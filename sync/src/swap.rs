@@ -10,7 +10,10 @@
 //!
 //! A crash before the journal leaves ROOT as it was; one after it is rolled forward by [`finish`], from wherever it
 //! happened, as each step moves what is still to be moved. `.keep` (what keeps an empty folder in an image) is not
-//! touched unless the new tree has one.
+//! touched unless the new tree has one. Where nothing is to be moved out, as on a new volume, the journal begins with "in".
+//!
+//! What waits for the disk: all of the new tree before the journal, the journal before what it says is done, and ROOT before
+//! the next of the two. Not what the moves leave behind in `old` and `tree`, for that is removed.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -83,15 +86,19 @@ impl Staging {
         contract::file::remove(&self.archive())?;
         let modes = self.loosen()?;
         sync_file_system(&self.root)?;
-        write_journal(
-            &self.root,
-            &Journal {
-                phase: Phase::Out,
-                modes,
-                note,
-            },
-        )?;
+        let phase = self.first_phase()?;
+        write_journal(&self.root, &Journal { phase, modes, note })?;
         finish(&self.root, noted).map(|_| ())
+    }
+
+    fn first_phase(&self) -> io::Result<Phase> {
+        let goes = goes_out(&self.tree());
+        for entry in fs::read_dir(&self.root)? {
+            if goes(&entry?.file_name().to_string_lossy()) {
+                return Ok(Phase::Out);
+            }
+        }
+        Ok(Phase::In)
     }
 
     fn loosen(&self) -> io::Result<Vec<(PathBuf, u32)>> {
@@ -106,6 +113,12 @@ impl Staging {
         }
         Ok(modes)
     }
+}
+
+/// What of the folder makes way for `tree`.
+fn goes_out(tree: &Path) -> impl Fn(&str) -> bool + use<> {
+    let keep = !tree.join(KEEP).exists();
+    move |name| name != NEW && name != LOST && !(keep && name == KEEP)
 }
 
 fn journal_path(root: &Path) -> PathBuf {
@@ -133,9 +146,8 @@ pub fn finish<T: Serialize + DeserializeOwned>(
     let (tree, old) = (new.join("tree"), new.join("old"));
     if journal.phase == Phase::Out {
         fs::create_dir_all(&old)?;
-        let keep = !tree.join(KEEP).exists();
-        let stays = |name: &str| name == NEW || name == LOST || (keep && name == KEEP);
-        move_all(root, &old, |name| !stays(name))?;
+        move_all(root, &old, goes_out(&tree))?;
+        File::open(root)?.sync_all()?;
         journal.phase = Phase::In;
         write_journal(root, &journal)?;
     }
@@ -168,8 +180,7 @@ fn move_all(from: &Path, to: &Path, which: impl Fn(&str) -> bool) -> io::Result<
             other => other?,
         }
     }
-    File::open(to)?.sync_all()?;
-    File::open(from)?.sync_all()
+    Ok(())
 }
 
 /// Removes a folder with everything in it, also where permissions are in the way; that there is none is fine.
@@ -236,6 +247,35 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o555);
+    }
+
+    #[test]
+    fn on_a_new_volume_a_crash_after_the_decision_leaves_the_new() {
+        for moved_in in 0..=2 {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join(KEEP), "old").unwrap();
+            let staging = Staging::begin(dir.path()).unwrap();
+            for name in ["b", "c"] {
+                fs::write(staging.tree().join(name), "new").unwrap();
+            }
+            assert_eq!(staging.first_phase().unwrap(), Phase::In);
+            let journal = Journal {
+                phase: Phase::In,
+                modes: Vec::new(),
+                note: 1u8,
+            };
+            write_journal(dir.path(), &journal).unwrap();
+            for name in ["b", "c"].into_iter().take(moved_in) {
+                fs::rename(staging.tree().join(name), dir.path().join(name)).unwrap();
+            }
+            assert!(finish::<u8>(dir.path(), |_| Ok(())).unwrap());
+            assert_eq!(names(dir.path()), [KEEP, "b", "c"]);
+        }
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(KEEP), "old").unwrap();
+        let staging = Staging::begin(dir.path()).unwrap();
+        fs::write(staging.tree().join(KEEP), "new").unwrap();
+        assert_eq!(staging.first_phase().unwrap(), Phase::Out);
     }
 
     #[test]

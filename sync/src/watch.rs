@@ -26,7 +26,7 @@ use crate::push::{Care, Halt, Pushed, Pusher, Sight};
 use crate::settings::{LARGEST_CODE, Settings};
 use crate::ship::Shipper;
 use crate::store::Store;
-use crate::{pace, restore, room};
+use crate::{pace, restore, room, traffic};
 
 /// Makes ready to watch: [`Watch::run`] does it.
 pub fn begin<'a>(
@@ -301,6 +301,7 @@ impl Watch<'_> {
             at: Time::now(),
             error,
             left_out: self.pusher.left_out().to_vec(),
+            traffic: Some(traffic::so_far()),
         };
         let news = before.is_none_or(|before| differs(before, &synced));
         if news {
@@ -404,6 +405,7 @@ fn differs(a: &Synced, b: &Synced) -> bool {
     let times_of = |synced: &Synced| Synced {
         at: b.at,
         ok_at: b.ok_at,
+        traffic: b.traffic,
         ..synced.clone()
     };
     times_of(a) != *b

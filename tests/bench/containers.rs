@@ -7,11 +7,13 @@
 
 mod bare;
 mod daemon;
+mod event;
 mod figures;
 mod hundred;
 mod line;
 mod ours;
 mod rate;
+mod wire;
 
 use std::fs::File;
 use std::path::Path;
@@ -37,6 +39,16 @@ pub fn rate(_: &Path) {
 /// What a hundred bots cost while they do nothing.
 pub fn hundred(_: &Path) {
     on_a_host("containers-hundred", hundred::measure);
+}
+
+/// From an event to the call that makes its container.
+pub fn event(_: &Path) {
+    on_a_host("containers-event", event::compare);
+}
+
+/// How soon the agent acts again after an outage.
+pub fn recovery(_: &Path) {
+    on_a_host("containers-recovery", event::recovery);
 }
 
 /// A runtime that every part needs.

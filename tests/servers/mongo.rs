@@ -39,6 +39,8 @@ pub struct Mongo {
 enum Access {
     Free,
     Password,
+    /// As [`Access::Free`], and it is a server of its own, no member of a set.
+    Alone,
 }
 
 impl Mongo {
@@ -56,6 +58,14 @@ impl Mongo {
     /// As [`Mongo::start`].
     pub fn start_with_password() -> Option<Self> {
         Self::start_with(Access::Password)
+    }
+
+    /// One that is a server of its own and no member of a replica set: it has no change streams.
+    ///
+    /// # Panics
+    /// As [`Mongo::start`].
+    pub fn start_alone() -> Option<Self> {
+        Self::start_with(Access::Alone)
     }
 
     fn start_with(access: Access) -> Option<Self> {
@@ -89,6 +99,9 @@ impl Mongo {
             runtime,
             client,
         };
+        if access == Access::Alone {
+            return mongo;
+        }
         let member = doc! { "_id": 0, "host": mongo.address() };
         mongo.command(doc! { "replSetInitiate": { "_id": SET, "members": [member] } });
         mongo.wait_for_primary();
@@ -124,7 +137,11 @@ impl Mongo {
 
     /// The address for `MONGO_URI`.
     pub fn uri(&self) -> String {
-        format!("{}/?replicaSet={SET}", self.origin(self.address()))
+        let origin = self.origin(self.address());
+        match self.access {
+            Access::Alone => format!("{origin}/"),
+            Access::Free | Access::Password => format!("{origin}/?replicaSet={SET}"),
+        }
     }
 
     /// The same, reached at another address, a proxy in between say, and only there.
@@ -134,7 +151,7 @@ impl Mongo {
 
     fn origin(&self, address: &str) -> String {
         match self.access {
-            Access::Free => format!("mongodb://{address}"),
+            Access::Free | Access::Alone => format!("mongodb://{address}"),
             Access::Password => {
                 let password = PASSWORD.replace('@', "%40").replace('/', "%2F");
                 format!("mongodb://{USER}:{password}@{address}")
@@ -248,6 +265,19 @@ impl Mongo {
         self.wait_for_primary();
     }
 
+    /// Makes it a secondary for so many seconds.
+    ///
+    /// # Panics
+    /// When it refuses.
+    pub fn step_down(&self, seconds: i32) {
+        let command = doc! {
+            "replSetStepDown": seconds,
+            "secondaryCatchUpPeriodSecs": 1,
+            "force": true,
+        };
+        self.command(command);
+    }
+
     /// Stops it where it stands: connections are accepted and nothing answers.
     ///
     /// # Panics
@@ -298,8 +328,11 @@ fn prepare(program: &Path, access: Access) -> Server {
     let root = new_root();
     std::fs::create_dir(root.join("data")).expect("a folder of the server");
     let port = free_port().to_string();
-    let mut words = vec!["--bind_ip", "127.0.0.1", "--port", &port, "--replSet", SET];
-    words.extend(["--oplogSize", "64", "--wiredTigerCacheSizeGB", "0.25"]);
+    let mut words = vec!["--bind_ip", "127.0.0.1", "--port", &port];
+    words.extend(["--wiredTigerCacheSizeGB", "0.25"]);
+    if access != Access::Alone {
+        words.extend(["--replSet", SET, "--oplogSize", "64"]);
+    }
     words.extend(["--nounixsocket", "--quiet"]);
     words.push("--wiredTigerEngineConfigString=log=(file_max=8MB,prealloc=false)");
     words.push("--setParameter=diagnosticDataCollectionEnabled=false");

@@ -1,6 +1,7 @@
 //! A real NATS with JetStream on its disk, and a publisher that says events as the platform does.
 
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use async_nats::ConnectOptions;
@@ -17,6 +18,8 @@ use crate::{is_alive, read, wait_for};
 pub const USER: &str = "the0-test-user";
 /// See [`USER`]. It has characters that must be written otherwise in an address.
 pub const PASSWORD: &str = "the0-nats-p@ss/word";
+/// A user, with its password, who may make no stream.
+pub const CLOSED: &str = "the0-closed-user:hunter4";
 /// The platform's stream of events.
 pub const EVENTS: &str = "THE0_EVENTS";
 /// Where what cannot be kept goes.
@@ -37,9 +40,13 @@ pub struct Nats {
 enum Access {
     Free,
     Password,
+    /// As [`Access::Password`], and there is [`CLOSED`] beside.
+    Closed,
+    /// As [`Access::Free`], without streams.
+    Streamless,
 }
 
-/// A dead letter.
+/// A message of a stream: a dead letter, a chunk of lines, what is told of a run.
 #[derive(Debug)]
 pub struct Letter {
     /// The subject it lies under.
@@ -65,6 +72,22 @@ impl Nats {
     /// As [`Nats::start`].
     pub fn start_with_password() -> Option<Self> {
         Self::start_with(Access::Password)
+    }
+
+    /// One that wants a user, and has one that may make no stream.
+    ///
+    /// # Panics
+    /// As [`Nats::start`].
+    pub fn start_closed() -> Option<Self> {
+        Self::start_with(Access::Closed)
+    }
+
+    /// One that keeps no streams.
+    ///
+    /// # Panics
+    /// As [`Nats::start`].
+    pub fn start_streamless() -> Option<Self> {
+        Self::start_with(Access::Streamless)
     }
 
     fn start_with(access: Access) -> Option<Self> {
@@ -94,8 +117,8 @@ impl Nats {
     pub fn uri(&self) -> String {
         let address = self.address();
         match self.access {
-            Access::Free => format!("nats://{address}"),
-            Access::Password => {
+            Access::Free | Access::Streamless => format!("nats://{address}"),
+            Access::Password | Access::Closed => {
                 let password = PASSWORD.replace('@', "%40").replace('/', "%2F");
                 format!("nats://{USER}:{password}@{address}")
             }
@@ -112,9 +135,17 @@ impl Nats {
     /// # Panics
     /// When it cannot be made.
     pub fn make_stream(&self) {
+        self.make_stream_over(EVENTS, &["the0.bot.*", "the0.bot-schedule.*"]);
+    }
+
+    /// Makes a stream over these subjects.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn make_stream_over(&self, name: &str, subjects: &[&str]) {
         let config = Config {
-            name: EVENTS.to_owned(),
-            subjects: vec!["the0.bot.*".to_owned(), "the0.bot-schedule.*".to_owned()],
+            name: name.to_owned(),
+            subjects: subjects.iter().map(ToString::to_string).collect(),
             max_age: Duration::from_secs(60 * 60),
             ..Config::default()
         };
@@ -126,7 +157,24 @@ impl Nats {
     /// # Panics
     /// When it cannot be.
     pub fn remove_stream(&self) {
-        self.wait(async { self.context.delete_stream(EVENTS).await });
+        self.remove_stream_of(EVENTS);
+    }
+
+    /// The same of a stream of any name.
+    ///
+    /// # Panics
+    /// When it cannot be.
+    pub fn remove_stream_of(&self, name: &str) {
+        self.wait(async { self.context.delete_stream(name).await });
+    }
+
+    /// How many streams there are.
+    ///
+    /// # Panics
+    /// When the server does not tell.
+    pub fn streams(&self) -> usize {
+        self.wait(async { self.context.query_account().await })
+            .streams
     }
 
     /// The stream of events as the server has it.
@@ -203,12 +251,21 @@ impl Nats {
     /// # Panics
     /// When it cannot be had.
     pub fn letters(&self) -> Vec<Letter> {
+        self.messages(LETTERS)
+    }
+
+    /// Everything that is in a stream, in its order; nothing when there is no such stream.
+    ///
+    /// # Panics
+    /// When it cannot be had.
+    pub fn messages(&self, stream: &str) -> Vec<Letter> {
         let letters = async {
             let mut letters = Vec::new();
-            let Ok(stream) = self.context.get_stream(LETTERS).await else {
+            let Ok(stream) = self.context.get_stream(stream).await else {
                 return Ok(letters);
             };
-            for sequence in 1..=stream.cached_info().state.last_sequence {
+            let state = &stream.cached_info().state;
+            for sequence in state.first_sequence.max(1)..=state.last_sequence {
                 match stream.get_raw_message(sequence).await {
                     Ok(raw) => letters.push(letter(&raw)),
                     Err(err) if err.kind() == RawMessageErrorKind::NoMessageFound => {}
@@ -298,8 +355,14 @@ fn prepare(program: OsString, access: Access) -> Server {
     let root = new_root();
     let port = free_port().to_string();
     let mut command = vec![program];
-    command.extend(["-js", "-a", "127.0.0.1", "-p", &port, "-sd"].map(OsString::from));
-    command.push(root.join("data").into_os_string());
+    command.extend(["-a", "127.0.0.1", "-p", &port].map(OsString::from));
+    if access != Access::Streamless {
+        command.extend(["-js".into(), "-sd".into()]);
+        command.push(root.join("data").into_os_string());
+    }
+    if access == Access::Closed {
+        command.extend(["-c".into(), users(&root).into()]);
+    }
     if access == Access::Password {
         command.extend(["--user", USER, "--pass", PASSWORD].map(OsString::from));
     }
@@ -311,10 +374,25 @@ fn prepare(program: OsString, access: Access) -> Server {
     }
 }
 
+/// The users of [`Access::Closed`].
+fn users(root: &Path) -> PathBuf {
+    let (closed, password) = CLOSED.split_once(':').expect("user:password");
+    let text = format!(
+        "authorization {{ users = [\n\
+         {{ user: \"{USER}\", password: \"{PASSWORD}\" }}\n\
+         {{ user: \"{closed}\", password: \"{password}\",\n\
+         permissions: {{ publish: {{ deny: [\"$JS.API.STREAM.CREATE.>\"] }} }} }}\n\
+         ] }}\n"
+    );
+    let path = root.join("users.conf");
+    std::fs::write(&path, text).expect("a file of the server");
+    path
+}
+
 fn connect(runtime: &Runtime, address: &str, access: Access) -> Context {
     let options = match access {
-        Access::Free => ConnectOptions::new(),
-        Access::Password => {
+        Access::Free | Access::Streamless => ConnectOptions::new(),
+        Access::Password | Access::Closed => {
             ConnectOptions::with_user_and_password(USER.to_owned(), PASSWORD.to_owned())
         }
     };

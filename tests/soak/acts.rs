@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use mongodb::bson::doc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tests::servers::Toxic;
+use tests::servers::faults::error_body;
+use tests::servers::{Fault, Toxic};
 use tests::stack::BOTS;
 use tests::text;
 
@@ -22,6 +23,8 @@ enum Act {
     Cut,
     Slow,
     Hang,
+    Flap,
+    Refuse,
     KillAgent,
     EndAgent,
     KillSync,
@@ -32,7 +35,7 @@ enum Act {
     KillDaemon,
 }
 
-const ACTS: [(u64, Act); 16] = [
+const ACTS: [(u64, Act); 18] = [
     (6, Act::Update),
     (5, Act::Say),
     (4, Act::Repeat),
@@ -41,6 +44,8 @@ const ACTS: [(u64, Act); 16] = [
     (3, Act::Cut),
     (3, Act::Slow),
     (2, Act::Hang),
+    (2, Act::Flap),
+    (4, Act::Refuse),
     (3, Act::KillAgent),
     (1, Act::EndAgent),
     (5, Act::KillSync),
@@ -49,6 +54,12 @@ const ACTS: [(u64, Act); 16] = [
     (2, Act::KillContainer),
     (1, Act::Redeliver),
     (2, Act::KillDaemon),
+];
+
+const ERRORS: [(u64, (u16, &str)); 3] = [
+    (1, (500, "InternalError")),
+    (1, (503, "SlowDown")),
+    (1, (403, "AccessDenied")),
 ];
 
 impl World {
@@ -64,7 +75,8 @@ impl World {
             Act::Repeat => self.repeat(bot, dice),
             Act::Edit => self.edit(bot),
             Act::Delete => self.say(bot, "deleted", serde_json::json!({})),
-            Act::Cut | Act::Slow | Act::Hang => self.break_a_link(act, dice),
+            Act::Cut | Act::Slow | Act::Hang | Act::Flap => self.break_a_link(act, dice),
+            Act::Refuse => self.refuse(dice),
             Act::KillAgent | Act::EndAgent => self.break_an_agent(act, dice),
             Act::KillSync => self.kill_in_container(bot, "/opt/the0/bin/sync"),
             Act::KillSupervisor => self.kill_in_container(bot, "/opt/the0/bin/supervisor"),
@@ -100,7 +112,9 @@ impl World {
 
     fn break_a_link(&mut self, act: Act, dice: &mut Dice) {
         let (place, until) = (dice.index(self.links.len()), self.while_long(dice));
-        let latency = dice.between(200, 4_000);
+        // Both ways: an answer takes up to 10 s.
+        let latency = dice.between(100, 5_000);
+        let life = dice.between(0, 2_000);
         let (name, link) = &self.links[place];
         if self.is_broken(Broken::Link(place)) {
             return;
@@ -108,10 +122,29 @@ impl World {
         match act {
             Act::Cut => link.cut(),
             Act::Slow => link.add(Toxic::Latency(latency)),
+            Act::Flap => link.add(Toxic::ResetPeer(life)),
             _ => link.add(Toxic::Timeout(0)),
         }
         self.journal.note(&format!("{act:?} {name}"));
         self.broken.push((until, Broken::Link(place)));
+    }
+
+    /// The store answers all requests, or one in some, with an error.
+    fn refuse(&mut self, dice: &mut Dice) {
+        let (place, until) = (dice.index(self.proxies.len()), self.while_long(dice));
+        let (status, code) = dice.choose(&ERRORS);
+        let one_in = dice.between(1, 5);
+        if self.is_broken(Broken::Store(place)) {
+            return;
+        }
+        let mut asked = 0;
+        self.proxies[place].script(move |_| {
+            asked += 1;
+            (asked % one_in == 0).then(|| Fault::Answer(status, error_body(code)))
+        });
+        self.journal
+            .note(&format!("{status} from store {place}, one in {one_in}"));
+        self.broken.push((until, Broken::Store(place)));
     }
 
     fn is_broken(&self, what: Broken) -> bool {

@@ -157,6 +157,7 @@ impl World {
         );
         self.nothing_secret_was_said();
         self.uploads_are_finished();
+        self.nothing_of_passing_stays();
         for (place, agent) in self.agents.iter_mut().enumerate() {
             let code = agent.end();
             self.journal
@@ -200,6 +201,19 @@ impl World {
                     format!("{other} wrote {most:?}, and then {boot} {least:?}")
                 });
             }
+            let (least, most) = (
+                life.numbers.keys().next().copied().unwrap_or(0),
+                life.numbers.keys().last().copied().unwrap_or(0),
+            );
+            let all_there = life.numbers.len() as u64 == most + u64::from(most > 0) - least;
+            check(all_there, &|| {
+                let found = life.numbers.len();
+                format!("of {boot}'s lines {least} to {most} the log has {found}")
+            });
+            check(
+                least == 0 || life.from.is_none_or(|from| from + 1 == least),
+                &|| format!("{boot} began after {:?} and says {least} first", life.from),
+            );
             let twice = life.numbers.iter().find(|(_, times)| **times > 1);
             check(twice.is_none(), &|| format!("{boot} said {twice:?} times"));
             let seen = self.watch.seen(&bot.id);
@@ -255,6 +269,14 @@ impl World {
             none.then_some(())
                 .ok_or_else(|| format!("there are {count} unfinished uploads:\n{}", listed()))
         });
+    }
+
+    /// Of the objects that are made for a moment there is none.
+    fn nothing_of_passing_stays(&self) {
+        let mut keys = self.stack.objects().list("bot-state", "");
+        keys.retain(|key| key.ends_with(".sending") || key.ends_with("/probe"));
+        self.journal
+            .check("all", keys.is_empty(), || format!("{keys:?} stay"));
     }
 
     fn nothing_secret_was_said(&self) {

@@ -11,6 +11,11 @@ use tests::servers::Client;
 
 use crate::journal::Journal;
 
+/// So many looks at the states for each at the logs.
+const BETWEEN_LOGS: u32 = 15;
+/// So much of a log is compared later.
+const END_OF_LOG: usize = 4096;
+
 /// A number that was in the store.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen {
@@ -23,6 +28,8 @@ pub struct Seen {
 #[derive(Debug, Default)]
 struct Found {
     seen: BTreeMap<String, Vec<Seen>>,
+    /// Of each day's log its length and last bytes.
+    logs: BTreeMap<String, (usize, Vec<u8>)>,
     broken: Option<(String, String)>,
 }
 
@@ -41,9 +48,16 @@ impl Watch {
         let (found, ends) = (Arc::default(), Arc::new(AtomicBool::new(false)));
         let (into, end): (Arc<Mutex<Found>>, _) = (Arc::clone(&found), Arc::clone(&ends));
         let look = move || {
-            while !end.load(Ordering::Relaxed) {
+            for round in 0.. {
+                if end.load(Ordering::Relaxed) {
+                    break;
+                }
                 for bot in &bots {
-                    into.lock().expect("what was found").look(&client, bot);
+                    let mut found = into.lock().expect("what was found");
+                    found.look(&client, bot);
+                    if round % BETWEEN_LOGS == 0 {
+                        found.look_at_logs(&client, bot);
+                    }
                 }
                 std::thread::sleep(Duration::from_millis(300));
             }
@@ -110,6 +124,32 @@ impl Found {
             Ok(_) => {}
         }
     }
+}
+
+impl Found {
+    /// A log only grows: what was in it stays where it was.
+    fn look_at_logs(&mut self, client: &Client, bot: &str) {
+        for key in client.list("bot-logs", &format!("logs/{bot}/")) {
+            let Ok(object) = client.try_get("bot-logs", &key) else {
+                continue;
+            };
+            let bytes = object.map(|object| object.bytes).unwrap_or_default();
+            let before = self.logs.get(&key);
+            if before.is_some_and(|(length, end)| !goes_on(&bytes, *length, end)) {
+                let why = format!("{key} has not what was in it before");
+                self.broken.get_or_insert((bot.to_owned(), why));
+            }
+            let end = bytes[bytes.len().saturating_sub(END_OF_LOG)..].to_vec();
+            self.logs.insert(key, (bytes.len(), end));
+        }
+    }
+}
+
+/// Whether `end` is before `length` in it.
+fn goes_on(bytes: &[u8], length: usize, end: &[u8]) -> bool {
+    bytes
+        .get(..length)
+        .is_some_and(|before| before.ends_with(end))
 }
 
 /// Now, in microseconds since 1970.

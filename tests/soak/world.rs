@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tests::containers::{Daemon, Docker};
 use tests::servers::mongo::Mongo;
 use tests::servers::nats::Nats;
-use tests::servers::{Client, Link};
+use tests::servers::{Client, Link, Proxy};
 use tests::stack::Stack;
 
 use crate::agents::Agent;
@@ -62,6 +62,8 @@ pub struct Bot {
 pub enum Broken {
     /// A link, by its place.
     Link(usize),
+    /// What passes to the store, by the proxy's place.
+    Store(usize),
     /// An agent, by its place.
     Agent(usize),
 }
@@ -75,6 +77,8 @@ pub struct World {
     pub broken: Vec<(Instant, Broken)>,
     /// To MongoDB, NATS, the store for agents, and the store for containers.
     pub links: Vec<(&'static str, Link)>,
+    /// Behind the two links to the store: they answer in its place.
+    pub proxies: Vec<Proxy>,
     pub stack: Stack,
     pub daemon: Option<Daemon>,
     /// When the daemon may be killed again.
@@ -89,7 +93,7 @@ impl World {
     pub fn start(journal: Journal, length: Duration) -> Option<Self> {
         let journal = Arc::new(journal);
         let (mut stack, daemon) = host()?;
-        let links = links(&mut stack)?;
+        let (links, proxies) = links(&mut stack)?;
         let ids: Vec<String> = (0..BOTS).map(|n| stack.id(&format!("bot{n}"))).collect();
         for id in &ids {
             stack.code(&format!("tests/{id}/1.0.0"), &[("main.py", PROGRAM)]);
@@ -104,6 +108,7 @@ impl World {
             bots: bots.collect(),
             broken: Vec::new(),
             links,
+            proxies,
             stack,
             daemon,
             spared: Instant::now() + length / 4,
@@ -177,6 +182,7 @@ impl World {
             self.journal.note(&format!("healed {broken:?}"));
             match broken {
                 Broken::Link(link) => self.links[link].1.heal(),
+                Broken::Store(proxy) => self.proxies[proxy].heal(),
                 Broken::Agent(agent) => self.agents[agent].start(&self.stack),
             }
         }
@@ -207,17 +213,23 @@ fn host() -> Option<(Stack, Option<Daemon>)> {
     Some((stack, Some(daemon)))
 }
 
+type Links = Vec<(&'static str, Link)>;
+
 /// Puts links before the servers, and has the agents and containers use them.
-fn links(stack: &mut Stack) -> Option<Vec<(&'static str, Link)>> {
+fn links(stack: &mut Stack) -> Option<(Links, Vec<Proxy>)> {
     let nats = Nats::start_with_password()?;
     nats.make_stream();
     let store = stack.store.address().to_owned();
     let gateway = store.rsplit_once(':')?.0.parse().ok()?;
+    let proxies = [(); 2].map(|()| Proxy::start(&store));
     let links = vec![
         ("mongodb", Link::start(stack.mongo.address())?),
         ("nats", Link::start(nats.address())?),
-        ("store", Link::start(&store)?),
-        ("store for containers", Link::start_at(gateway, &store)?),
+        ("store", Link::start(proxies[0].address())?),
+        (
+            "store for containers",
+            Link::start_at(gateway, proxies[1].address())?,
+        ),
     ];
     let uri = stack.mongo.uri_at(links[0].1.address());
     stack.set("MONGO_URI", &uri);
@@ -228,5 +240,5 @@ fn links(stack: &mut Stack) -> Option<Vec<(&'static str, Link)>> {
     stack.set("MINIO_ENDPOINT", links[2].1.address());
     stack.set("MINIO_CONTAINER_ENDPOINT", links[3].1.address());
     stack.nats = Some(nats);
-    Some(links)
+    Some((links, proxies.into()))
 }

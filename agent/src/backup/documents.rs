@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::runtime::Runtime;
 
 use crate::bots::mongo::{Deadlines, Mongo, Place};
+use crate::lease::{self, active::Active};
 
 /// What is in a backup, as `database.collection`.
 pub const COLLECTIONS: [&str; 2] = ["bot_runner.bots", "bot_scheduler.bot_schedules"];
@@ -48,6 +49,12 @@ impl Database {
             client,
             runtime,
         })
+    }
+
+    /// The agent that acts on its documents now, on whichever machine.
+    pub fn active(&self) -> Result<Option<Active>> {
+        let database = &self.mongo.place().database;
+        self.wait("the lease", lease::active::active(&self.client, database))
     }
 
     /// Shows each document of a collection to `visit`, in the order of `_id`, which no document changes.

@@ -70,6 +70,9 @@ pub fn restore(order: &Order, data: &Path, path: &Path) -> Result<String> {
         .map(Database::open)
         .transpose()
         .with_context(unchanged)?;
+    if let Some(database) = database.as_ref().filter(|_| !order.force) {
+        nobody_acts(database).with_context(unchanged)?;
+    }
     let room = Room::make(&data)?;
     let work = Work {
         path,
@@ -96,6 +99,16 @@ pub fn restore(order: &Order, data: &Path, path: &Path) -> Result<String> {
     Ok(format!(
         "{file} is put back: {told}; {put} of it were not there already"
     ))
+}
+
+/// An agent elsewhere would start bots of which not all is there yet.
+fn nobody_acts(database: &Database) -> Result<()> {
+    if let Some(active) = database.active()? {
+        bail!(
+            "{active}: end it first (a killed one counts for 15 s more), or give --force, and its bots are changed under it"
+        );
+    }
+    Ok(())
 }
 
 fn unchanged() -> &'static str {

@@ -13,6 +13,7 @@
 //! Listings are cheap: a document costs a hash of its bytes unless it has changed, and when none has, the listing is
 //! the one of the last time.
 
+pub mod changes;
 pub mod error;
 mod json;
 pub mod open;

@@ -178,14 +178,15 @@ impl Asked<'_> {
                 MONGO,
                 "ids",
                 format!("several documents have the id {}", doubles.join(", ")),
-                "remove all but one of each: nobody can say which is meant, and none of them runs",
+                "remove all but one of each, as in db.bots.deleteOne({_id: ..}): nobody can say which is meant, none of them \
+                 runs, and the agent cannot make its unique index",
             ),
             Ok((true, _)) => sheet.ok(MONGO, "ids", "one document each, by a unique index"),
             Ok((false, _)) => sheet.warning(
                 MONGO,
                 "ids",
-                "no unique index on id",
-                "db.bots.createIndex({id: 1}, {unique: true}) in bot_runner",
+                "no unique index on id yet",
+                "nothing, if its user has the role readWrite: the agent makes it at its start",
             ),
         }
     }

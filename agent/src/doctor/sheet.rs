@@ -19,6 +19,8 @@ pub enum Part {
     /// The database of bots.
     #[serde(rename = "mongodb")]
     Mongo,
+    /// Where events come from.
+    Nats,
     /// The object store.
     Store,
     /// The machine that this runs on.
@@ -145,6 +147,7 @@ fn name(finding: &Finding) -> String {
         Part::Settings => "settings",
         Part::Docker => "docker",
         Part::Mongo => "mongodb",
+        Part::Nats => "nats",
         Part::Store => "store",
         Part::Machine => "machine",
     };

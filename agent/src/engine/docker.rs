@@ -147,6 +147,7 @@ impl Engine {
                 stack: access.template.stack.clone(),
                 clock: clock.clone(),
                 again: Arc::clone(&again),
+                gate: access.gate.clone(),
             },
             interval,
             news.clone(),

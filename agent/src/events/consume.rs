@@ -4,7 +4,7 @@
 //! While an event waits for the database the server is told that it is worked on; should that not reach it, the event
 //! comes again, which changes nothing.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_nats::Client;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
@@ -18,14 +18,15 @@ use super::Outside;
 use super::change::Change;
 use super::gate::{Link, Progress};
 use super::letter;
-use super::link::{Address, pause};
+use super::link::{Address, PACE, pause};
 use super::write::{Stamp, Unwritten, Writer};
+use crate::breaker::Gate;
 use crate::health::Dependency;
 
 /// The platform's stream of events.
 pub const STREAM: &str = "THE0_EVENTS";
 /// What it has, where we have to make it.
-const SUBJECTS: [&str; 6] = [
+pub const SUBJECTS: [&str; 6] = [
     "the0.bot.created",
     "the0.bot.updated",
     "the0.bot.deleted",
@@ -34,7 +35,7 @@ const SUBJECTS: [&str; 6] = [
     "the0.bot-schedule.deleted",
 ];
 /// How many of these are about bots that run all the time. The others stay in the stream for a consumer of theirs.
-const BOTS: usize = 3;
+pub const BOTS: usize = 3;
 /// How long it keeps an event.
 const STREAM_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// An event that nobody has said a word about for so long is given out again.
@@ -55,7 +56,7 @@ pub struct Consumer {
     outside: Outside,
     progress: watch::Sender<Progress>,
     is_told: bool,
-    tries: u32,
+    gate: Gate,
 }
 
 /// Whether an event was taken care of.
@@ -79,14 +80,16 @@ impl Consumer {
         outside: Outside,
         progress: watch::Sender<Progress>,
     ) -> Self {
+        let gate = Gate::new(PACE);
+        outside.board.attach(Dependency::Nats, gate.clone());
         Self {
+            gate,
             address,
-            name: format!("the0-{stack}-bots"),
+            name: durable(stack),
             writer,
             outside,
             progress,
             is_told: false,
-            tries: 0,
         }
     }
 
@@ -122,8 +125,9 @@ impl Consumer {
             "nats {}: events are not received ({why}): it is tried again; the database is read all the same",
             self.address
         ));
-        sleep(pause(self.tries)).await;
-        self.tries = self.tries.saturating_add(1);
+        sleep(self.gate.failed(&why)).await;
+        // One try at a time: nobody else is there to be kept out.
+        let _ = self.gate.enter();
     }
 
     fn tell(&mut self, text: &str) {
@@ -134,7 +138,6 @@ impl Consumer {
     }
 
     fn settle(&mut self, text: &str) {
-        self.tries = 0;
         if self.is_told {
             self.outside.console.say(text);
         }
@@ -153,6 +156,7 @@ impl Consumer {
         let created = i64::try_from(created)?;
         let last = stream.cached_info().state.last_sequence;
         let mut consumer = stream.create_consumer(self.config()).await?;
+        self.gate.succeeded();
         self.settle("events are received");
         self.note(Link::Up);
         let waiting = consumer.cached_info().num_pending;
@@ -169,12 +173,14 @@ impl Consumer {
                 let info = consumer.info().await?;
                 self.note(Link::Up);
                 if info.num_pending == 0 && info.num_ack_pending == 0 {
+                    self.step(0);
                     self.drain();
                 }
                 continue;
             };
             let info = event.info()?;
             let (seq, waiting) = (info.stream_sequence, info.pending);
+            self.begin(info.published.into(), waiting);
             let stamp = Stamp {
                 stream: created,
                 seq: i64::try_from(seq)?,
@@ -196,8 +202,11 @@ impl Consumer {
     /// Waits until it is this agent that acts: the one that lists is woken then.
     async fn turn(&self) {
         while !self.outside.lease.may_act() {
-            self.progress
-                .send_modify(|progress| progress.moved = Instant::now());
+            self.progress.send_modify(|progress| {
+                progress.moved = Instant::now();
+                // Events are somebody else's now.
+                progress.oldest = None;
+            });
             sleep(TURN).await;
         }
     }
@@ -316,10 +325,20 @@ impl Consumer {
         });
     }
 
+    /// An event that was said then is in hand, and so many wait behind it.
+    fn begin(&self, said: SystemTime, waiting: u64) {
+        self.progress.send_modify(|progress| {
+            progress.waiting = waiting + 1;
+            progress.oldest = Some(said);
+        });
+    }
+
     fn step(&self, waiting: u64) {
         self.progress.send_modify(|progress| {
             progress.waiting = waiting;
             progress.moved = Instant::now();
+            // The next one was said later: until it comes, the last one's time is as good.
+            progress.oldest = progress.oldest.filter(|_| waiting > 0);
         });
     }
 
@@ -361,6 +380,11 @@ async fn keep<T>(event: &Message, work: impl Future<Output = T>) -> T {
             }
         }
     }
+}
+
+/// The consumer of a stack.
+pub fn durable(stack: &str) -> String {
+    format!("the0-{stack}-bots")
 }
 
 fn events() -> stream::Config {

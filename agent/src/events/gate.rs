@@ -4,7 +4,7 @@
 //! before, nothing is started or stopped. When that does not come forward for [`PATIENCE`], because NATS is away or
 //! nothing can be written, bots are started from what the database has, and what is missing there stays.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long nothing needs to come forward before it is acted without.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -24,6 +24,8 @@ pub struct Progress {
     pub refused: u64,
     /// Events known to wait.
     pub waiting: u64,
+    /// When the oldest one that is not taken in was said, or one before it.
+    pub oldest: Option<SystemTime>,
 }
 
 /// Whether NATS is reached.
@@ -56,6 +58,7 @@ impl Progress {
             applied: 0,
             refused: 0,
             waiting: 0,
+            oldest: None,
         }
     }
 

@@ -9,7 +9,7 @@ use async_nats::jetstream::{Context, Message};
 use super::write::Stamp;
 
 /// The stream of dead letters.
-const STREAM: &str = "THE0_DLQ";
+pub const STREAM: &str = "THE0_DLQ";
 /// Before the subject of the event.
 const SUBJECT: &str = "the0.dlq";
 /// How long one is kept.

@@ -6,6 +6,7 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
+use crate::breaker::Pace;
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 use contract::Secret;
 use percent_encoding::percent_decode_str;
@@ -16,6 +17,12 @@ use tokio::sync::watch;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How a server that does not answer is asked again.
+pub const PACE: Pace = Pace {
+    first: FIRST_PAUSE,
+    longest: LONGEST_PAUSE,
+    patience: Duration::from_secs(15),
+};
 /// A server that says nothing for twice as long is taken for gone.
 const PING: Duration = Duration::from_secs(10);
 
@@ -55,23 +62,43 @@ impl Address {
     /// # Errors
     /// No server takes it now; why.
     pub async fn connect(&self, up: watch::Sender<bool>) -> Result<Client, String> {
-        let options = self
-            .login()
+        let connected = self.options(note(up)).connect(self.servers.clone()).await;
+        connected.map_err(|err| self.hide(&err.to_string()))
+    }
+
+    /// The same without waiting for a server: `up` tells when one is there.
+    ///
+    /// # Errors
+    /// The client cannot be made.
+    pub async fn attach(&self, up: watch::Sender<bool>) -> Result<Client, String> {
+        let options = self.options(note(up)).retry_on_initial_connect();
+        let attached = options.connect(self.servers.clone()).await;
+        attached.map_err(|err| self.hide(&err.to_string()))
+    }
+
+    /// As [`Self::connect`]; `on` is told what becomes of the connection.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn visit(
+        &self,
+        on: impl Fn(Event) + Send + Sync + 'static,
+    ) -> Result<Client, String> {
+        let connected = self.options(on).connect(self.servers.clone()).await;
+        connected.map_err(|err| self.hide(&err.to_string()))
+    }
+
+    fn options(&self, on: impl Fn(Event) + Send + Sync + 'static) -> ConnectOptions {
+        self.login()
             .name("the0-agent")
             .ping_interval(PING)
             .connection_timeout(Duration::from_secs(5))
             .request_timeout(Some(Duration::from_secs(5)))
             .reconnect_delay_callback(|tries| pause(u32::try_from(tries).unwrap_or(u32::MAX)))
             .event_callback(move |event| {
-                match event {
-                    Event::Connected => set(&up, true),
-                    Event::Disconnected | Event::Closed => set(&up, false),
-                    _ => {}
-                }
+                on(event);
                 std::future::ready(())
-            });
-        let connected = options.connect(self.servers.clone()).await;
-        connected.map_err(|err| self.hide(&err.to_string()))
+            })
     }
 
     /// What the client does not take from the address by itself: the user and password, or the token, that one of the
@@ -109,6 +136,15 @@ impl fmt::Display for Address {
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Address({self})")
+    }
+}
+
+/// Keeps `up` as the connection is.
+fn note(up: watch::Sender<bool>) -> impl Fn(Event) + Send + Sync + 'static {
+    move |event| match event {
+        Event::Connected => set(&up, true),
+        Event::Disconnected | Event::Closed => set(&up, false),
+        _ => {}
     }
 }
 

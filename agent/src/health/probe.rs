@@ -1,50 +1,54 @@
 //! Asks the object store whether it answers, one small question at a time, in a thread of its own: calls to it block.
+//!
+//! It asks seldom while the store answers, and is woken when somebody else finds that it does not; then it is the one
+//! that tries again ([`crate::breaker`]).
 
 use std::io;
 use std::thread;
 use std::time::Duration;
 
 use super::{Board, Dependency, jitter};
+use crate::breaker::State;
 use crate::store::Store;
 
-/// Time between two questions while it answers, and the longest while it does not.
+/// Time between two questions while it answers.
 const PAUSE: Duration = Duration::from_secs(15);
-/// The pause after the first question without an answer; it doubles with each further one.
-const AGAIN: Duration = Duration::from_secs(1);
+/// The same while it answers and refuses.
+const REFUSED: Duration = Duration::from_secs(5);
+
+/// Time between two looks whether it may be asked again.
+const LEAST: Duration = Duration::from_millis(20);
+/// See [`LEAST`].
+const MOST: Duration = Duration::from_secs(1);
 
 /// Starts to ask; ends with the agent.
 ///
 /// # Errors
 /// The thread cannot be started.
 pub fn start(store: Store, board: Board) -> io::Result<()> {
+    board.attach(Dependency::Store, store.gate());
     let ask = move || {
-        let mut failures = 0;
         loop {
             let answer = store.probe();
-            failures = if answer.is_ok() { 0 } else { failures + 1 };
+            let is_refused = answer.is_err();
             board.set(Dependency::Store, answer.map_err(|err| err.to_string()));
-            thread::sleep(jitter(pause(failures)));
+            rest(&store, &board, is_refused);
         }
     };
     thread::Builder::new().name("probe".into()).spawn(ask)?;
     Ok(())
 }
 
-/// The pause after so many failures in a row.
-fn pause(failures: u32) -> Duration {
-    match failures {
-        0 => PAUSE,
-        n => (AGAIN * 2u32.pow((n - 1).min(4))).min(PAUSE),
+/// Waits until it is time to ask.
+fn rest(store: &Store, board: &Board, is_refused: bool) {
+    let gate = store.gate();
+    let sight = gate.sight();
+    if sight.state != State::Closed {
+        // Another one may try meanwhile, and be sooner.
+        return thread::sleep(sight.wait.clamp(LEAST, MOST));
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_store_that_does_not_answer_is_asked_soon_and_then_ever_less() {
-        let pauses: Vec<u64> = (0..8).map(|n| pause(n).as_secs()).collect();
-        assert_eq!(pauses, [15, 1, 2, 4, 8, 15, 15, 15]);
+    let pause = if is_refused { REFUSED } else { PAUSE };
+    if let Some(why) = gate.sleep(jitter(pause)) {
+        board.set(Dependency::Store, Err(why));
     }
 }

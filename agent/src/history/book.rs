@@ -42,6 +42,17 @@ impl History {
         }
     }
 
+    /// Records, at most `count`, of which something is still to be told over NATS, oldest first.
+    ///
+    /// # Errors
+    /// They cannot be read now.
+    pub async fn untold(&mut self, count: usize) -> Result<Vec<Entry>> {
+        match self {
+            Self::Folder(_) => Ok(Vec::new()),
+            Self::Mongo(mongo) => mongo.untold(count).await,
+        }
+    }
+
     /// Writes a record down; the same one again changes nothing.
     ///
     /// # Errors

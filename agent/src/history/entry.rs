@@ -10,6 +10,7 @@ use contract::record::{Outcome, Reason, RunResult, Time};
 use serde::{Deserialize, Serialize};
 
 use super::cause::{Birth, Cause};
+use super::herald::Kind;
 
 /// What of a run's end is in the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +98,9 @@ pub struct Entry {
     /// How many starts that failed in one way this stands for.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub count: u64,
+    /// What is still to be told of it over NATS.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub untold: Vec<Kind>,
     /// Whether it is known by the files of a later start only, so that its cause is a guess.
     #[serde(skip)]
     pub is_hearsay: bool,
@@ -148,6 +152,7 @@ impl Entry {
             saved: None,
             log_lines_dropped: 0,
             count: 1,
+            untold: Vec::new(),
             is_hearsay: false,
         }
     }
@@ -208,6 +213,7 @@ impl Entry {
         merged.saved = new_saved
             .filter(|_| !is_settled)
             .or_else(|| self.saved.clone());
+        merged.untold.clone_from(&self.untold);
         merged.stopped = self.stopped.clone().or(new.stopped);
         merged.result = new.result.or_else(|| self.result.clone());
         merged.log_lines_dropped = self.log_lines_dropped.max(new.log_lines_dropped);

@@ -60,19 +60,31 @@ impl Mongo {
     /// # Errors
     /// The database does not answer in time.
     pub async fn list(&mut self, bot: &BotId, count: usize) -> Result<Vec<Entry>> {
+        let latest = doc! {"started_at": -1, "run": -1};
+        let mut entries = self.find(doc! {"bot": bot.as_str()}, latest, count).await?;
+        entries.reverse();
+        Ok(entries)
+    }
+
+    /// Records, at most `count`, of which something is still to be told over NATS, oldest first.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn untold(&mut self, count: usize) -> Result<Vec<Entry>> {
+        let some = doc! {"untold": {"$exists": true}};
+        self.find(some, doc! {"started_at": 1, "run": 1}, count)
+            .await
+    }
+
+    async fn find(&mut self, which: Document, order: Document, count: usize) -> Result<Vec<Entry>> {
         let limit = i64::try_from(count).unwrap_or(i64::MAX);
         let runs = self.runs().await?;
         let find = async {
-            let find = runs
-                .find(doc! {"bot": bot.as_str()})
-                .sort(doc! {"started_at": -1, "run": -1})
-                .limit(limit);
+            let find = runs.find(which).sort(order).limit(limit);
             find.await?.try_collect().await
         };
         let found: Vec<Document> = self.told(timeout(ANSWER, find).await)?;
-        let mut entries: Vec<Entry> = found.into_iter().filter_map(entry).collect();
-        entries.reverse();
-        Ok(entries)
+        Ok(found.into_iter().filter_map(entry).collect())
     }
 
     /// Writes a record down.
@@ -153,8 +165,9 @@ impl Mongo {
     }
 }
 
-fn indexes() -> [IndexModel; 2] {
+fn indexes() -> [IndexModel; 3] {
     let unique = IndexOptions::builder().unique(true).build();
+    let sparse = IndexOptions::builder().sparse(true).build();
     let ageing = IndexOptions::builder().expire_after(AGE).build();
     [
         IndexModel::builder()
@@ -164,6 +177,10 @@ fn indexes() -> [IndexModel; 2] {
         IndexModel::builder()
             .keys(doc! {"ended_at": 1})
             .options(ageing)
+            .build(),
+        IndexModel::builder()
+            .keys(doc! {"untold": 1})
+            .options(sparse)
             .build(),
     ]
 }

@@ -21,13 +21,17 @@ use super::alarm::Alarm;
 use super::book::History;
 use super::cause::Start;
 use super::entry::Entry;
+use super::herald::{self, Herald};
 use super::make::{self, Life};
 use super::recent::{Place, RECENT, placed};
+use crate::health::Board;
 use crate::report::Records;
 use crate::show::Console;
 
 /// Records of ends that wait for a database that is away.
 const QUEUE: usize = 2048;
+/// Records that are looked up at once to be told of.
+const OWED: usize = 100;
 /// The first pause after a failed write, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
 /// How long what is known of a bot's records counts when nothing is told of it.
@@ -85,6 +89,15 @@ pub struct Answer {
     pub but: Option<String>,
 }
 
+/// Who is told of runs besides.
+#[derive(Debug)]
+pub struct Teller {
+    /// NATS, where there is one.
+    pub herald: Option<Herald>,
+    /// Where runs are counted.
+    pub board: Board,
+}
+
 /// The writer.
 #[derive(Debug)]
 pub struct Scribe {
@@ -100,11 +113,17 @@ pub struct Scribe {
     /// When each bot's last life began that is known to be over.
     over: HashMap<BotId, Time>,
     failed: Option<(Instant, Duration)>,
+    /// Who tells of runs over NATS.
+    herald: Option<Herald>,
+    /// Whether there may be records of which something is still to be told.
+    owes: bool,
+    board: Board,
 }
 
 impl Scribe {
     /// One that has written nothing yet.
-    pub fn new(history: History, alarm: Alarm, console: Console) -> Self {
+    pub fn new(history: History, alarm: Alarm, teller: Teller, console: Console) -> Self {
+        let Teller { herald, board } = teller;
         Self {
             history,
             alarm,
@@ -114,6 +133,9 @@ impl Scribe {
             waiting: VecDeque::new(),
             over: HashMap::new(),
             failed: None,
+            owes: herald.is_some(),
+            herald,
+            board,
         }
     }
 
@@ -127,6 +149,7 @@ impl Scribe {
             }
             self.alarm.tick();
             self.catch_up().await;
+            self.tell_late().await;
         }
         self.alarm.save();
         self.failed = None;
@@ -137,7 +160,8 @@ impl Scribe {
     fn pause(&self) -> Duration {
         let again = self.failed.filter(|_| !self.waiting.is_empty());
         let again = again.map(|(at, pause)| pause.saturating_sub(at.elapsed()));
-        let restless = self.alarm.is_restless().then_some(PAUSES[0]);
+        let is_restless = self.alarm.is_restless() || self.owes;
+        let restless = is_restless.then_some(PAUSES[0]);
         let pauses = [again, restless].into_iter().flatten();
         pauses.min().unwrap_or(PAUSES[1]).max(LEAST)
     }
@@ -280,14 +304,24 @@ impl Scribe {
     /// Writes a record if it is new, or tells more than is known.
     async fn put(&mut self, entry: &Entry) -> bool {
         let recent = self.recent.entry(entry.bot.clone()).or_default();
-        let Some((place, entry)) = placed(recent, entry) else {
+        let Some((place, mut entry)) = placed(recent, entry) else {
             return true;
         };
+        let before = match place {
+            Place::At(index) => Some(recent[index].clone()),
+            Place::Behind(_) => None,
+        };
+        let has_ended = entry.run > 0 && !entry.is_open();
+        let is_end = has_ended && before.as_ref().is_none_or(Entry::is_open);
+        self.tell(before.as_ref(), &mut entry).await;
         if let Err(err) = self.history.put(&entry).await {
             self.failed_to(&format!("{err:#}"));
             return false;
         }
         self.succeeded();
+        if is_end {
+            self.board.count(|metrics| metrics.executed(&entry));
+        }
         let recent = self.recent.entry(entry.bot.clone()).or_default();
         match place {
             Place::At(index) => recent[index] = entry.light(),
@@ -295,6 +329,64 @@ impl Scribe {
         }
         while recent.len() > RECENT {
             recent.pop_front();
+        }
+        true
+    }
+
+    /// Tells what is new of a run; what cannot be told now is noted in it.
+    async fn tell(&mut self, before: Option<&Entry>, entry: &mut Entry) {
+        let Some(herald) = &mut self.herald else {
+            return;
+        };
+        for kind in herald::news(before, entry) {
+            // What is owed of it comes first.
+            let is_told = entry.untold.is_empty() && herald.tell(kind, entry).await;
+            if !is_told && !entry.untold.contains(&kind) {
+                entry.untold.push(kind);
+                self.owes = true;
+            }
+        }
+    }
+
+    /// Tells what could not be told when it was news, as far as that goes.
+    async fn tell_late(&mut self) {
+        while self.owes && self.is_open() {
+            let Some(herald) = &mut self.herald else {
+                return;
+            };
+            if !herald.is_open().await {
+                return;
+            }
+            let owed = match self.history.untold(OWED).await {
+                Ok(owed) => owed,
+                Err(err) => return self.failed_to(&format!("{err:#}")),
+            };
+            self.owes = !owed.is_empty();
+            for entry in owed {
+                if !self.settle(entry).await {
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn settle(&mut self, mut entry: Entry) -> bool {
+        let Some(herald) = &mut self.herald else {
+            return false;
+        };
+        for kind in entry.untold.clone() {
+            if !herald.tell(kind, &entry).await {
+                return false;
+            }
+        }
+        entry.untold.clear();
+        if let Err(err) = self.history.put(&entry).await {
+            self.failed_to(&format!("{err:#}"));
+            return false;
+        }
+        let recent = self.recent.get_mut(&entry.bot).into_iter().flatten();
+        for known in recent.filter(|known| known.key() == entry.key()) {
+            known.untold.clear();
         }
         true
     }

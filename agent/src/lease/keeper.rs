@@ -16,22 +16,25 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::claim::{Claim, Found, Mark, Step};
-use super::{Identity, LASTS, Lease, Standing, now};
+use super::{Identity, LASTS, Lease, PLACE, Standing, now};
 use crate::bots::mongo::error::{BadUri, Failed, hidden};
 use crate::bots::mongo::{Place, connect};
+use crate::breaker::{Gate, Pace};
 use crate::health::{Board, Dependency, jitter};
 use crate::show::Console;
 
 /// Time between two renewals, and between two looks of an agent that stands by.
 const PAUSES: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(2)];
-/// The pause after no answer.
-const AGAIN: Duration = Duration::from_secs(1);
+/// How it is asked again when there was no answer: soon, so that a short trouble costs nobody the lease.
+const PACE: Pace = Pace {
+    first: Duration::from_millis(500),
+    longest: Duration::from_secs(2),
+    patience: PATIENCE[0],
+};
 /// How long is waited for an answer, and in it for a server that might give one.
 const PATIENCE: [Duration; 2] = [Duration::from_secs(4), Duration::from_secs(3)];
 /// How long the agent's end waits for the lease to be given back.
 const FAREWELL: Duration = Duration::from_secs(3);
-/// The collection beside the platform's own, and the one document.
-const PLACE: (&str, &str) = ("the0", "lease");
 const DUPLICATE: i32 = 11_000;
 const FORBIDDEN: i32 = 13;
 
@@ -46,6 +49,7 @@ pub struct Keeper {
     console: Console,
     client: Option<Client>,
     claim: Claim,
+    gate: Gate,
     told: Standing,
 }
 
@@ -62,7 +66,7 @@ impl Handle {
         if let Some(end) = self.end.take() {
             let _ = end.send(());
         }
-        let _ = self.ended.recv_timeout(FAREWELL + AGAIN);
+        let _ = self.ended.recv_timeout(FAREWELL + PACE.longest);
     }
 }
 
@@ -73,7 +77,10 @@ impl Keeper {
     /// The address is not one.
     pub fn new(uri: &Secret, me: Identity, board: Board, console: Console) -> Result<Self, BadUri> {
         let address = ConnectionString::parse(uri.reveal()).map_err(|err| BadUri::of(uri, &err))?;
+        let gate = Gate::new(PACE);
+        board.attach(Dependency::Mongodb, gate.clone());
         Ok(Self {
+            gate,
             address,
             hidden: hidden(uri),
             database: Place::default().database,
@@ -116,7 +123,7 @@ impl Keeper {
         loop {
             let round = async {
                 let pause = self.round().await;
-                tokio::time::sleep(jitter(pause)).await;
+                tokio::time::sleep(pause).await;
             };
             tokio::select! {
                 _ = &mut told => break,
@@ -130,6 +137,8 @@ impl Keeper {
 
     /// Asks what there is to ask and gives the pause after it.
     async fn round(&mut self) -> Duration {
+        // One try at a time: nobody else is there to be kept out.
+        let _ = self.gate.enter();
         let mut next = Some(self.claim.first());
         while let Some(step) = next.take() {
             let asked = now();
@@ -140,8 +149,9 @@ impl Keeper {
             };
             next = self.take_in(&step, done, asked);
         }
+        self.gate.succeeded();
         self.board.set(Dependency::Mongodb, Ok(()));
-        PAUSES[usize::from(self.claim.first() == Step::Look)]
+        jitter(PAUSES[usize::from(self.claim.first() == Step::Look)])
     }
 
     fn take_in(&mut self, step: &Step, done: Answer, asked: Duration) -> Option<Step> {
@@ -185,8 +195,9 @@ impl Keeper {
         if !self.lease.may_act() {
             self.tell(Standing::Lapsed(why.clone()));
         }
+        let pause = self.gate.failed(&why);
         self.board.set(Dependency::Mongodb, Err(why));
-        AGAIN
+        pause
     }
 
     /// Says what is new.

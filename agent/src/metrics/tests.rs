@@ -5,6 +5,14 @@ fn full() -> Metrics {
     let mut metrics = Metrics::default();
     for name in ["docker", "listing", "mongodb", "nats", "store"] {
         metrics.dependency(name, 1);
+        metrics.gate(
+            name,
+            Sight {
+                state: State::Closed,
+                failures: 0,
+                wait: Duration::ZERO,
+            },
+        );
     }
     metrics.lease(1);
     metrics.view(&View {
@@ -13,6 +21,13 @@ fn full() -> Metrics {
         listed: Some(Instant::now()),
         events: Some(Progress::new(Instant::now())),
     });
+    let sample = Sample {
+        cpu: 1_500_000_000,
+        memory: 4096,
+        limit: None,
+        at: Instant::now(),
+    };
+    metrics.used([("b1".parse().unwrap(), sample)]);
     metrics
 }
 
@@ -82,6 +97,10 @@ fn what_happens_is_counted_and_adds_no_series() {
         "the0_actions_total{action=\"signal\",outcome=\"failed\"} 1",
         "the0_dependency_up{dependency=\"mongodb\"} 1",
         "the0_unsaved_bots 1",
+        "the0_event_lag_seconds 0",
+        "the0_sync_age_seconds 0",
+        "the0_bot_cpu_seconds_total{bot=\"b1\"} 1.5",
+        "the0_bot_memory_bytes{bot=\"b1\"} 4096",
     ] {
         assert!(text.contains(&format!("{line}\n")), "{line} in\n{text}");
     }

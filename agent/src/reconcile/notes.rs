@@ -128,7 +128,7 @@ impl World {
             }
             self.wanted.remove(&bot);
             if self.stopped.remove(&bot) {
-                self.save_stopped();
+                let _ = self.save_stopped();
             }
         }
     }

@@ -83,6 +83,7 @@ impl World {
                         end: Some(end),
                     };
                     history.track.end(&bot, history::last_of(&life, &records));
+                    self.board.count(|m| m.saves.end(&bot, &records));
                     let sight = Sight {
                         life,
                         records: *records,
@@ -146,16 +147,19 @@ impl World {
             Engine::Process(_) => {
                 for (bot, birth) in bots {
                     let records = Records::read(&self.host.paths(&bot));
+                    self.board
+                        .count(|m| m.saves.note(&bot, &records, birth.start.at));
                     seen(sight(bot, birth, records));
                 }
             }
             Engine::Docker(docker) => {
                 let ids: Vec<BotId> = bots.iter().map(|(bot, _)| bot.clone()).collect();
-                let records = docker.records(&ids);
+                let (records, board) = (docker.records(&ids), self.board.clone());
                 tokio::spawn(async move {
                     let mut records = records.await;
                     for (bot, birth) in bots {
                         if let Some(records) = records.remove(&bot) {
+                            board.count(|m| m.saves.note(&bot, &records, birth.start.at));
                             seen(sight(bot, birth, records));
                         }
                     }
@@ -195,6 +199,7 @@ impl World {
         let running = self.engine.births();
         let there = running.into_iter().map(|(bot, _)| bot.clone());
         let there = there.chain(self.wanted.keys().cloned()).collect();
+        self.board.count(|metrics| metrics.saves.retain(&there));
         if let Some(history) = &mut self.history {
             history.there(there);
         }

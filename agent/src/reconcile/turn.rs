@@ -2,10 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use contract::BotId;
+
 use super::{TICK, World};
 use crate::engine::Engine;
 use crate::events::Link;
 use crate::health::{Dependency, View};
+use crate::history::Birth;
+use crate::orders::desk::Desk;
 use crate::{report, request};
 
 /// Time between two looks at what is told outside.
@@ -22,9 +26,11 @@ impl World {
             if turn.is_some() {
                 self.engine.look_anew();
                 self.look_again();
+                self.desk.iter().for_each(Desk::look);
             }
         }
-        let is_new = self.listed.is_some_and(|listed| listed >= self.turn.1);
+        let listed = self.listed.is_some_and(|listed| listed >= self.turn.1);
+        let is_new = listed && self.knows_words();
         if !self.engine.is_ready() {
             return;
         }
@@ -41,11 +47,15 @@ impl World {
     /// Tells outside how things are, now and then.
     pub(super) fn show(&mut self) {
         self.board.beat();
+        if std::mem::take(&mut self.is_moved) {
+            self.tell_running();
+        }
         let now = self.now();
         if self.shown.is_some_and(|shown| now < shown + SHOW) {
             return;
         }
         self.shown = Some(now);
+        self.tell_running();
         let mut view = View {
             listed: self.listed.and_then(|at| self.began.checked_add(at)),
             ..View::default()
@@ -56,6 +66,13 @@ impl World {
         if let Engine::Docker(docker) = &self.engine {
             view.unsaved = docker.unsaved().len();
             self.board.set(Dependency::Docker, docker.link());
+            if let Some(most) = self.board.measures() {
+                let (samples, board) = (docker.samples(most), self.board.clone());
+                tokio::spawn(async move {
+                    let samples = samples.await;
+                    board.count(|metrics| metrics.used(samples));
+                });
+            }
         }
         if let Some(progress) = &self.progress {
             let progress = *progress.borrow();
@@ -66,5 +83,13 @@ impl World {
             view.events = Some(progress);
         }
         self.board.show(view);
+    }
+
+    /// Tells whose lines are to be sent: nobody's, where another agent acts.
+    fn tell_running(&self) {
+        let Some(live) = &self.live else { return };
+        let of = |(bot, birth): (&BotId, &Birth)| Some((bot.clone(), birth.container.clone()?));
+        let running = || self.engine.births().into_iter().filter_map(of).collect();
+        live.follow(self.lease.may_act().then(running));
     }
 }

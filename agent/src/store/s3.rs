@@ -1,7 +1,8 @@
 //! The store over S3, by the `minio` client, with a time limit on every request.
 //!
 //! The client is not asked twice for what is known: a bundle that was seen there counts as there for a while, and
-//! a store that has just not answered is not waited for again at once. Thus listings stay quick with the store away.
+//! a store that has not answered is not waited for again before its time ([`crate::breaker`]), and then by one. Thus
+//! listings stay quick with the store away, and it is not run down when it comes back.
 
 mod objects;
 
@@ -25,6 +26,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::address::Endpoint;
 use super::{StoreError, object};
+use crate::breaker::{Gate, Pace};
 
 /// How long a request may take, and the pause between two pieces of an answer.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -33,7 +35,19 @@ const SLOWEST: u64 = 128 << 10;
 /// How long a bundle that was seen counts as there.
 const SEEN: Duration = Duration::from_secs(300);
 /// How long a store that did not answer is left alone.
-const AWAY: Duration = Duration::from_secs(5);
+pub(super) const PACE: Pace = Pace {
+    first: Duration::from_secs(1),
+    longest: Duration::from_secs(10),
+    patience: Duration::from_secs(12),
+};
+
+/// What a store says that cannot now: the codes of the statuses 500 and 503.
+const PASSING: [&str; 4] = [
+    "InternalError",
+    "ServiceUnavailable",
+    "SlowDown",
+    "XMinioServerNotInitialized",
+];
 
 /// A store reached by S3.
 #[derive(Debug, Clone)]
@@ -42,13 +56,12 @@ pub struct S3 {
     buckets: [String; 3],
     temporary: PathBuf,
     known: Arc<Mutex<Known>>,
+    gate: Gate,
 }
 
 #[derive(Debug, Default)]
 struct Known {
     seen: BTreeMap<ObjectKey, Instant>,
-    /// Since when, and why, it does not answer.
-    away: Option<(Instant, String)>,
     prepared: bool,
 }
 
@@ -90,11 +103,16 @@ impl S3 {
             buckets: endpoint.buckets.clone(),
             temporary,
             known: Arc::default(),
+            gate: Gate::new(PACE),
         })
     }
 
     pub(super) fn temporary(&self) -> &Path {
         &self.temporary
+    }
+
+    pub(super) fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     pub(super) fn bucket(&self) -> &str {
@@ -305,11 +323,7 @@ impl S3 {
             what: what.to_owned(),
             why,
         };
-        if let Some((since, why)) = &self.known().away
-            && since.elapsed() < AWAY
-        {
-            return Err(failed(why.clone()));
-        }
+        self.gate.enter().map_err(failed)?;
         let done = runtime()
             .map_err(|err| failed(err.to_string()))?
             .block_on(async {
@@ -317,16 +331,14 @@ impl S3 {
                     .await
                     .unwrap_or(Err(Failure::Late))
             });
-        let (why, away) = match done {
-            Ok(done) => (Ok(done), None),
-            Err(failure) => {
-                let why = failure.text();
-                let away = failure.is_absence().then(|| (Instant::now(), why.clone()));
-                (Err(failed(why)), away)
-            }
-        };
-        self.known().away = away;
-        why
+        match &done {
+            Err(failure) if failure.is_absence() => drop(self.gate.failed(&failure.text())),
+            _ => self.gate.succeeded(),
+        }
+        done.map_err(|failure| {
+            super::note_error();
+            failed(failure.text())
+        })
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
@@ -345,11 +357,19 @@ fn runtime() -> std::io::Result<&'static Runtime> {
 }
 
 impl Failure {
-    /// Whether nobody answered, as against an answer that refuses.
+    /// Whether nobody answered, or only that it cannot now, as against an answer that refuses.
     fn is_absence(&self) -> bool {
-        match self {
-            Self::Late => true,
-            Self::Client(error) => !matches!(error, Error::S3Server(_)),
+        let Self::Client(Error::S3Server(said)) = self else {
+            return true;
+        };
+        match said {
+            S3ServerError::S3Error(said) => {
+                matches!(said.code(), MinioErrorCode::OtherError(code) if PASSING.contains(&&*code))
+            }
+            S3ServerError::InvalidServerResponse {
+                http_status_code, ..
+            } => *http_status_code >= 500,
+            S3ServerError::HttpError(status, _) => *status >= 500,
         }
     }
 

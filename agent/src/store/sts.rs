@@ -61,7 +61,10 @@ pub enum StsError {
     /// The store gives none, and will not: what is left is to do with its own.
     #[error("the store gives no keys for one bot alone: {0}")]
     Unsupported(String),
-    /// It does not answer, or not well, which may pass.
+    /// It does not answer, or only that it cannot now.
+    #[error("ask the store for keys of the bot's own: {0}")]
+    Silent(String),
+    /// It does not answer well, which may pass.
     #[error("ask the store for keys of the bot's own: {0}")]
     Failed(String),
     /// None can be asked for: the bot's names do not fit. Its own keys must not stand in for them.
@@ -95,7 +98,7 @@ impl Sts {
             }
         }
         Ok(Self {
-            client: builder.build().map_err(|error| failed(&error))?,
+            client: builder.build().map_err(|error| silent(&error))?,
             url,
             region: endpoint.region.clone(),
             keys: endpoint.keys.clone(),
@@ -136,7 +139,7 @@ impl Sts {
             .post(self.url.clone())
             .headers(headers)
             .body(body);
-        let response = request.send().await.map_err(|error| failed(&error))?;
+        let response = request.send().await.map_err(|error| silent(&error))?;
         Ok((response.status().as_u16(), text(response).await?))
     }
 
@@ -185,7 +188,7 @@ impl Sts {
 /// The answer's text, as far as it is one of a store.
 async fn text(mut response: Response) -> Result<String, StsError> {
     let mut whole = Vec::new();
-    while let Some(piece) = response.chunk().await.map_err(|error| failed(&error))? {
+    while let Some(piece) = response.chunk().await.map_err(|error| silent(&error))? {
         whole.extend_from_slice(&piece);
         if whole.len() > LONGEST_ANSWER {
             break;
@@ -194,8 +197,8 @@ async fn text(mut response: Response) -> Result<String, StsError> {
     Ok(String::from_utf8_lossy(&whole).into_owned())
 }
 
-fn failed(error: &reqwest::Error) -> StsError {
-    StsError::Failed(contract::journal::chain(error).to_string())
+fn silent(error: &reqwest::Error) -> StsError {
+    StsError::Silent(contract::journal::chain(error).to_string())
 }
 
 fn form(fields: &[(&str, &str)]) -> String {

@@ -358,9 +358,12 @@ impl S3 {
             // That it cannot do this at all.
             Err(Trouble::Refused(refusal)) if refusal.status == 501 => Ok(false),
             // Which says nothing of conditions.
-            Err(trouble @ Trouble::Refused(_)) if trouble.is_gone() => {
-                Err(Target::Object(scratch).error(trouble))
-            }
+            Err(trouble) if trouble.is_gone() => Err(Error::Unavailable {
+                what: scratch.to_string(),
+                cause: io::Error::other(
+                    "another start has ended the upload that asks for conditions",
+                ),
+            }),
             Err(trouble) => match upload.error(trouble) {
                 Error::Conflict(_) => Ok(true),
                 error => Err(error),

@@ -11,10 +11,12 @@ use tokio::sync::{Mutex, Semaphore};
 
 use super::image::Images;
 use super::keys::KeyMaker;
+use super::link;
 use super::metadata;
 use super::names;
 use super::refusal::NotStarted;
 use super::template::Template;
+use crate::breaker::Gate;
 use crate::lease::Lease;
 use crate::plan::Outcome;
 use crate::show::Console;
@@ -36,6 +38,8 @@ pub struct Access {
     pub console: Console,
     /// The right to act.
     pub lease: Lease,
+    /// Whether the daemon answers.
+    pub gate: Gate,
     network: Arc<Mutex<Known>>,
 }
 
@@ -58,6 +62,7 @@ impl Access {
             images: Images::default(),
             console,
             lease: Lease::alone(),
+            gate: Gate::new(link::PACE),
             network: Arc::default(),
         }
     }

@@ -8,11 +8,21 @@ use contract::launch::Keys;
 use contract::{BotId, ObjectKey};
 
 use super::refusal::NotStarted;
+use crate::breaker::{Gate, Pace};
 use crate::document::Bot;
 use crate::plan::Outcome;
 use crate::show::Console;
 use crate::store::address::Endpoint;
 use crate::store::sts::{Sts, StsError};
+
+/// What is said of a bot that has to wait.
+const AWAY: &str = "the store does not answer: the bot is started when it does";
+/// Where nobody else asks the store.
+const PACE: Pace = Pace {
+    first: Duration::from_secs(1),
+    longest: Duration::from_secs(10),
+    patience: Duration::from_secs(12),
+};
 
 /// Keys and when to make new ones.
 #[derive(Debug, Clone)]
@@ -30,6 +40,8 @@ pub struct KeyMaker {
     sts: Arc<Sts>,
     ttl: Duration,
     is_unsupported: Arc<AtomicBool>,
+    /// Whether the store answers.
+    pub gate: Gate,
     console: Console,
 }
 
@@ -44,8 +56,20 @@ impl KeyMaker {
             sts: Arc::new(Sts::new(endpoint)?),
             ttl,
             is_unsupported: Arc::default(),
+            gate: Gate::new(PACE),
             console,
         })
+    }
+
+    /// Whether it would be in vain to ask for keys now.
+    ///
+    /// # Errors
+    /// The store does not answer: it is asked by one, now and then, and by all when it does.
+    pub fn ready(&self) -> Result<(), NotStarted> {
+        if self.is_unsupported.load(Ordering::Relaxed) || self.gate.is_passable() {
+            return Ok(());
+        }
+        Err(NotStarted::new(Outcome::Busy, AWAY))
     }
 
     /// Keys for a bot and its code.
@@ -64,7 +88,15 @@ impl KeyMaker {
         if self.is_unsupported.load(Ordering::Relaxed) {
             return Ok(self.own());
         }
-        match self.sts.session(bot, code, self.ttl).await {
+        if self.gate.enter().is_err() {
+            return Err(NotStarted::new(Outcome::Busy, AWAY));
+        }
+        let session = self.sts.session(bot, code, self.ttl).await;
+        match &session {
+            Err(StsError::Silent(why)) => drop(self.gate.failed(why)),
+            _ => self.gate.succeeded(),
+        }
+        match session {
             Ok(session) => {
                 let left = session
                     .expires
@@ -83,7 +115,7 @@ impl KeyMaker {
                 }
                 Ok(self.own())
             }
-            Err(err @ StsError::Failed(_)) => {
+            Err(err @ (StsError::Failed(_) | StsError::Silent(_))) => {
                 Err(NotStarted::new(Outcome::Failed, err.to_string()))
             }
             // Names do not come right by themselves, and the agent's own keys open more than this bot's.

@@ -26,9 +26,16 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::News;
 use super::names::{self, Stack};
 use super::refusal::said;
+use crate::breaker::{Gate, Pace};
 
-/// The first pause after the daemon was not there, and the longest.
-const PAUSES: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(10)];
+/// How a daemon that does not answer is asked again.
+pub const PACE: Pace = Pace {
+    first: Duration::from_millis(250),
+    longest: Duration::from_secs(8),
+    patience: LOOK,
+};
+/// How long the daemon may take to tell that it is there or what it has. It may take longer for what it does.
+const LOOK: Duration = Duration::from_secs(15);
 
 /// Counts what is begun, so that a listing can be told to be older than a change.
 #[derive(Debug, Clone, Default)]
@@ -106,22 +113,23 @@ pub struct Source {
     pub clock: Clock,
     /// Makes the next listing come at once.
     pub again: Arc<Notify>,
+    /// Whether the daemon answers: nobody but this watch asks while it does not.
+    pub gate: Gate,
 }
 
 /// Keeps looking until nobody hears it any more.
 pub async fn watch(source: Source, interval: Duration, news: UnboundedSender<News>) {
-    let mut pause = PAUSES[0];
     while !news.is_closed() {
-        let why = match source.docker.clone().negotiate_version().await {
-            Ok(_) => {
-                pause = PAUSES[0];
-                follow(&source, interval, &news).await
-            }
+        // One try at a time: nobody else is there to be kept out.
+        let _ = source.gate.enter();
+        let docker = source.docker.clone().with_timeout(LOOK);
+        let why = match docker.negotiate_version().await {
+            Ok(_) => follow(&source, interval, &news).await,
             Err(err) => said(&err),
         };
+        let pause = source.gate.failed(&why);
         let _ = news.send(News::Down(why));
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSES[1]);
     }
 }
 
@@ -132,7 +140,9 @@ async fn follow(source: &Source, interval: Duration, news: &UnboundedSender<News
         stack,
         clock,
         again,
+        gate,
     } = source;
+    let quick = docker.clone().with_timeout(LOOK);
     let filters = HashMap::from([
         ("type", vec!["container".to_owned()]),
         ("event", vec!["die".to_owned(), "destroy".to_owned()]),
@@ -142,13 +152,14 @@ async fn follow(source: &Source, interval: Duration, news: &UnboundedSender<News
     let mut events = std::pin::pin!(docker.events(Some(options)));
     loop {
         // The first listing comes while the events are being asked for, so that nothing falls between the two.
-        let listing = list(docker, stack, clock);
+        let listing = list(&quick, stack, clock);
         tokio::pin!(listing);
         let mut due = None;
         loop {
             tokio::select! {
                 listed = &mut listing, if due.is_none() => match listed {
                     Ok(snapshot) => {
+                        gate.succeeded();
                         let _ = news.send(News::Listed(Box::new(snapshot)));
                         due = Some(tokio::time::Instant::now() + interval);
                     }

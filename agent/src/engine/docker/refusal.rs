@@ -51,6 +51,14 @@ impl From<Refused> for NotStarted {
 /// The daemon's own words.
 pub fn said(err: &Error) -> String {
     match err {
+        Error::DockerResponseServerError {
+            status_code,
+            message,
+        } if message.trim().is_empty() => {
+            format!(
+                "the Docker daemon, or what is before it, answers {status_code} and says no more"
+            )
+        }
         Error::DockerResponseServerError { message, .. } => message.trim().to_owned(),
         Error::RequestTimeoutError => "the Docker daemon did not answer in time".to_owned(),
         other => format!("the Docker daemon: {other}"),
@@ -100,6 +108,15 @@ mod tests {
         assert!(not.why.contains(message), "{}", not.why);
         assert!(not.why.ends_with("THE0_PROGRAM_MODE=755"), "{}", not.why);
         assert_eq!(remedy("permission denied"), None);
+    }
+
+    #[test]
+    fn an_answer_without_words_is_told_by_its_number() {
+        let err = Error::DockerResponseServerError {
+            status_code: 503,
+            message: "\n".to_owned(),
+        };
+        assert!(said(&err).contains("answers 503"), "{}", said(&err));
     }
 
     #[test]

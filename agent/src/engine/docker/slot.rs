@@ -271,6 +271,7 @@ mod tests {
             at: now,
             error: None,
             left_out: Vec::new(),
+            traffic: None,
         });
         Records {
             done: done.map(record),

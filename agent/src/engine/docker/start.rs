@@ -46,6 +46,7 @@ pub async fn start(
 ) -> Result<Running, NotStarted> {
     let (docker, template) = (&access.docker, &access.template);
     let cancelled = || NotStarted::new(Outcome::Stopped, "told to stop before it was started");
+    access.keys.ready()?;
     let image = template.image_for(bot.definition.runtime);
     let image_id = tokio::select! {
         biased;

@@ -136,3 +136,74 @@ fn keys_are_renewed_when_half_their_life_is_over_and_soon_again_when_the_store_g
         assert_eq!(due(&engine), 1250 * SECOND);
     });
 }
+
+#[test]
+fn a_daemon_that_says_who_it_is_and_no_more_is_asked_ever_more_seldom() {
+    block_on(async {
+        let mut stage = stage(|request| {
+            let version = r#"{"Version": "20.10.24", "ApiVersion": "1.41"}"#;
+            let is_version = request.path.ends_with("/version");
+            let broken = r#"{"message": "it is broken"}"#;
+            Some(if is_version {
+                (200, version)
+            } else {
+                (500, broken)
+            })
+        });
+        let began = std::time::Instant::now();
+        for _ in 0..4 {
+            let Some(News::Down(why)) = stage.news.recv().await else {
+                panic!("it does not answer");
+            };
+            assert_eq!(why, "it is broken");
+        }
+        // A quarter, a half and a whole second, less by chance.
+        assert!(began.elapsed() >= SECOND * 7 / 5, "{:?}", began.elapsed());
+        assert!(stage.engine.access.gate.sight().failures >= 4);
+    });
+}
+
+/// Keys of a store that hears every request and ends the connection.
+fn keys_of_a_broken_store() -> (Proxy, KeyMaker) {
+    let store = Proxy::start("127.0.0.1:1");
+    store.script(|_| Some(Fault::DropRequest));
+    let mut variables = nowhere();
+    variables.insert("MINIO_ENDPOINT".into(), store.address().to_owned());
+    let Ok(Address::S3(endpoint)) = Address::parse(&variables, Path::new("/")) else {
+        panic!("no object store");
+    };
+    let console = Console::open(std::io::sink(), Colours::Off).unwrap();
+    let keys = KeyMaker::new(&endpoint, Duration::from_hours(12), console).unwrap();
+    (store, keys)
+}
+
+#[test]
+fn many_bots_that_wait_for_a_store_ask_it_as_one() {
+    block_on(async {
+        let (store, keys) = keys_of_a_broken_store();
+        let bots: Vec<Bot> = (0..50).map(|n| bot(&format!("b{n}"))).collect();
+        let first = keys.grant(&bots[0]).await.unwrap_err();
+        assert_eq!(first.outcome, Outcome::Failed, "{}", first.why);
+        let asked = store.requests().len();
+        assert!(asked > 0);
+        let all = async || {
+            let asking = bots.iter().map(|bot| keys.grant(bot));
+            futures_util::future::join_all(asking).await
+        };
+        for not in all().await {
+            assert_eq!(not.unwrap_err().outcome, Outcome::Busy);
+        }
+        assert!(keys.ready().is_err());
+        assert_eq!(store.requests().len(), asked, "nobody asked");
+        tokio::time::sleep(keys.gate.sight().wait).await;
+        keys.ready().unwrap();
+        let refused = all().await.into_iter().filter_map(Result::err);
+        let failed = refused.filter(|not| not.outcome == Outcome::Failed);
+        assert_eq!(failed.count(), 1, "one of them asks");
+        assert_eq!(keys.gate.sight().failures, 2);
+        store.script(|_| Some(Fault::Answer(501, String::new())));
+        tokio::time::sleep(keys.gate.sight().wait).await;
+        keys.grant(&bots[7]).await.unwrap();
+        assert!(all().await.iter().all(Result::is_ok), "and then all may");
+    });
+}

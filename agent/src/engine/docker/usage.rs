@@ -18,13 +18,26 @@ const AT_ONCE: usize = 16;
 const ENOUGH: Duration = Duration::from_secs(3);
 
 impl Engine {
+    /// What the first `most` bots that run have used so far.
+    pub fn samples(&self, most: usize) -> impl Future<Output = HashMap<BotId, Sample>> + use<> {
+        let docker = self.access.docker.clone();
+        let mut running = self.running();
+        running.sort_unstable();
+        running.truncate(most);
+        async move { samples(&docker, &running).await }
+    }
+
+    fn running(&self) -> Vec<(BotId, String)> {
+        let running = self.slots.iter();
+        running
+            .filter_map(|(bot, slot)| Some((bot.clone(), slot.running.as_ref()?.id.clone())))
+            .collect()
+    }
+
     /// What the bots that run use now.
     pub fn usage(&self) -> impl Future<Output = HashMap<BotId, Usage>> + use<> {
         let docker = self.access.docker.clone();
-        let running = self.slots.iter();
-        let running: Vec<(BotId, String)> = running
-            .filter_map(|(bot, slot)| Some((bot.clone(), slot.running.as_ref()?.id.clone())))
-            .collect();
+        let running = self.running();
         async move {
             let first = samples(&docker, &running).await;
             tokio::time::sleep(APART).await;

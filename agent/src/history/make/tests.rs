@@ -42,6 +42,7 @@ fn synced(outcome: Outcome, run: u64) -> Synced {
         at: time(15),
         error: None,
         left_out: Vec::new(),
+        traffic: None,
     }
 }
 

@@ -33,7 +33,10 @@ pub(super) fn read(status: u16, body: &str) -> Result<Session, StsError> {
     if said.is_without(status) {
         return Err(StsError::Unsupported(why));
     }
-    Err(StsError::Failed(why))
+    Err(match status {
+        500 | 502..=504 => StsError::Silent(why),
+        _ => StsError::Failed(why),
+    })
 }
 
 fn session(body: &str) -> Option<Session> {
@@ -215,13 +218,19 @@ mod tests {
             (403, s3("SignatureDoesNotMatch")),
             (403, String::new()),
             (429, String::new()),
-            (500, sts("InternalError")),
-            (502, "<html>bad gateway</html>".to_owned()),
-            (503, s3("SlowDown")),
         ];
         for (status, body) in failing {
             let error = read(status, &body).unwrap_err();
             assert!(matches!(error, StsError::Failed(_)), "{status} {body}");
+        }
+        let silent = [
+            (500, sts("InternalError")),
+            (502, "<html>bad gateway</html>".to_owned()),
+            (503, s3("SlowDown")),
+        ];
+        for (status, body) in silent {
+            let error = read(status, &body).unwrap_err();
+            assert!(matches!(error, StsError::Silent(_)), "{status} {body}");
         }
     }
 

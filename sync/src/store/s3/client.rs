@@ -18,6 +18,7 @@ use crate::keys::KeyRing;
 use crate::retry::backoff;
 use crate::store::address::Endpoint;
 use crate::store::{Error, Place};
+use crate::traffic;
 
 /// How often a call is tried.
 const TRIES: u32 = 4;
@@ -200,7 +201,11 @@ impl Client {
         let began = Instant::now();
         let mut tries = 1;
         loop {
-            match act() {
+            let done = act();
+            if done.as_ref().is_err_and(Trouble::is_fault) {
+                traffic::failed();
+            }
+            match done {
                 Err(trouble)
                     if tries < TRIES
                         && began.elapsed() < TRYING
@@ -228,6 +233,7 @@ impl Client {
         let mut answer = self.wire.exchange(&message).await.map_err(silent)?;
         self.hear_name(&answer.headers);
         if answer.status.is_success() {
+            traffic::sent(message.body.len());
             return Ok(answer);
         }
         // A refusal is one whether or not all of its reasons come.

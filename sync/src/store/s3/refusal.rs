@@ -172,6 +172,15 @@ fn is_busy(code: &str) -> bool {
 }
 
 impl Trouble {
+    /// Whether it is the store's: that an object is not there, or another version, is an answer.
+    pub(super) fn is_fault(&self) -> bool {
+        let meaning = match self {
+            Self::Silent(_) => return true,
+            Self::Refused(refusal) => refusal.meaning(),
+        };
+        !matches!(meaning, Meaning::NoKey | Meaning::Changed)
+    }
+
     /// That an upload in parts is not there any more: someone else has ended it.
     pub(super) fn is_gone(&self) -> bool {
         matches!(self, Self::Refused(refusal) if refusal.code == "NoSuchUpload")

@@ -1,0 +1,286 @@
+//! A door before a server, of TCP or of a Unix socket, which a test shuts in many ways: the agent goes through it, and
+//! the test goes around it.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What becomes of those who come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// They pass.
+    Open,
+    /// They are sent away, in the middle of a sentence if they have begun one.
+    Refused,
+    /// Nothing is carried on, and nobody says so.
+    Hangs,
+    /// Every answer comes so much later.
+    Slow(Duration),
+    /// Each HTTP request is answered with this status, and the server never hears of it.
+    Answers(u16),
+}
+
+impl Way {
+    /// Whether what was begun goes on, now or later.
+    fn is_carrying(self) -> bool {
+        matches!(self, Self::Open | Self::Slow(_) | Self::Hangs)
+    }
+}
+
+/// The door; who is in it is sent away when it is dropped.
+#[derive(Debug)]
+pub struct Door {
+    address: String,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    way: Mutex<Way>,
+    upstream: String,
+    inside: Mutex<Vec<Stream>>,
+    /// How many came since the way was last changed.
+    came: AtomicUsize,
+}
+
+impl Door {
+    /// Before the server at `upstream`, on a free port of `host`.
+    pub fn before(host: IpAddr, upstream: &str) -> Self {
+        let listener = TcpListener::bind((host, 0)).expect("a free port");
+        let address = listener.local_addr().expect("its address").to_string();
+        let comers = move || {
+            listener
+                .accept()
+                .ok()
+                .map(|(stream, _)| Stream::Tcp(stream))
+        };
+        Self::serve(address, upstream, comers)
+    }
+
+    /// Before the server at the Unix socket `upstream`, at another one.
+    pub fn before_socket(path: &Path, upstream: &str) -> Self {
+        let listener = UnixListener::bind(path).expect("a socket");
+        let comers = move || {
+            listener
+                .accept()
+                .ok()
+                .map(|(stream, _)| Stream::Unix(stream))
+        };
+        let address = format!("unix://{}", path.display());
+        Self::serve(address, upstream, comers)
+    }
+
+    fn serve(
+        address: String,
+        upstream: &str,
+        mut comers: impl FnMut() -> Option<Stream> + Send + 'static,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            way: Mutex::new(Way::Open),
+            upstream: upstream.to_owned(),
+            inside: Mutex::default(),
+            came: AtomicUsize::new(0),
+        });
+        let serving = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            while let Some(stream) = comers() {
+                let shared = Arc::clone(&serving);
+                std::thread::spawn(move || shared.attend(stream));
+            }
+        });
+        Self { address, shared }
+    }
+
+    /// Where it is: host and port, or a socket's address.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// From now on it is so, also for those who are in it.
+    pub fn is(&self, way: Way) {
+        let mut inside = hold(&self.shared.inside);
+        *hold(&self.shared.way) = way;
+        self.shared.came.store(0, Ordering::Relaxed);
+        if !way.is_carrying() {
+            inside.drain(..).for_each(|stream| stream.end());
+        }
+    }
+
+    /// How many came since the way was last changed.
+    pub fn came(&self) -> usize {
+        self.shared.came.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.is(Way::Refused);
+    }
+}
+
+impl Shared {
+    fn way(&self) -> Way {
+        *hold(&self.way)
+    }
+
+    fn attend(self: Arc<Self>, mut client: Stream) {
+        self.came.fetch_add(1, Ordering::Relaxed);
+        hold(&self.inside).push(client.clone());
+        match self.way_on() {
+            Way::Answers(status) => client.answer(status),
+            Way::Open | Way::Slow(_) => self.carry(&client),
+            Way::Refused | Way::Hangs => client.end(),
+        }
+    }
+
+    /// How it is when it does not hang any more.
+    fn way_on(&self) -> Way {
+        loop {
+            match self.way() {
+                Way::Hangs => std::thread::sleep(Duration::from_millis(20)),
+                way => return way,
+            }
+        }
+    }
+
+    fn carry(self: Arc<Self>, client: &Stream) {
+        let Some(server) = Stream::connect(&self.upstream) else {
+            return client.end();
+        };
+        hold(&self.inside).push(server.clone());
+        // One that was let in as the way was changed.
+        if !self.way().is_carrying() {
+            client.end();
+            server.end();
+        }
+        let (back, to) = (server.clone(), client.clone());
+        let (queue, queued) = channel();
+        let slow = Arc::clone(&self);
+        std::thread::spawn(move || slow.listen(back, &queue));
+        std::thread::spawn(move || say(to, &queued));
+        self.ask(client.clone(), server);
+    }
+
+    fn ask(&self, mut client: Stream, mut server: Stream) {
+        let mut buffer = [0; 16 << 10];
+        while let Ok(count @ 1..) = client.read(&mut buffer) {
+            self.way_on();
+            if server.write_all(&buffer[..count]).is_err() {
+                break;
+            }
+        }
+        server.end_writing();
+    }
+
+    /// Reads answers, each with the time when it is to be heard.
+    fn listen(&self, mut server: Stream, queue: &Sender<(Instant, Vec<u8>)>) {
+        let mut buffer = [0; 16 << 10];
+        while let Ok(count @ 1..) = server.read(&mut buffer) {
+            let late = match self.way_on() {
+                Way::Slow(late) => late,
+                _ => Duration::ZERO,
+            };
+            if queue
+                .send((Instant::now() + late, buffer[..count].to_vec()))
+                .is_err()
+            {
+                break;
+            }
+        }
+    }
+}
+
+fn say(mut client: Stream, queued: &Receiver<(Instant, Vec<u8>)>) {
+    while let Ok((due, bytes)) = queued.recv() {
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        if client.write_all(&bytes).is_err() {
+            break;
+        }
+    }
+    client.end_writing();
+}
+
+#[derive(Debug)]
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    fn connect(upstream: &str) -> Option<Self> {
+        Some(match upstream.strip_prefix("unix://") {
+            Some(path) => Self::Unix(UnixStream::connect(path).ok()?),
+            None => Self::Tcp(TcpStream::connect(upstream).ok()?),
+        })
+    }
+
+    fn clone(&self) -> Self {
+        match self {
+            Self::Tcp(stream) => Self::Tcp(stream.try_clone().expect("a descriptor")),
+            Self::Unix(stream) => Self::Unix(stream.try_clone().expect("a descriptor")),
+        }
+    }
+
+    fn end(&self) {
+        self.shut(Shutdown::Both);
+    }
+
+    fn end_writing(&self) {
+        self.shut(Shutdown::Write);
+    }
+
+    fn shut(&self, how: Shutdown) {
+        let _ = match self {
+            Self::Tcp(stream) => stream.shutdown(how),
+            Self::Unix(stream) => stream.shutdown(how),
+        };
+    }
+
+    fn drain(&mut self) {
+        let _ = std::io::copy(self, &mut std::io::sink());
+    }
+
+    /// Answers what comes, one request a connection, whatever it asks.
+    fn answer(&mut self, status: u16) {
+        let mut buffer = [0; 16 << 10];
+        if self.read(&mut buffer).is_ok() {
+            let head = format!(
+                "HTTP/1.1 {status} Of the door\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            );
+            let _ = self.write_all(head.as_bytes());
+        }
+        self.end_writing();
+        self.drain();
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
