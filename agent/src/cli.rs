@@ -35,7 +35,7 @@ pub enum Command {
     /// Run the bots of a folder in the foreground, until Ctrl-C
     Dev(dev::Options),
     /// Run bots as containers of this host; they run on when this ends
-    #[command(visible_alias = "bot-runner")]
+    #[command(visible_aliases = ["bot-runner", "bot-scheduler"])]
     Run(host::Options),
     /// Show how the bots are
     Ps {
@@ -160,7 +160,7 @@ pub enum Command {
     /// Print the version
     Version,
     /// The platform's words for parts that are not in this version
-    #[command(hide = true, name = "bot-scheduler", aliases = ["query-server", "controller"], disable_help_flag = true)]
+    #[command(hide = true, name = "query-server", aliases = ["controller"], disable_help_flag = true)]
     Later {
         /// Whatever it is told
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -27,12 +27,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::bots::mongo::Mongo;
+use crate::bots::mongo::{Mongo, Place};
 use crate::health::Board;
 use crate::lease::Lease;
 use crate::lister::Waker;
 use crate::show::Console;
-use consume::Consumer;
+use consume::{Consumer, Writers};
 pub use gate::{Link, Progress, Sight};
 pub use link::Address;
 use write::Writer;
@@ -84,12 +84,19 @@ pub fn start(source: Source, outside: Outside) -> io::Result<Option<watch::Recei
 
 async fn run(source: Source, outside: Outside, progress: watch::Sender<Progress>) {
     let console = outside.console.clone();
-    let index = index(Writer::new(source.mongo.apart()), &console);
+    let schedules = || source.mongo.beside(Place::schedules());
+    let bots = index(Writer::new(source.mongo.apart()), &console);
+    let times = index(Writer::new(schedules()), &console);
+    let index = async { tokio::join!(bots, times) };
     let Some(address) = source.nats else {
-        return index.await;
+        index.await;
+        return;
     };
-    let writer = Writer::new(source.mongo);
-    let mut consumer = Consumer::new(address, &source.stack, writer, outside, progress);
+    let writers = Writers {
+        schedules: Writer::new(schedules()),
+        bots: Writer::new(source.mongo),
+    };
+    let mut consumer = Consumer::new(address, &source.stack, writers, outside, progress);
     tokio::join!(index, consumer.run());
 }
 

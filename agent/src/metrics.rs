@@ -34,7 +34,7 @@ const STATES: [&str; 12] = [
 ];
 const STARTS: [&str; 6] = ["started", "found", "stopped", "failed", "refused", "busy"];
 const ACTIONS: [&str; 6] = ["start", "signal", "inspect", "renew_keys", "remove", "open"];
-const WHYS: [Why; 8] = [
+const WHYS: [Why; 10] = [
     Why::Asked,
     Why::Disabled,
     Why::Deleted,
@@ -42,6 +42,8 @@ const WHYS: [Why; 8] = [
     Why::Changed,
     Why::Restarted,
     Why::Rolled,
+    Why::Limit,
+    Why::Replaced,
     Why::Ending,
 ];
 
@@ -302,6 +304,8 @@ fn reason(why: Why) -> &'static str {
         Why::Changed => "changed",
         Why::Restarted => "restarted",
         Why::Rolled => "rolled",
+        Why::Limit => "limit",
+        Why::Replaced => "replaced",
         Why::Ending => "ending",
     }
 }

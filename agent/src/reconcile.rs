@@ -12,6 +12,7 @@
 
 mod notes;
 mod runs;
+mod times;
 mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +36,7 @@ use crate::lister::{Listed, Waker};
 use crate::plan::{self, Action, Patience, Plan, Situation, Switch, Wanted, Why, plan};
 use crate::request::Request;
 use crate::roll::Roll;
+use crate::schedule::Schedules;
 use crate::show::Console;
 use crate::signals::{Signal, Signals};
 use crate::store::Store;
@@ -75,6 +77,8 @@ pub struct World {
     pub waker: Option<Waker>,
     /// What becomes of what happens.
     pub history: Option<Watch>,
+    /// Bots that run at times.
+    pub schedules: Option<Schedules>,
     /// The right to act.
     pub lease: Lease,
     /// Where it is told outside how things are.
@@ -162,6 +166,7 @@ impl World {
             progress: None,
             waker: None,
             history: None,
+            schedules: None,
             lease: Lease::alone(),
             board: Board::default(),
             requests,
@@ -278,6 +283,7 @@ impl World {
                 break;
             }
         }
+        self.step_schedules();
         if aborted.is_some() {
             End::Aborted
         } else {
@@ -291,7 +297,10 @@ impl World {
             Event::Told(news) => {
                 self.wake = None;
                 self.board.count(|metrics| metrics.news(&news));
-                self.engine.take(news, self.now());
+                match news {
+                    News::Schedule(news) => self.take_word(*news),
+                    news => self.engine.take(news, self.now()),
+                }
                 self.hear();
             }
             Event::Asked(request) => {
@@ -301,6 +310,9 @@ impl World {
             Event::Tick | Event::Signal(_) => {
                 self.engine.tick(self.now());
                 self.read_runs();
+                if self.schedules.as_ref().is_some_and(Schedules::is_due) {
+                    self.wake = None;
+                }
             }
         }
     }
@@ -324,6 +336,7 @@ impl World {
             let track = &mut history.track;
             track.keep(&self.wanted, &self.stopped, self.switch);
         }
+        self.step_schedules();
         let actual = self.engine.actual();
         let now = self.now();
         let see = Situation {
@@ -361,7 +374,9 @@ impl World {
             let listed = listing.get(bot);
             listed.map_or(unseen, |listed| listed.offer != Offer::Gone)
         };
-        self.engine.collect(is_listed, now);
+        let schedules = self.schedules.as_ref();
+        let is_held = |bot: &BotId| schedules.is_some_and(|schedules| schedules.holds(bot));
+        self.engine.collect(is_listed, is_held, now);
         let actual = self.engine.actual();
         self.wake = Some(
             plan::wake(&actual, now)
