@@ -16,6 +16,7 @@ mod cli;
 mod client;
 mod commands;
 mod control;
+mod cron;
 mod days;
 mod deploy;
 mod dev;
@@ -125,6 +126,7 @@ fn run(Cli { data, command }: Cli) -> Result<()> {
         } => fleet::collect(&data, &bots, discard_state),
         Command::Restart { bots } => commands::order(&data, "restart", &bots),
         Command::State { command } => state::run(&command, &data),
+        Command::Cron { command } => cron::run(&command),
         Command::Backup(options) => backup::run(&options, &data),
         Command::Restore(options) => backup::restore(&options, &data),
         Command::Doctor(options) => doctor::run(&options, &data),
