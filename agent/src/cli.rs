@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use crate::failure::EXIT_CODES;
 use crate::logs::Tail;
 use crate::output::Format;
-use crate::{backup, days, deploy, dev, doctor, host, state};
+use crate::{backup, cron, days, deploy, dev, doctor, host, state};
 
 /// Runs trading bots: starts them, restarts them, keeps their state and their logs, and answers for them
 #[derive(Debug, Parser)]
@@ -137,6 +137,12 @@ pub enum Command {
         #[command(subcommand)]
         command: state::State,
     },
+    /// Say when a schedule's expression is due
+    Cron {
+        /// What to do
+        #[command(subcommand)]
+        command: cron::Cron,
+    },
     /// Write everything of a stack into one file, while bots run
     Backup(backup::Options),
     /// Put everything of a backup back, where nothing else is
@@ -218,6 +224,7 @@ mod tests {
             "deploy",
             "state get",
             "state diff",
+            "cron next",
         ] {
             let mut sub = &mut command;
             for word in name.split(' ') {

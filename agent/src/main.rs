@@ -127,6 +127,7 @@ fn run(Cli { data, command }: Cli) -> Result<()> {
         } => fleet::collect(&data, &bots, discard_state),
         Command::Restart { bots } => commands::order(&data, "restart", &bots),
         Command::State { command } => state::run(&command, &data),
+        Command::Cron { command } => cron::run(&command),
         Command::Backup(options) => backup::run(&options, &data),
         Command::Restore(options) => backup::restore(&options, &data),
         Command::Doctor(options) => doctor::run(&options, &data),
