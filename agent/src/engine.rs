@@ -175,6 +175,13 @@ impl Engine {
         }
     }
 
+    /// Removes the container that was made for a tick of the bot and not started; it is looked anew then.
+    pub fn unmake(&mut self, bot: &BotId) {
+        if let Engine::Docker(docker) = self {
+            docker.unmake(bot);
+        }
+    }
+
     /// The bot's instance.
     pub fn instance(&self, bot: &BotId) -> Option<&Instance> {
         match self {

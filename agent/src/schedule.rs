@@ -68,7 +68,7 @@ enum Work {
     /// The claim is ours: it is to be started.
     Mine,
     /// The engine was told to start it.
-    Launched(Key),
+    Launched(Key, i64),
 }
 
 /// What is known of a schedule.
@@ -102,6 +102,8 @@ struct Entry {
 pub enum Order {
     /// Stop what runs.
     Stop(BotId, Why),
+    /// Remove the container that was made for it and not started.
+    Unmake(BotId),
     /// Ask the engine anew what there is.
     LookAnew,
 }
@@ -423,12 +425,12 @@ impl Schedules {
     ) -> Option<Order> {
         let entry = self.known.get_mut(bot)?;
         let live = live::live(engine, bot, &mut entry.end, entry.stopping);
-        if let Work::Launched(key) = entry.work
+        if let Work::Launched(key, rev) = entry.work
             && let Some(launched) = live::launched(engine, bot, key)
         {
             entry.work = Work::Rest;
             self.starting.remove(bot);
-            entry.take_launched(launched, now);
+            entry.take_launched(launched, rev, now);
         }
         let may = entry.is_on && may(bot);
         if entry.work == Work::Mine && !may {
@@ -437,7 +439,7 @@ impl Schedules {
         }
         let is_busy = matches!(
             entry.work,
-            Work::Writing | Work::Claiming | Work::Launched(_)
+            Work::Writing | Work::Claiming | Work::Launched(..)
         );
         if is_busy || entry.is_stale {
             return None;
@@ -459,6 +461,7 @@ impl Schedules {
             }
             Step::Claim(to) => self.wait(bot, &to, may),
             Step::Stop(why) => return Some(Order::Stop(bot.clone(), why)),
+            Step::Unmake => return Some(Order::Unmake(bot.clone())),
             Step::Doubt => {
                 entry.is_doubted = true;
                 return Some(Order::LookAnew);
@@ -535,8 +538,9 @@ impl Schedules {
     pub fn launch(&mut self, bot: &BotId) -> Option<Key> {
         let entry = self.known.get_mut(bot)?;
         let tick = entry.ledger.tick.as_ref();
-        let key = tick.filter(|_| entry.work == Work::Mine)?.key();
-        entry.work = Work::Launched(key);
+        let tick = tick.filter(|_| entry.work == Work::Mine)?;
+        let (key, rev) = (tick.key(), tick.rev);
+        entry.work = Work::Launched(key, rev);
         Some(key)
     }
 
@@ -598,7 +602,7 @@ impl Entry {
         })
     }
 
-    fn take_launched(&mut self, launched: Launched, now: Seconds) {
+    fn take_launched(&mut self, launched: Launched, rev: i64, now: Seconds) {
         let Launched::Not {
             key,
             why,
@@ -614,6 +618,7 @@ impl Entry {
         if is_certain {
             self.unstarted = Some(Unstarted {
                 key,
+                rev,
                 why,
                 is_final,
                 not_before: now + pause,

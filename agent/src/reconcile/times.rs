@@ -55,6 +55,7 @@ impl World {
         for order in orders {
             match order {
                 Order::Stop(bot, why) => self.stop(&bot, why),
+                Order::Unmake(bot) => self.engine.unmake(&bot),
                 Order::LookAnew => self.engine.look_anew(),
             }
         }

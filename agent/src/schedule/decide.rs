@@ -77,6 +77,8 @@ pub struct Exit {
 pub struct Unstarted {
     /// Which.
     pub key: Key,
+    /// The number of our claim.
+    pub rev: i64,
     /// Why.
     pub why: String,
     /// Whether only a change mends that.
@@ -98,6 +100,8 @@ pub enum Step {
     Start,
     /// Stop what runs.
     Stop(Why),
+    /// Remove the container that was made and not started, and look again: it may run after all.
+    Unmake,
     /// Ask the engine anew before it is taken for lost.
     Doubt,
 }
@@ -283,9 +287,20 @@ fn running(see: &See<'_>, tick: &Tick) -> Step {
 /// It does not run, for certain: it is claimed anew, unless it is too late or can never be started.
 fn again(see: &See<'_>, tick: &Tick) -> Step {
     let unstarted = unstarted(see, tick);
+    let is_final = unstarted.is_some_and(|unstarted| unstarted.is_final);
+    if (is_final || is_too_late(see, tick)) && matches!(see.live, Live::Made(_)) {
+        // Whoever has said that it is started may be about to start it: first nobody can any more.
+        return match tick.state {
+            State::Started => Step::Write(with(see, next_word(see, tick, State::Claimed))),
+            _ => Step::Unmake,
+        };
+    }
     if let Some(unstarted) = unstarted.filter(|unstarted| unstarted.is_final) {
         let why = Some(unstarted.why.clone());
         return Step::Write(over(see, tick, Outcome::Failed, why));
+    }
+    if is_too_late(see, tick) && unstarted.is_none() && !see.is_sure {
+        return Step::Doubt;
     }
     if is_too_late(see, tick) {
         let why = unstarted.map(|unstarted| unstarted.why.clone());
@@ -315,7 +330,10 @@ fn wake(see: &See<'_>, tick: &Tick, until: Seconds) -> Seconds {
 }
 
 fn unstarted<'a>(see: &See<'a>, tick: &Tick) -> Option<&'a Unstarted> {
-    see.unstarted.filter(|it| it.key == tick.key())
+    // Whoever has gone on from our claim may have started it.
+    let is_ours = |rev: i64| tick.by == see.me && [rev, rev + 1].contains(&tick.rev);
+    let is_it = |it: &&Unstarted| it.key == tick.key() && is_ours(it.rev);
+    see.unstarted.filter(is_it)
 }
 
 /// Whether the tick has had its time: its own, or that of the next one.

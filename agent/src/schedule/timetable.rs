@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::cron::Schedule;
@@ -143,7 +144,8 @@ pub struct Cron(Schedule);
 impl Cron {
     /// The first time after `after`.
     pub fn next(&self, after: Seconds) -> Option<Seconds> {
-        self.0.next(after)
+        let after = Timestamp::from_second(after).ok()?;
+        Some(self.0.next(after)?.as_second())
     }
 }
 

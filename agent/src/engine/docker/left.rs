@@ -194,6 +194,19 @@ impl Engine {
         }
     }
 
+    /// Removes the container that was made for a tick of the bot and not started. One that runs after all stays.
+    pub fn unmake(&mut self, bot: &BotId) {
+        let Some((id, _)) = self.made.remove(bot) else {
+            return;
+        };
+        let (docker, again) = (self.access.docker.clone(), self.again.clone());
+        tokio::spawn(async move {
+            let _ = remove(&docker, &id).await;
+            again.notify_one();
+        });
+        self.look_anew();
+    }
+
     /// Removes containers of ticks that were made, not started, and are not going to be.
     fn remove_made(&mut self, is_held: impl Fn(&BotId) -> bool) {
         let idle = |bot: &BotId| self.slots.get(bot).is_none_or(|slot| !slot.is_live());

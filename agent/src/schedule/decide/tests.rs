@@ -274,7 +274,7 @@ enum Op {
     Act(usize, bool),
     Launch(usize),
     Crash(usize),
-    Exit(bool),
+    Exit,
     Pass(Seconds),
     Jump(Seconds),
     Edit(Seconds),
@@ -298,7 +298,7 @@ impl World {
                     ..Agent::default()
                 }
             }
-            Op::Exit(_) => {
+            Op::Exit => {
                 for found in self.boxes.values_mut() {
                     if let Held::Running(attempt) = *found {
                         *found = Held::Exited(attempt);
@@ -391,7 +391,7 @@ impl World {
         let next = after(period);
         let step = decide(&See {
             now: self.now,
-            me: "me",
+            me: ["one", "two"][who],
             next: &next,
             policy: &self.policy,
             ledger: &ledger,
@@ -402,7 +402,14 @@ impl World {
         });
         match step {
             Step::Wait(_) => {}
-            Step::Stop(_) => self.do_it(Op::Exit(false)),
+            Step::Stop(_) => self.do_it(Op::Exit),
+            Step::Unmake => {
+                let at = ledger.tick.as_ref().unwrap().at;
+                if matches!(self.boxes.get(&at), Some(Held::Made(..))) {
+                    self.boxes.remove(&at);
+                }
+                self.agents[who].must_look = true;
+            }
             Step::Doubt => {
                 self.agents[who].is_sure = true;
                 self.agents[who].must_look = true;
@@ -455,17 +462,21 @@ impl World {
                 let mut to = ledger.clone();
                 let tick = to.tick.as_mut().unwrap();
                 (tick.state, tick.rev) = (State::Started, tick.rev + 1);
+                tick.by = ["one", "two"][who].to_owned();
+                let rev = tick.rev - 1;
                 if self.write(&ledger, &to) {
                     self.agents[who].view = Some((to.clone(), self.period));
                     self.agents[who].launch = Some((to, Stage::Begin(id)));
                 } else {
                     self.unmake(key, id);
-                    self.agents[who].fail(key, self.now);
+                    self.agents[who].fail(key, rev, self.now);
                 }
             }
             Stage::Begin(id) => {
                 if self.boxes.get(&key.at) == Some(&Held::Made(key.attempt, id)) {
                     self.boxes.insert(key.at, Held::Running(key.attempt));
+                    let seen = &mut self.agents[who].seen;
+                    seen.insert(key.at, Held::Running(key.attempt));
                     let times = self.ran.entry(key).or_default();
                     *times += 1;
                     assert_eq!(*times, 1, "{key:?} ran twice");
@@ -475,7 +486,8 @@ impl World {
                         .filter(|(at, found)| **at != key.at && matches!(found, Held::Running(_)));
                     assert_eq!(others.count(), 0, "two ticks run at one time");
                 } else {
-                    self.agents[who].fail(key, self.now);
+                    let rev = ledger.rev() - 1;
+                    self.agents[who].fail(key, rev, self.now);
                 }
             }
         }
@@ -494,10 +506,11 @@ impl Agent {
         view.is_some_and(|(view, _)| view == ledger)
     }
 
-    fn fail(&mut self, key: Key, now: Seconds) {
+    fn fail(&mut self, key: Key, rev: i64, now: Seconds) {
         self.view = None;
         self.unstarted = Some(Unstarted {
             key,
+            rev,
             why: "why".into(),
             is_final: false,
             not_before: now + 1,
@@ -533,7 +546,7 @@ fn ops() -> impl Strategy<Value = Op> {
         8 => (who.clone(), prop::bool::weighted(0.9)).prop_map(|(who, heard)| Op::Act(who, heard)),
         8 => who.clone().prop_map(Op::Launch),
         1 => who.clone().prop_map(Op::Crash),
-        3 => any::<bool>().prop_map(Op::Exit),
+        3 => Just(Op::Exit),
         3 => (1i64..9).prop_map(Op::Pass),
         1 => (-30i64..60).prop_map(Op::Jump),
         1 => (2i64..7).prop_map(Op::Edit),
@@ -578,7 +591,7 @@ proptest! {
         let open = world.ledger.tick.clone();
         for _ in 0..30 {
             for op in [Op::Read(0), Op::Snap(0), Op::Act(0, true), Op::Launch(0), Op::Launch(0), Op::Launch(0),
-                Op::Exit(true), Op::Pass(1)] {
+                Op::Exit, Op::Pass(1)] {
                 world.do_it(op);
             }
         }
