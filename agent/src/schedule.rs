@@ -460,7 +460,10 @@ impl Schedules {
                 self.write(bot, to, Work::Claiming);
             }
             Step::Claim(to) => self.wait(bot, &to, may),
-            Step::Stop(why) => return Some(Order::Stop(bot.clone(), why)),
+            Step::Stop(why) if entry.stopping.is_none() => {
+                return Some(Order::Stop(bot.clone(), why));
+            }
+            Step::Stop(_) => {}
             Step::Unmake => return Some(Order::Unmake(bot.clone())),
             Step::Doubt => {
                 entry.is_doubted = true;
@@ -613,6 +616,7 @@ impl Entry {
             self.tries = 0;
             return;
         };
+        self.stopping = None;
         self.tries = self.tries.saturating_add(1);
         let pause = i64::try_from(plan::pause(self.tries).as_secs()).unwrap_or(LONGEST_PAUSE);
         if is_certain {
@@ -643,3 +647,6 @@ pub fn starts(given: &contract::launch::Variables) -> anyhow::Result<usize> {
         anyhow::anyhow!("THE0_SCHEDULE_STARTS is {text:?}: give a whole number from 1 to 1000")
     })
 }
+
+#[cfg(test)]
+mod tests;

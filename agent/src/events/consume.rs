@@ -303,7 +303,9 @@ impl Consumer {
         for tries in 0.. {
             let failed = match self.attempt(change.clone(), stamp, event).await {
                 Ok(()) => break,
-                Err(refused @ Unwritten::Refused(_)) => return Err(refused.to_string()),
+                Err(refused @ (Unwritten::Refused(_) | Unwritten::Untimed(_))) => {
+                    return Err(refused.to_string());
+                }
                 Err(Unwritten::Later(failed)) => failed,
             };
             let why = self.writers.of(half).why(&failed);

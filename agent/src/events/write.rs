@@ -51,6 +51,9 @@ pub enum Unwritten {
     /// It never will be: the database does not take it.
     #[error("the database does not take it ({0})")]
     Refused(String),
+    /// It never will be: a bot that runs at times does not say when.
+    #[error("{0}")]
+    Untimed(String),
     /// Not now.
     #[error(transparent)]
     Later(#[from] Failed),
@@ -75,7 +78,7 @@ impl Writer {
     pub async fn apply(&mut self, change: Change, stamp: Stamp) -> Result<(), Unwritten> {
         let next = match change.half {
             Half::Bots => None,
-            Half::Schedules => due(&change).map_err(Unwritten::Refused)?,
+            Half::Schedules => due(&change).map_err(Unwritten::Untimed)?,
         };
         let statements = Statements::of(change, next, stamp, DateTime::now());
         let patience = self.mongo.deadlines().answer;

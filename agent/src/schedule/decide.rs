@@ -359,6 +359,7 @@ fn ended(see: &See<'_>, tick: &Tick, exit: &Exit) -> Step {
     if may && tick.attempt <= see.policy.retries && !is_too_late(see, tick) {
         return retry(see, tick, see.policy.pause(tick.attempt), exit);
     }
+    let why = why.filter(|_| outcome != Outcome::Completed);
     Step::Write(over(see, tick, outcome, why))
 }
 
