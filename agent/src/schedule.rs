@@ -453,7 +453,6 @@ impl Schedules {
         let step = entry.decide(live, now, &self.me);
         match step {
             Step::Wait(at) => self.rest(bot, at, is_live),
-            Step::Start => {}
             Step::Write(to) => self.write(bot, to, Work::Writing),
             Step::Claim(to) if may && self.starting.len() < self.most => {
                 self.starting.insert(bot.clone());
@@ -463,7 +462,7 @@ impl Schedules {
             Step::Stop(why) if entry.stopping.is_none() => {
                 return Some(Order::Stop(bot.clone(), why));
             }
-            Step::Stop(_) => {}
+            Step::Start | Step::Stop(_) => {}
             Step::Unmake => return Some(Order::Unmake(bot.clone())),
             Step::Doubt => {
                 entry.is_doubted = true;

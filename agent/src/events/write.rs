@@ -256,15 +256,14 @@ impl Statements {
         let says_no_word = content.config.is_some() && content.enabled.is_none();
         let mut set = Document::from(content);
         set.insert(OURS, ours);
-        let update = match &next {
-            Some(next) => Update::Worked(worked(&set, next, says_no_word)),
-            None => {
-                let mut update = doc! { "$set": set.clone() };
-                if says_no_word {
-                    update.insert("$unset", doc! { "enabled": "" });
-                }
-                Update::Set(update)
+        let update = if let Some(next) = &next {
+            Update::Worked(worked(&set, next, says_no_word))
+        } else {
+            let mut update = doc! { "$set": set.clone() };
+            if says_no_word {
+                update.insert("$unset", doc! { "enabled": "" });
             }
+            Update::Set(update)
         };
         if let Some(next) = next {
             set.insert("next_execution_time", next.at);

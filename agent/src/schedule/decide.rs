@@ -167,19 +167,15 @@ fn claim(see: &See<'_>, first: Seconds) -> Step {
         seq: see.ledger.seq,
         tick: Some(tick),
     };
-    match due.latest.front() {
-        Some(at) => {
-            let next = due.latest.get(1).copied().or(due.after);
-            Step::Claim(ledger(word(*at, State::Claimed, None), next))
-        }
-        None => {
-            let at = late.unwrap_or(first);
-            let mut tick = word(at, State::Over, Some(Outcome::Missed));
-            tick.missed -= 1;
-            tick.why = Some("it could not be started in time".to_owned());
-            Step::Write(ledger(tick, due.after))
-        }
+    if let Some(at) = due.latest.front() {
+        let next = due.latest.get(1).copied().or(due.after);
+        return Step::Claim(ledger(word(*at, State::Claimed, None), next));
     }
+    let at = late.unwrap_or(first);
+    let mut tick = word(at, State::Over, Some(Outcome::Missed));
+    tick.missed -= 1;
+    tick.why = Some("it could not be started in time".to_owned());
+    Step::Write(ledger(tick, due.after))
 }
 
 /// The ticks that are due.

@@ -68,15 +68,18 @@ fn what_was_missed_runs_as_the_policy_says() {
         };
         claimed_at(&decided(now, &policy, &ledger(100, None), Live::None))
     };
-    use CatchUp::{All, Last, None as Nothing};
-    assert_eq!(of(Last, None, 99), None);
-    assert_eq!(of(Last, None, 104), Some((100, 0, Some(110))));
-    assert_eq!(of(Last, None, 144), Some((140, 4, Some(150))));
-    assert_eq!(of(All, None, 144), Some((130, 3, Some(140))));
-    assert_eq!(of(Nothing, None, 144), Some((140, 4, Some(150))));
-    assert_eq!(of(Last, Some(3), 144), None, "all of them are late");
-    assert_eq!(of(All, Some(20), 144), Some((130, 3, Some(140))));
-    assert_eq!(of(All, Some(5), 144), Some((140, 4, Some(150))));
+    assert_eq!(of(CatchUp::Last, None, 99), None);
+    assert_eq!(of(CatchUp::Last, None, 104), Some((100, 0, Some(110))));
+    assert_eq!(of(CatchUp::Last, None, 144), Some((140, 4, Some(150))));
+    assert_eq!(of(CatchUp::All, None, 144), Some((130, 3, Some(140))));
+    assert_eq!(of(CatchUp::None, None, 144), Some((140, 4, Some(150))));
+    assert_eq!(
+        of(CatchUp::Last, Some(3), 144),
+        None,
+        "all of them are late"
+    );
+    assert_eq!(of(CatchUp::All, Some(20), 144), Some((130, 3, Some(140))));
+    assert_eq!(of(CatchUp::All, Some(5), 144), Some((140, 4, Some(150))));
 }
 
 #[test]
@@ -187,7 +190,6 @@ fn how_a_run_ended_is_what_the_tick_came_to() {
             other => panic!("{other:?}"),
         }
     };
-    use plan::Outcome::{Completed, Failed, Refused, Stopped};
     let over = |outcome| (State::Over, Some(outcome), 1, None);
     let none = Policy::default();
     let twice = Policy {
@@ -195,31 +197,40 @@ fn how_a_run_ended_is_what_the_tick_came_to() {
         retry_pause: 3,
         ..none
     };
-    assert_eq!(of(exit(Completed, 0), &none, 105), over(Outcome::Completed));
-    assert_eq!(of(exit(Completed, 3), &none, 105), over(Outcome::Failed));
-    let again = (State::Claimed, None, 2, Some(108));
-    assert_eq!(of(exit(Completed, 3), &twice, 105), again);
     assert_eq!(
-        of(exit(Completed, 3), &twice, 110),
+        of(exit(plan::Outcome::Completed, 0), &none, 105),
+        over(Outcome::Completed)
+    );
+    assert_eq!(
+        of(exit(plan::Outcome::Completed, 3), &none, 105),
+        over(Outcome::Failed)
+    );
+    let again = (State::Claimed, None, 2, Some(108));
+    assert_eq!(of(exit(plan::Outcome::Completed, 3), &twice, 105), again);
+    assert_eq!(
+        of(exit(plan::Outcome::Completed, 3), &twice, 110),
         over(Outcome::Failed),
         "the next is due"
     );
-    assert_eq!(of(exit(Refused, 114), &twice, 105), over(Outcome::Failed));
+    assert_eq!(
+        of(exit(plan::Outcome::Refused, 114), &twice, 105),
+        over(Outcome::Failed)
+    );
     let by = |why| Exit {
         stopped: Some(why),
-        ..exit(Stopped, 143)
+        ..exit(plan::Outcome::Stopped, 143)
     };
     assert_eq!(of(by(Why::Limit), &twice, 105), over(Outcome::Limit));
     assert_eq!(of(by(Why::Replaced), &twice, 105), over(Outcome::Replaced));
     assert_eq!(of(by(Why::Asked), &twice, 105), over(Outcome::Stopped));
     let outside = Exit {
         reason: Some(Reason::Stopped),
-        ..exit(Failed, 143)
+        ..exit(plan::Outcome::Failed, 143)
     };
     assert_eq!(of(outside, &twice, 105), over(Outcome::Stopped));
     let short = (State::Claimed, None, 2, Some(106));
     assert_eq!(
-        of(exit(Failed, 113), &none, 105),
+        of(exit(plan::Outcome::Failed, 113), &none, 105),
         short,
         "the bot was never begun"
     );
