@@ -160,8 +160,11 @@ fn zone(prefix: Option<&str>, beside: Option<&str>) -> Result<TimeZone, Error> {
 fn rule(expr: &str) -> Result<(Rule, String), Error> {
     let words: Vec<&str> = expr.split_whitespace().collect();
     let normal = words.join(" ").to_ascii_uppercase().replace('?', "*");
-    if let Some(interval) = normal.strip_prefix("@EVERY") {
-        let seconds = every::parse(&interval.trim().to_ascii_lowercase())?;
+    if words
+        .first()
+        .is_some_and(|word| word.eq_ignore_ascii_case("@every"))
+    {
+        let seconds = every::parse(&words[1..].join(" ").to_ascii_lowercase())?;
         return Ok((Rule::Every(seconds), format!("@every {seconds}s")));
     }
     let fields = match DESCRIPTORS.iter().find(|(name, _)| *name == normal) {
