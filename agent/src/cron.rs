@@ -20,6 +20,11 @@ mod error;
 mod every;
 mod explain;
 mod field;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "its driver comes with the runs of schedules")
+)]
+mod ticks;
 mod walk;
 
 use std::fmt;
@@ -83,6 +88,14 @@ impl Schedule {
         match &self.rule {
             Rule::Every(seconds) => after.checked_add(SignedDuration::from_secs(*seconds)).ok(),
             Rule::At(calendar) => walk::next(calendar, &self.zone, after),
+        }
+    }
+
+    /// The seconds of `@every`.
+    fn interval(&self) -> Option<i64> {
+        match self.rule {
+            Rule::Every(seconds) => Some(seconds),
+            Rule::At(_) => None,
         }
     }
 

@@ -110,7 +110,7 @@ fn beginning(field: &Field, of: u32, unit: &str) -> String {
     match even_step(field, of) {
         Some(1) => format!("every {unit}"),
         Some(step) => format!("every {step} {unit}s"),
-        None if field.bits.count_ones() == 1 => format!("at {unit} {}", numbers(field)),
+        None if field.bits.is_power_of_two() => format!("at {unit} {}", numbers(field)),
         None => format!("at {unit}s {}", runs(field)),
     }
 }
@@ -119,7 +119,7 @@ fn within(field: &Field, of: u32, unit: &str) -> String {
     match even_step(field, of) {
         Some(1) => format!("of every {unit}"),
         Some(step) => format!("of every {} {unit}", ordinal(step)),
-        None if field.bits.count_ones() == 1 => format!("of {unit} {}", numbers(field)),
+        None if field.bits.is_power_of_two() => format!("of {unit} {}", numbers(field)),
         None => match field.items[..] {
             [Item::Range(low, high, 1)] => format!("of every {unit} from {low} to {high}"),
             _ => format!("of {unit}s {}", runs(field)),
