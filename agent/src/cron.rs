@@ -20,6 +20,11 @@ mod error;
 mod every;
 mod explain;
 mod field;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "its driver comes with the runs of schedules")
+)]
+mod ticks;
 mod walk;
 
 use std::fmt;
@@ -83,6 +88,14 @@ impl Schedule {
         match &self.rule {
             Rule::Every(seconds) => after.checked_add(SignedDuration::from_secs(*seconds)).ok(),
             Rule::At(calendar) => walk::next(calendar, &self.zone, after),
+        }
+    }
+
+    /// The seconds of `@every`.
+    fn interval(&self) -> Option<i64> {
+        match self.rule {
+            Rule::Every(seconds) => Some(seconds),
+            Rule::At(_) => None,
         }
     }
 
@@ -160,8 +173,11 @@ fn zone(prefix: Option<&str>, beside: Option<&str>) -> Result<TimeZone, Error> {
 fn rule(expr: &str) -> Result<(Rule, String), Error> {
     let words: Vec<&str> = expr.split_whitespace().collect();
     let normal = words.join(" ").to_ascii_uppercase().replace('?', "*");
-    if let Some(interval) = normal.strip_prefix("@EVERY") {
-        let seconds = every::parse(&interval.trim().to_ascii_lowercase())?;
+    if words
+        .first()
+        .is_some_and(|word| word.eq_ignore_ascii_case("@every"))
+    {
+        let seconds = every::parse(&words[1..].join(" ").to_ascii_lowercase())?;
         return Ok((Rule::Every(seconds), format!("@every {seconds}s")));
     }
     let fields = match DESCRIPTORS.iter().find(|(name, _)| *name == normal) {

@@ -110,7 +110,7 @@ fn beginning(field: &Field, of: u32, unit: &str) -> String {
     match even_step(field, of) {
         Some(1) => format!("every {unit}"),
         Some(step) => format!("every {step} {unit}s"),
-        None if field.bits.count_ones() == 1 => format!("at {unit} {}", numbers(field)),
+        None if field.bits.is_power_of_two() => format!("at {unit} {}", numbers(field)),
         None => format!("at {unit}s {}", runs(field)),
     }
 }
@@ -119,7 +119,7 @@ fn within(field: &Field, of: u32, unit: &str) -> String {
     match even_step(field, of) {
         Some(1) => format!("of every {unit}"),
         Some(step) => format!("of every {} {unit}", ordinal(step)),
-        None if field.bits.count_ones() == 1 => format!("of {unit} {}", numbers(field)),
+        None if field.bits.is_power_of_two() => format!("of {unit} {}", numbers(field)),
         None => match field.items[..] {
             [Item::Range(low, high, 1)] => format!("of every {unit} from {low} to {high}"),
             _ => format!("of {unit}s {}", runs(field)),
@@ -256,4 +256,80 @@ fn month_name(month: u8) -> String {
     ];
     let month = usize::from(month.saturating_sub(1)).min(11);
     names[month].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cron::Schedule;
+
+    #[test]
+    fn a_person_would_say_it_so() {
+        for (expr, zone, said) in [
+            (
+                "30 9 * * MON-FRI",
+                "Europe/Berlin",
+                "At 09:30, from Monday to Friday (Europe/Berlin).",
+            ),
+            ("0 9,17 * * *", "", "At 09:00 and 17:00, every day (UTC)."),
+            ("15 30 9 * * *", "", "At 09:30:15, every day (UTC)."),
+            ("* * * * *", "", "Every minute (UTC)."),
+            ("*/15 * * * *", "", "Every 15 minutes (UTC)."),
+            ("*/10 * * * * *", "", "Every 10 seconds (UTC)."),
+            ("@hourly", "", "Every hour, on the hour (UTC)."),
+            ("0 */2 * * *", "", "Every 2nd hour, on the hour (UTC)."),
+            (
+                "5,35 */2 * * *",
+                "",
+                "At minutes 5 and 35 of every 2nd hour (UTC).",
+            ),
+            (
+                "*/15 9-17 * 1-3 *",
+                "",
+                "Every 15 minutes of every hour from 9 to 17, from January to March (UTC).",
+            ),
+            (
+                "30 5 * * * *",
+                "",
+                "At second 30 of minute 5 of every hour (UTC).",
+            ),
+            (
+                "0 0 1,15 * 1",
+                "",
+                "At 00:00, on the 1st and the 15th or on Monday (UTC).",
+            ),
+            (
+                "0 0 29 2 */7",
+                "",
+                "At 00:00, on the 29th if it is also Sunday, in February (UTC).",
+            ),
+            (
+                "0 0 LW * *",
+                "",
+                "At 00:00, on the last weekday of the month (UTC).",
+            ),
+            (
+                "0 0 L-3,22W * *",
+                "",
+                "At 00:00, on the day 3 days before the last of the month and the weekday nearest the 22nd (UTC).",
+            ),
+            (
+                "0 0 * * 5#2",
+                "",
+                "At 00:00, on the 2nd Friday of the month (UTC).",
+            ),
+            (
+                "0 0 * * 5L",
+                "",
+                "At 00:00, on the last Friday of the month (UTC).",
+            ),
+            ("@every 90s", "", "Every 1 minute 30 seconds."),
+            ("@every 1h", "", "Every hour."),
+        ] {
+            assert_eq!(
+                Schedule::parse(expr, Some(zone)).unwrap().explain(),
+                said,
+                "{expr}"
+            );
+        }
+    }
 }
