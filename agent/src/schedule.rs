@@ -14,29 +14,30 @@
 
 pub mod book;
 pub mod decide;
+mod entry;
 pub mod ledger;
+mod listed;
 mod live;
 pub mod permit;
 pub mod timetable;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use contract::BotId;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::bots::{Listed, Listing, Offer};
 use crate::engine::{self, Engine};
-use crate::history::{Failed, Start, cause::Cause};
-use crate::plan::{self, Wanted, Why};
+use crate::history::Failed;
+use crate::plan::{Wanted, Why};
 use crate::show::Console;
 use book::{Book, Written};
-use decide::{Exit, See, Step, Unstarted, decide};
-use ledger::{Key, Ledger, Outcome};
-use live::Launched;
-use permit::{Claim, Permits};
-use timetable::{Cron, Seconds, Timetable};
+use decide::Step;
+use entry::{Entry, Work};
+use ledger::{Key, Ledger};
+use permit::Permits;
+use timetable::Seconds;
 
 /// Starts of ticks under way at once, where nothing else is said.
 pub const STARTS: usize = 8;
@@ -54,47 +55,6 @@ pub struct News {
     pub done: Written,
     /// Whether it was the word before a start.
     pub is_permit: bool,
-}
-
-/// How far this process is with a schedule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Work {
-    /// Nothing is under way.
-    Rest,
-    /// A word is being written.
-    Writing,
-    /// The same; it is a claim.
-    Claiming,
-    /// The claim is ours: it is to be started.
-    Mine,
-    /// The engine was told to start it.
-    Launched(Key, i64),
-}
-
-/// What is known of a schedule.
-#[derive(Debug)]
-struct Entry {
-    row: Arc<Listed>,
-    timetable: Timetable,
-    cron: Cron,
-    /// Whether new ticks are wanted.
-    is_on: bool,
-    ledger: Ledger,
-    /// When what is written was last known for certain.
-    touched: Instant,
-    /// Whether it has to be read again first.
-    is_stale: bool,
-    work: Work,
-    /// When it is looked at again.
-    armed: Option<Seconds>,
-    /// Nothing is tried before, and how often that was said in a row.
-    pause: (Seconds, u32),
-    unstarted: Option<Unstarted>,
-    /// Starts of the tick that came to nothing.
-    tries: u32,
-    end: Option<(Key, Exit)>,
-    stopping: Option<Why>,
-    is_doubted: bool,
 }
 
 /// What the loop has to do.
@@ -165,231 +125,6 @@ impl Schedules {
     /// Who gives the permits.
     pub fn permits(&self) -> Permits {
         self.permits.clone()
-    }
-
-    /// Takes in a listing that was begun at `begun`.
-    pub fn listed(&mut self, listing: &Listing, begun: Instant) {
-        let gone = |bot: &BotId| {
-            let listed = listing.get(bot);
-            listed.is_none_or(|listed| listed.offer == Offer::Gone)
-        };
-        let left: Vec<BotId> = self.known.keys().filter(|bot| gone(bot)).cloned().collect();
-        for bot in left {
-            self.drop_it(&bot);
-        }
-        for (bot, row) in &listing.bots {
-            match &row.offer {
-                Offer::Bot(found) => match &found.timetable {
-                    Some(timetable) => self.see(bot, row, timetable, found.enabled, begun),
-                    None => self.drop_it(bot),
-                },
-                // What runs goes on, and its end is written down.
-                Offer::Unusable(_) => self.close(bot),
-                Offer::Gone => {}
-            }
-        }
-    }
-
-    fn drop_it(&mut self, bot: &BotId) {
-        if self.known.contains_key(bot) {
-            self.arm(bot, None);
-            self.known.remove(bot);
-            self.active.remove(bot);
-            self.starting.remove(bot);
-        }
-    }
-
-    fn close(&mut self, bot: &BotId) {
-        if let Some(entry) = self.known.get_mut(bot) {
-            entry.is_on = false;
-            self.active.insert(bot.clone());
-        }
-    }
-
-    fn see(
-        &mut self,
-        bot: &BotId,
-        row: &Arc<Listed>,
-        timetable: &Timetable,
-        is_on: bool,
-        begun: Instant,
-    ) {
-        let Some(entry) = self.known.get_mut(bot) else {
-            return self.meet(bot, row, timetable, is_on, begun);
-        };
-        if Arc::ptr_eq(&entry.row, row) && !entry.is_stale && entry.is_on == is_on {
-            return;
-        }
-        entry.row = Arc::clone(row);
-        entry.is_on = is_on;
-        let is_other = !entry.is_at(timetable);
-        if is_other && let Ok(cron) = timetable.cron() {
-            (entry.timetable, entry.cron) = (timetable.clone(), cron);
-        }
-        entry.timetable.policy = timetable.policy;
-        let is_busy = matches!(entry.work, Work::Writing | Work::Claiming);
-        if begun > entry.touched && !is_busy {
-            let before = entry.ledger.clone();
-            let written = row.ledger.clone();
-            entry.ledger = written.unwrap_or_else(|| self.book.open(bot, timetable));
-            entry.is_stale = false;
-            // Somebody has edited the times by hand: nobody has worked out the next one.
-            let is_same = entry.ledger.next == before.next && entry.ledger.seq == before.seq;
-            if is_other && is_same {
-                entry.ledger.next = None;
-            }
-            if entry.ledger.rev() != before.rev() {
-                entry.is_doubted = false;
-            }
-            let is_ours = entry.ledger.rev() == before.rev();
-            if entry.work == Work::Mine && !is_ours {
-                entry.work = Work::Rest;
-                self.starting.remove(bot);
-            }
-        }
-        self.active.insert(bot.clone());
-    }
-
-    fn meet(
-        &mut self,
-        bot: &BotId,
-        row: &Arc<Listed>,
-        timetable: &Timetable,
-        is_on: bool,
-        begun: Instant,
-    ) {
-        let Ok(cron) = timetable.cron() else { return };
-        let ledger = row.ledger.clone();
-        let entry = Entry {
-            row: Arc::clone(row),
-            timetable: timetable.clone(),
-            cron,
-            is_on,
-            ledger: ledger.unwrap_or_else(|| self.book.open(bot, timetable)),
-            touched: begun,
-            is_stale: false,
-            work: Work::Rest,
-            armed: None,
-            pause: (0, 0),
-            unstarted: None,
-            tries: 0,
-            end: None,
-            stopping: None,
-            is_doubted: false,
-        };
-        let next = entry.ledger.next.filter(|_| !entry.ledger.is_open());
-        self.known.insert(bot.clone(), entry);
-        match next {
-            Some(next) if is_on => self.arm(bot, Some(next)),
-            _ => drop(self.active.insert(bot.clone())),
-        }
-    }
-
-    /// Takes in what has become of a word.
-    pub fn take(&mut self, news: News) {
-        let News {
-            bot,
-            to,
-            done,
-            is_permit,
-        } = news;
-        let Some(entry) = self.known.get_mut(&bot) else {
-            return;
-        };
-        entry.touched = Instant::now();
-        let was = entry.work;
-        if !is_permit {
-            entry.work = Work::Rest;
-        }
-        if done == Written::Taken {
-            entry.pause = (0, 0);
-            entry.is_doubted = false;
-            self.is_told = false;
-            return self.taken(&bot, to, was, is_permit);
-        }
-        // What is written is read again before anything else is tried.
-        entry.is_stale = true;
-        let pauses = entry.pause.1.saturating_add(1);
-        let pause = (1 << pauses.min(6)) / 2;
-        entry.pause = (wall() + LONGEST_PAUSE.min(pause) - 1, pauses);
-        self.is_curious = true;
-        if !is_permit {
-            self.starting.remove(&bot);
-        }
-        if let Written::Unknown(why) = done
-            && !std::mem::replace(&mut self.is_told, true)
-        {
-            self.console.warn(&format!(
-                "schedules: {why}; what was to be written is looked up first, and ticks wait"
-            ));
-        }
-    }
-
-    fn taken(&mut self, bot: &BotId, to: Ledger, was: Work, is_permit: bool) {
-        let Some(entry) = self.known.get_mut(bot) else {
-            return;
-        };
-        if !is_permit {
-            entry.ledger.next = to.next;
-        }
-        let before = entry.ledger.tick.take();
-        entry.ledger.tick = to.tick;
-        let Some(tick) = entry.ledger.tick.clone() else {
-            return;
-        };
-        let is_new = before.is_none_or(|before| before.at != tick.at);
-        if is_new {
-            (entry.unstarted, entry.stopping, entry.tries) = (None, None, 0);
-        }
-        if was == Work::Claiming {
-            entry.work = Work::Mine;
-            let claim = Claim {
-                ledger: entry.ledger.clone(),
-                timetable: entry.timetable.clone(),
-            };
-            self.permits.note(bot, claim);
-        }
-        let is_missed = tick.outcome == Some(Outcome::Missed);
-        if is_missed || (is_new && tick.missed > 0) {
-            let passed = tick.missed + u32::from(is_missed);
-            let (name, why) = (entry.row.name.clone(), tick.why.clone());
-            self.tell_missed(bot, name, &tick, passed, why);
-        }
-    }
-
-    fn tell_missed(
-        &mut self,
-        bot: &BotId,
-        name: String,
-        tick: &ledger::Tick,
-        passed: u32,
-        why: Option<String>,
-    ) {
-        let until = timetable::shown(tick.at);
-        let text = match (passed, why) {
-            (1, Some(why)) => format!("missed: {why}"),
-            (n, _) => format!("missed: {n} ticks up to {until} were not run"),
-        };
-        self.console.about(bot, &name).warn(&text);
-        let start = Start::now(Cause::Tick, Some(until));
-        self.missed.push(Failed {
-            bot: bot.clone(),
-            name,
-            at: start.at,
-            start,
-            why: text,
-            failures: 0,
-        });
-    }
-
-    /// Ticks that were passed over since it was last asked, for history.
-    pub fn missed(&mut self) -> Vec<Failed> {
-        std::mem::take(&mut self.missed)
-    }
-
-    /// Whether what is written has to be read again, since it was last asked.
-    pub fn is_curious(&mut self) -> bool {
-        std::mem::take(&mut self.is_curious)
     }
 
     /// Whether time has made something due.
@@ -581,55 +316,6 @@ fn told(bot: BotId, to: Ledger, done: Written) -> engine::News {
         done,
         is_permit: false,
     }))
-}
-
-impl Entry {
-    fn is_at(&self, timetable: &Timetable) -> bool {
-        self.timetable.schedule == timetable.schedule
-            && self.timetable.timezone == timetable.timezone
-    }
-
-    fn decide(&self, live: decide::Live, now: Seconds, me: &str) -> Step {
-        let next = |after| self.cron.next(after);
-        decide(&See {
-            now,
-            me,
-            next: &next,
-            policy: &self.timetable.policy,
-            ledger: &self.ledger,
-            live,
-            is_mine: self.work == Work::Mine,
-            unstarted: self.unstarted.as_ref(),
-            is_sure: self.is_doubted,
-        })
-    }
-
-    fn take_launched(&mut self, launched: Launched, rev: i64, now: Seconds) {
-        let Launched::Not {
-            key,
-            why,
-            is_final,
-            is_certain,
-        } = launched
-        else {
-            self.tries = 0;
-            return;
-        };
-        self.stopping = None;
-        self.tries = self.tries.saturating_add(1);
-        let pause = i64::try_from(plan::pause(self.tries).as_secs()).unwrap_or(LONGEST_PAUSE);
-        if is_certain {
-            self.unstarted = Some(Unstarted {
-                key,
-                rev,
-                why,
-                is_final,
-                not_before: now + pause,
-            });
-        } else {
-            self.pause.0 = now + pause;
-        }
-    }
 }
 
 /// So many ticks may be started at once, as the operator says.

@@ -1,9 +1,12 @@
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
+use crate::bots::{Listed, Listing, Offer};
 use crate::document::Bot;
 use crate::engine::docker::tests::{Stage, block_on, stage};
 use crate::show::Colours;
