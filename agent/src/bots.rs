@@ -4,6 +4,7 @@
 //! what is missing from a listing is in time taken for removed. Rows are shared: what has not changed is the same row
 //! as in the listing before, and a listing in which nothing has changed is the same listing.
 
+pub mod both;
 pub mod directory;
 pub mod mongo;
 pub mod registered;
@@ -22,6 +23,7 @@ use tokio::runtime::Runtime;
 use crate::document::Bot;
 use crate::launch;
 use crate::plan::Wanted;
+use crate::schedule::ledger::Ledger;
 use crate::store::Store;
 
 /// What is offered under one id.
@@ -46,6 +48,8 @@ pub struct Listed {
     pub source: String,
     /// What is there.
     pub offer: Offer,
+    /// What is written in it about when it runs, where that is kept there.
+    pub ledger: Option<Ledger>,
     wanted: Wanted,
 }
 
@@ -53,6 +57,7 @@ impl Listed {
     /// A row; what the plan wants to know of it is worked out here, once.
     pub fn new(name: String, alias: Option<String>, source: String, offer: Offer) -> Self {
         let wanted = match &offer {
+            Offer::Bot(bot) if bot.enabled && bot.timetable.is_some() => Wanted::Idle,
             Offer::Bot(bot) if bot.enabled => Wanted::Run(launch::digest(bot)),
             Offer::Bot(_) => Wanted::Off,
             Offer::Unusable(_) => Wanted::Unusable,
@@ -63,8 +68,15 @@ impl Listed {
             alias,
             source,
             offer,
+            ledger: None,
             wanted,
         }
+    }
+
+    /// The same with what is written in it about when it runs.
+    #[must_use]
+    pub fn with_ledger(self, ledger: Option<Ledger>) -> Self {
+        Self { ledger, ..self }
     }
 }
 
@@ -104,7 +116,7 @@ pub enum Bots {
     /// Folders of this machine.
     Directory(directory::Directory),
     /// The platform's documents.
-    Mongo(mongo::Mongo),
+    Mongo(Box<both::Both>),
 }
 
 impl Bots {

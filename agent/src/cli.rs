@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use crate::failure::EXIT_CODES;
 use crate::logs::Tail;
 use crate::output::Format;
-use crate::{backup, days, deploy, dev, doctor, host, state};
+use crate::{backup, cron, days, deploy, dev, doctor, host, state};
 
 /// Runs trading bots: starts them, restarts them, keeps their state and their logs, and answers for them
 #[derive(Debug, Parser)]
@@ -53,7 +53,7 @@ pub enum Command {
     /// Run the bots of a folder in the foreground, until Ctrl-C
     Dev(dev::Options),
     /// Run bots as containers of this host; they run on when this ends
-    #[command(visible_alias = "bot-runner")]
+    #[command(visible_aliases = ["bot-runner", "bot-scheduler"])]
     Run(host::Options),
     /// Show how the bots are
     Ps {
@@ -155,6 +155,12 @@ pub enum Command {
         #[command(subcommand)]
         command: state::State,
     },
+    /// Say when a schedule's expression is due
+    Cron {
+        /// What to do
+        #[command(subcommand)]
+        command: cron::Cron,
+    },
     /// Write everything of a stack into one file, while bots run
     Backup(backup::Options),
     /// Put everything of a backup back, where nothing else is
@@ -178,7 +184,7 @@ pub enum Command {
     /// Print the version
     Version,
     /// The platform's words for parts that are not in this version
-    #[command(hide = true, name = "bot-scheduler", aliases = ["query-server", "controller"], disable_help_flag = true)]
+    #[command(hide = true, name = "query-server", aliases = ["controller"], disable_help_flag = true)]
     Later {
         /// Whatever it is told
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -236,6 +242,7 @@ mod tests {
             "deploy",
             "state get",
             "state diff",
+            "cron next",
         ] {
             let mut sub = &mut command;
             for word in name.split(' ') {

@@ -23,6 +23,8 @@ use crate::history::{self, History};
 use crate::launch::Host;
 use crate::lease::Lease;
 use crate::reconcile::{End, Events, World, ticks};
+use crate::schedule::book::Book;
+use crate::schedule::{self, Schedules};
 use crate::show::{Colours, Console};
 use crate::signals::Signals;
 use crate::store::Store;
@@ -122,6 +124,10 @@ async fn session(
     let bots = Bots::Directory(Directory::new(root.clone(), host.data.clone()));
     let (listings, waker) =
         lister::start(bots, store.clone(), RHYTHM, lister::gate()).context("the lister")?;
+    let most = schedule::starts(&crate::host::environment())?;
+    let book = Book::Folder(data.clone());
+    let me = "agent dev".to_owned();
+    let schedules = Schedules::new(book, me, most, news_to.clone(), console.clone());
     let engine = Process::new(supervisor, host.clone(), console.clone(), news_to);
     let engine = Engine::Process(Box::new(engine));
     let (stopped, switch) = (place::stopped(&host.data)?, place::switch(&host.data)?);
@@ -134,6 +140,7 @@ async fn session(
         to_loop.clone(),
     );
     (world.stopped, world.switch) = (stopped, switch);
+    world.schedules = Some(schedules);
     world.waker = Some(waker);
     let (history, logs) = (History::in_folder(&data), Logs::Folder(data.clone()));
     let watch = history::Watch::start(&settings, history, logs, &data, console);

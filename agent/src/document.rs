@@ -9,6 +9,7 @@ use serde_json::{Map, Number, Value};
 use thiserror::Error;
 
 use crate::quantity::{self, BadQuantity};
+use crate::schedule::timetable::Timetable;
 
 /// A bot to run, every part checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct Bot {
     pub enabled: bool,
     /// Whether its parameters name times at which it should run.
     pub has_schedule: bool,
+    /// When it runs, if it runs at times; else all the time, or once.
+    pub timetable: Option<Timetable>,
     /// The document's limits, as given: they count for the launch digest.
     pub limits: Map<String, Value>,
     /// The same, understood.
@@ -131,12 +134,28 @@ impl Bot {
             definition,
             enabled: is_enabled(holder),
             has_schedule: config.get("schedule").is_some_and(|s| !s.is_null()),
+            timetable: None,
             config: Secret::new(whole_numbers(Value::Object(config)).to_string()),
             code,
             code_digest,
             limits,
             bounds,
         })
+    }
+}
+
+impl Bot {
+    /// The same as a bot that runs at the times its parameters tell; `holder` has these.
+    ///
+    /// # Errors
+    /// They tell none, or what cannot be understood.
+    pub fn at_times(mut self, holder: &Value) -> Result<Self, BadDocument> {
+        let none = Map::new();
+        let config = holder.get("config").and_then(Value::as_object);
+        let timetable = Timetable::read(config.unwrap_or(&none));
+        self.timetable = Some(timetable.or_else(|(field, why)| refuse(field, why))?);
+        self.definition.kind = BotType::Scheduled;
+        Ok(self)
     }
 }
 

@@ -10,11 +10,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use contract::BotId;
+use contract::record::Reason;
 
 use crate::document::Bot;
 use crate::history::{Birth, End, Start};
 use crate::plan::{self, Actual, Outcome, Why};
 use crate::report::Records;
+use crate::schedule::{self, ledger::Key};
 use crate::show::Voice;
 
 /// Something that runs bots.
@@ -47,6 +49,17 @@ pub struct Instance {
     pub image: Option<String>,
     /// What it was made of, and why, where it came as far as that.
     pub birth: Option<Birth>,
+    /// How its supervisor ended, once it has.
+    pub exit: Option<Exit>,
+}
+
+/// How a supervisor ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// Its exit code.
+    pub code: Option<i32>,
+    /// What it wrote down about the last run.
+    pub reason: Option<Reason>,
 }
 
 impl Instance {
@@ -62,6 +75,7 @@ impl Instance {
             container: None,
             image: None,
             birth: None,
+            exit: None,
         }
     }
 }
@@ -107,6 +121,8 @@ pub enum News {
     Process(Ending),
     /// Something has happened at the daemon.
     Docker(docker::News),
+    /// A word about a schedule was written, or was not.
+    Schedule(Box<schedule::News>),
 }
 
 /// What becomes of bots when the agent ends.
@@ -151,6 +167,21 @@ impl Engine {
         }
     }
 
+    /// The tick for which a container of the bot was made and not started.
+    pub fn made(&self, bot: &BotId) -> Option<Key> {
+        match self {
+            Engine::Process(_) => None,
+            Engine::Docker(docker) => docker.made(bot),
+        }
+    }
+
+    /// Removes the container that was made for a tick of the bot and not started; it is looked anew then.
+    pub fn unmake(&mut self, bot: &BotId) {
+        if let Engine::Docker(docker) = self {
+            docker.unmake(bot);
+        }
+    }
+
     /// The bot's instance.
     pub fn instance(&self, bot: &BotId) -> Option<&Instance> {
         match self {
@@ -180,7 +211,9 @@ impl Engine {
         match (self, news) {
             (Engine::Process(process), News::Process(ending)) => process.ended(ending, now),
             (Engine::Docker(docker), News::Docker(news)) => docker.take(news, now),
-            (Engine::Process(_), News::Docker(_)) | (Engine::Docker(_), News::Process(_)) => {}
+            (Engine::Process(_), News::Docker(_))
+            | (Engine::Docker(_), News::Process(_))
+            | (_, News::Schedule(_)) => {}
         }
     }
 
@@ -192,11 +225,16 @@ impl Engine {
         }
     }
 
-    /// Removes what is left over of bots; `is_listed` tells those that there are.
-    pub fn collect(&mut self, is_listed: impl Fn(&BotId) -> bool, now: Duration) {
+    /// Removes what is left over of bots; `is_listed` tells those that there are, `is_held` those of which it is needed.
+    pub fn collect(
+        &mut self,
+        is_listed: impl Fn(&BotId) -> bool,
+        is_held: impl Fn(&BotId) -> bool,
+        now: Duration,
+    ) {
         match self {
             Engine::Process(_) => {}
-            Engine::Docker(docker) => docker.collect(is_listed, now),
+            Engine::Docker(docker) => docker.collect(is_listed, is_held, now),
         }
     }
 
@@ -278,6 +316,14 @@ impl Engine {
             Engine::Process(_) => Bond::Together,
             Engine::Docker(_) => Bond::Apart,
         }
+    }
+}
+
+/// Tells how the run of a tick ended: what comes next is the schedule's to say.
+fn tell_tick(voice: &Voice<'_>, reason: &str, outcome: Outcome) {
+    match outcome {
+        Outcome::Stopped | Outcome::Completed => voice.say(reason),
+        Outcome::Failed | Outcome::Refused | Outcome::Busy => voice.warn(reason),
     }
 }
 

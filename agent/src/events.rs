@@ -27,14 +27,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use crate::bots::mongo::{Mongo, changes};
+use crate::bots::mongo::{Mongo, Place, changes};
 use crate::health::Board;
 use crate::lease::Lease;
 use crate::lister::Waker;
 use crate::orders::exchange as orders;
 use crate::show::Console;
-use consume::Consumer;
-pub use consume::{BOTS, STREAM, SUBJECTS, durable as consumer};
+use consume::{Consumer, Writers};
+pub use consume::{STREAM, SUBJECTS, durable as consumer};
 pub use gate::{Link, Progress, Sight};
 pub use letter::STREAM as LETTERS;
 pub use link::{Address, pause};
@@ -89,7 +89,10 @@ pub fn start(source: Source, outside: Outside) -> io::Result<Option<watch::Recei
 
 async fn run(source: Source, outside: Outside, progress: watch::Sender<Progress>) {
     let console = outside.console.clone();
-    let index = index(Writer::new(source.mongo.apart()), &console);
+    let schedules = || source.mongo.beside(Place::schedules());
+    let bots = index(Writer::new(source.mongo.apart()), &console);
+    let times = index(Writer::new(schedules()), &console);
+    let index = async { tokio::join!(bots, times) };
     let waker = outside.waker.clone();
     let changes = changes::follow(source.mongo.apart(), &waker, &console);
     let orders = orders::keep(source.mongo.apart(), source.orders, &waker);
@@ -97,8 +100,11 @@ async fn run(source: Source, outside: Outside, progress: watch::Sender<Progress>
         tokio::join!(index, changes, orders);
         return;
     };
-    let writer = Writer::new(source.mongo);
-    let mut consumer = Consumer::new(address, &source.stack, writer, outside, progress);
+    let writers = Writers {
+        schedules: Writer::new(schedules()),
+        bots: Writer::new(source.mongo),
+    };
+    let mut consumer = Consumer::new(address, &source.stack, writers, outside, progress);
     tokio::join!(index, changes, orders, consumer.run());
 }
 

@@ -30,6 +30,9 @@ pub enum Failure {
     /// A program of ours failed with this code and has said why.
     #[error("see above")]
     Told(u8),
+    /// What the command was given is not understood.
+    #[error("{0}")]
+    Words(String),
     /// The session was aborted.
     #[error("aborted")]
     Aborted,
@@ -40,7 +43,7 @@ pub const EXIT_CODES: &str = "\
 Exit codes:
   0    done
   1    failed, as the message says; an error answer to a query
-  2    the command line is not understood
+  2    the command line, or a schedule's expression, is not understood
   3    no agent runs on the data folder, or answers at --host
   4    no bot, or more than one, is called so
   113  `agent state`: no such state, or the store does not do it
@@ -53,6 +56,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
         Some(Failure::NoAgent(_) | Failure::NoAnswer(..)) => 3,
         Some(Failure::Bot(_) | Failure::NoBot(_)) => 4,
         Some(Failure::Aborted) => 130,
+        Some(Failure::Words(_)) => 2,
         Some(Failure::Told(code)) => *code,
         Some(Failure::Answer(_)) | None => 1,
     }

@@ -145,10 +145,9 @@ pub fn collect(agent: &Agent, bots: &[String], discard_state: bool) -> Result<()
 /// # Errors
 /// Always: they are not there yet.
 pub fn later() -> Result<()> {
-    let word = std::env::args()
-        .find(|arg| ["bot-scheduler", "query-server", "controller"].contains(&arg.as_str()));
+    let word = std::env::args().find(|arg| ["query-server", "controller"].contains(&arg.as_str()));
     let word = word.unwrap_or_default();
     bail!(
-        "{word} is not in this version: schedules, the gateway on :9477 and Kubernetes are still to come; `agent run` runs realtime bots"
+        "{word} is not in this version: the gateway on :9477 and Kubernetes are still to come; `agent run` runs realtime bots and schedules"
     )
 }

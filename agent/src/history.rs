@@ -294,6 +294,7 @@ mod tests {
                 cause: cause::Cause::Created,
                 because: None,
                 at,
+                tick: None,
             },
             name: "b".into(),
             version: Some("1.0.0".into()),

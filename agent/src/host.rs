@@ -11,6 +11,7 @@ use contract::launch::{Variables, renamed};
 use contract::{Secret, file};
 use tokio::sync::mpsc::unbounded_channel;
 
+use crate::bots::both::Both;
 use crate::bots::directory::{self, Directory};
 use crate::bots::mongo::{Deadlines, Mongo, Place};
 use crate::bots::{Bots, Offer};
@@ -33,6 +34,8 @@ use crate::manager::Manager;
 use crate::orders::desk::Desk;
 use crate::place::{self, Containers};
 use crate::reconcile::{Events, World, ticks};
+use crate::schedule::book::Book;
+use crate::schedule::{self, Schedules};
 use crate::show::{Colours, Console};
 use crate::signals::Signals;
 use crate::store::address::Endpoint;
@@ -58,6 +61,9 @@ pub struct Options {
     /// Time between two looks at what should run and what runs
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     reconcile_interval: Duration,
+    /// The same word of the platform's scheduler; the shorter of the two counts
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    check_interval: Option<Duration>,
     /// How long a bot must be missing from the database before it is stopped
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     settle: Duration,
@@ -73,6 +79,8 @@ struct Setup {
     history: (history::Settings, History),
     containers: Containers,
     bots: Bots,
+    /// Where it is written down what becomes of ticks, in whose name, and how many are started at once.
+    book: (Book, String, usize),
     rhythm: Duration,
     source: Option<events::Source>,
     /// Where it is told that runs begin and end.
@@ -149,14 +157,14 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
         .flatten();
     let mut depends = vec![Dependency::Listing, Dependency::Store, Dependency::Docker];
     let (mut database, mut desk) = (None, None);
-    let (bots, rhythm, source) = if let Some(folder) = &options.bots {
+    let (bots, book, rhythm, source) = if let Some(folder) = &options.bots {
         let root = folder.canonicalize();
         let root = root.with_context(|| format!("the folder of bots {}", folder.display()))?;
         let bots = Bots::Directory(Directory::new(root, data.to_owned()));
         if nats.is_some() {
             console.warn("bots of a folder have no events: those of NATS are left alone");
         }
-        (bots, directory::RHYTHM, None)
+        (bots, Book::Folder(data.to_owned()), directory::RHYTHM, None)
     } else {
         let uri = options.mongo_uri.clone().or_else(|| value("MONGO_URI"));
         let uri = uri.context(
@@ -175,7 +183,11 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
             stack: template.stack.to_string(),
         };
         database = Some(uri);
-        (Bots::Mongo(mongo), options.reconcile_interval, Some(source))
+        let bots = Both::new(mongo);
+        let book = Book::mongo(bots.schedules());
+        let interval = options.check_interval.unwrap_or(options.reconcile_interval);
+        let interval = interval.min(options.reconcile_interval);
+        (Bots::Mongo(Box::new(bots)), book, interval, Some(source))
     };
     let board = Board::new(&depends);
     board.measure(measured(value(MEASURED).as_deref())?);
@@ -185,8 +197,11 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
     };
     let (mut settings, history) = history(options, &environment, data)?;
     settings.board = board.clone();
+    let me = Identity::of(data)?;
+    let me = format!("{}, {}", me.host, me.holder.get(..12).unwrap_or_default());
     Ok(Setup {
         teller,
+        book: (book, me, schedule::starts(&environment)?),
         containers: Containers {
             docker_host: value("DOCKER_HOST"),
             stack: template.stack.to_string(),
@@ -278,6 +293,9 @@ async fn session(
     let mut access = Access::new(docker, setup.template, keys, console.clone());
     access.lease = lease.clone();
     setup.board.attach(Dependency::Docker, access.gate.clone());
+    let (book, me, most) = setup.book;
+    let schedules = Schedules::new(book, me, most, news_to.clone(), console.clone());
+    access.permits = Some(schedules.permits());
     let (docker_to, mut from_docker) = unbounded_channel();
     tokio::spawn(async move {
         while let Some(news) = from_docker.recv().await {
@@ -327,6 +345,7 @@ async fn session(
         };
         world.progress = events::start(source, outside).context("the events")?;
     }
+    world.schedules = Some(schedules);
     world.waker = Some(waker);
     (world.lease, world.board) = (lease.clone(), setup.board);
     let mut events = Events {

@@ -17,6 +17,7 @@ mod cli;
 mod client;
 mod commands;
 mod control;
+mod cron;
 mod days;
 mod deploy;
 mod dev;
@@ -48,6 +49,7 @@ mod reconcile;
 mod report;
 mod request;
 mod roll;
+mod schedule;
 mod show;
 mod signals;
 mod state;
@@ -130,6 +132,7 @@ fn run(cli: Cli) -> Result<()> {
         } => fleet::collect(&agent, &bots, discard_state),
         Command::Restart { bots } => commands::order(&agent, "restart", &bots),
         Command::State { command } => state::run(&command, agent.folder("state")?),
+        Command::Cron { command } => cron::run(&command),
         Command::Backup(options) => backup::run(&options, agent.folder("backup")?),
         Command::Restore(options) => backup::restore(&options, agent.folder("restore")?),
         Command::Doctor(options) => doctor::run(&options, agent.folder("doctor")?),

@@ -62,7 +62,7 @@ const STATES: [&str; 12] = [
 ];
 const STARTS: [&str; 6] = ["started", "found", "stopped", "failed", "refused", "busy"];
 const ACTIONS: [&str; 6] = ["start", "signal", "inspect", "renew_keys", "remove", "open"];
-const WHYS: [Why; 8] = [
+const WHYS: [Why; 10] = [
     Why::Asked,
     Why::Disabled,
     Why::Deleted,
@@ -70,6 +70,8 @@ const WHYS: [Why; 8] = [
     Why::Changed,
     Why::Restarted,
     Why::Rolled,
+    Why::Limit,
+    Why::Replaced,
     Why::Ending,
 ];
 
@@ -454,6 +456,8 @@ fn reason(why: Why) -> &'static str {
         Why::Changed => "changed",
         Why::Restarted => "restarted",
         Why::Rolled => "rolled",
+        Why::Limit => "limit",
+        Why::Replaced => "replaced",
         Why::Ending => "ending",
     }
 }

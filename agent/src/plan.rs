@@ -27,6 +27,10 @@ use serde::{Deserialize, Serialize};
 pub enum Wanted {
     /// It should run, as this launch digest says.
     Run(Digest),
+    /// It runs at times, and none of them has come: what runs goes on to its end, whatever has changed.
+    Idle,
+    /// It runs at times, and one of them has come and is claimed.
+    Once,
     /// It is disabled.
     Off,
     /// Its document cannot be used: what runs goes on.
@@ -170,6 +174,10 @@ pub enum Why {
     Restarted,
     /// It is to run in a container as the operator now wants it.
     Rolled,
+    /// It has run as long as it may.
+    Limit,
+    /// Its next tick is due.
+    Replaced,
     /// The agent ends.
     Ending,
 }
@@ -185,6 +193,8 @@ impl Why {
             Why::Changed => "changed",
             Why::Restarted => "restarted",
             Why::Rolled => "rolled",
+            Why::Limit => "limit",
+            Why::Replaced => "replaced",
             Why::Ending => "the session ended",
         }
     }
@@ -199,6 +209,8 @@ impl Why {
             Why::Changed => "it has changed and starts again",
             Why::Restarted => "it is restarted",
             Why::Rolled => "it is rolled: it starts again from the image and settings of now",
+            Why::Limit => "it has run as long as its schedule lets it",
+            Why::Replaced => "its next tick is due",
             Why::Ending => "the session ends",
         }
     }
@@ -282,7 +294,8 @@ fn next(
     match (actual.map(|a| (&a.phase, &a.digest)), off, wanted) {
         (Some((Phase::Running, _)), Some(why), _) => stop(why),
         (Some((Phase::Ended(_), _)), Some(_), _) => Some(Action::Forget(bot.clone())),
-        (None, None, Wanted::Run(_)) => Some(Action::Start(bot.clone())),
+        (None, None, Wanted::Run(_) | Wanted::Once)
+        | (Some((Phase::Ended(_), _)), None, Wanted::Once) => Some(Action::Start(bot.clone())),
         (Some((Phase::Running, was)), None, Wanted::Run(digest)) if was != digest => {
             stop(Why::Changed)
         }

@@ -12,6 +12,7 @@
 
 mod notes;
 mod runs;
+mod times;
 mod turn;
 mod words;
 
@@ -39,6 +40,7 @@ use crate::place;
 use crate::plan::{self, Action, Patience, Plan, Situation, Switch, Wanted, Why, plan};
 use crate::request::Request;
 use crate::roll::Roll;
+use crate::schedule::Schedules;
 use crate::show::Console;
 use crate::signals::{Signal, Signals};
 use crate::store::Store;
@@ -83,6 +85,8 @@ pub struct World {
     pub history: Option<Watch>,
     /// What becomes of what bots print, where it is sent.
     pub live: Option<Live>,
+    /// Bots that run at times.
+    pub schedules: Option<Schedules>,
     /// The right to act.
     pub lease: Lease,
     /// Where it is told outside how things are.
@@ -174,6 +178,7 @@ impl World {
             waker: None,
             history: None,
             live: None,
+            schedules: None,
             lease: Lease::alone(),
             board: Board::default(),
             requests,
@@ -292,6 +297,7 @@ impl World {
                 break;
             }
         }
+        self.step_schedules();
         if aborted.is_some() {
             End::Aborted
         } else {
@@ -305,7 +311,10 @@ impl World {
             Event::Told(news) => {
                 self.wake = None;
                 self.board.count(|metrics| metrics.news(&news));
-                self.engine.take(news, self.now());
+                match news {
+                    News::Schedule(news) => self.take_word(*news),
+                    news => self.engine.take(news, self.now()),
+                }
                 self.hear();
                 self.is_moved = true;
             }
@@ -316,6 +325,9 @@ impl World {
             Event::Tick | Event::Signal(_) => {
                 self.engine.tick(self.now());
                 self.read_runs();
+                if self.schedules.as_ref().is_some_and(Schedules::is_due) {
+                    self.wake = None;
+                }
             }
         }
     }
@@ -339,6 +351,7 @@ impl World {
             let track = &mut history.track;
             track.keep(&self.wanted, &self.stopped, self.switch);
         }
+        self.step_schedules();
         let actual = self.engine.actual();
         let now = self.now();
         let see = Situation {
@@ -376,7 +389,9 @@ impl World {
             let listed = listing.get(bot);
             listed.map_or(unseen, |listed| listed.offer != Offer::Gone)
         };
-        self.engine.collect(is_listed, now);
+        let schedules = self.schedules.as_ref();
+        let is_held = |bot: &BotId| schedules.is_some_and(|schedules| schedules.holds(bot));
+        self.engine.collect(is_listed, is_held, now);
         let actual = self.engine.actual();
         self.wake = Some(
             plan::wake(&actual, now)

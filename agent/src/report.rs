@@ -11,6 +11,8 @@ use crate::bots::{Listed, Offer};
 use crate::engine::Instance;
 use crate::engine::usage::Usage;
 use crate::plan::{Outcome, Phase};
+use crate::schedule::ledger::{self, Ledger};
+use crate::schedule::timetable::shown;
 
 /// One row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,9 +69,43 @@ pub struct Row {
     /// The id of its container's image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// When it runs next, if it runs at times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_tick: Option<Time>,
+    /// What has become of its last tick.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_tick: Option<Tick>,
     /// What it uses of the host now, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+}
+
+/// What has become of a tick.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tick {
+    /// When it was due.
+    pub at: Time,
+    /// claimed, started, completed, failed, limit, stopped, replaced, lost or missed.
+    pub state: String,
+    /// Which try it is.
+    pub attempt: u32,
+    /// Ticks before it that were passed over.
+    pub missed: u32,
+    /// More about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl From<&ledger::Tick> for Tick {
+    fn from(tick: &ledger::Tick) -> Self {
+        Self {
+            at: ledger::time(tick.at),
+            state: tick.word().to_owned(),
+            attempt: tick.attempt,
+            missed: tick.missed,
+            why: tick.why.clone(),
+        }
+    }
 }
 
 /// What a row is made of, but for what the bot's programs have written.
@@ -91,6 +127,8 @@ pub struct Sources {
     pub unsaved: bool,
     /// Whether it is known what runs.
     pub sight: Sight,
+    /// What is written down of its schedule, if it has one.
+    pub timing: Option<Ledger>,
 }
 
 /// Whether it is known what runs.
@@ -195,6 +233,15 @@ pub fn row(from: &Sources, records: Records) -> Row {
             .map(|l| l.address.to_string()),
         container: instance.and_then(|instance| instance.container.clone()),
         image: instance.and_then(|instance| instance.image.clone()),
+        next_tick: from
+            .timing
+            .as_ref()
+            .and_then(|ledger| ledger.next)
+            .map(ledger::time),
+        last_tick: from
+            .timing
+            .as_ref()
+            .and_then(|ledger| Some(ledger.tick.as_ref()?.into())),
         usage: None,
     }
 }
@@ -234,6 +281,9 @@ fn state(from: &Sources, status: Option<&Status>) -> (&'static str, Option<Strin
         }
         Some(Phase::Stopping) => ("stopping", None),
         _ if unusable.is_some() => ("invalid", unusable),
+        None | Some(Phase::Ended(_)) if is_waiting(from) => {
+            ("waiting", from.timing.as_ref().map(times))
+        }
         Some(Phase::Ended(ended)) => match ended.outcome {
             Outcome::Completed => ("completed", why),
             Outcome::Stopped => ("starting", None),
@@ -248,6 +298,27 @@ fn state(from: &Sources, status: Option<&Status>) -> (&'static str, Option<Strin
             _ => ("removed", None),
         },
     }
+}
+
+/// Whether it runs at times and nothing of it does now.
+fn is_waiting(from: &Sources) -> bool {
+    let listed = from.listed.as_deref();
+    let is_on = listed.is_some_and(|l| matches!(&l.offer, Offer::Bot(bot) if bot.enabled));
+    is_on && !from.stopped && from.timing.is_some() && from.sight == Sight::Clear
+}
+
+/// When it runs next, and what has become of the last time.
+fn times(ledger: &Ledger) -> String {
+    let next = ledger.next.map_or("never again".to_owned(), shown);
+    let Some(tick) = &ledger.tick else {
+        return format!("next {next}");
+    };
+    let why = tick
+        .why
+        .as_ref()
+        .map_or(String::new(), |why| format!(": {why}"));
+    let (at, word) = (shown(tick.at), tick.word());
+    format!("next {next}; last {at}, {word}{why}")
 }
 
 /// A duration as a person reads it at a glance: `4s`, `12m`, `3h`, `9d`.
@@ -317,6 +388,7 @@ mod tests {
                     stopped: false,
                     unsaved: false,
                     sight: Sight::Clear,
+                    timing: None,
                     held,
                 },
                 None,

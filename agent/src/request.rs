@@ -19,6 +19,7 @@ use crate::plan::{Phase, Switch};
 use crate::reconcile::World;
 use crate::report::{self, Records, Row, Sight, Sources};
 use crate::roll::Roll;
+use crate::schedule::timetable::shown;
 
 /// What to do with a bot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,6 +201,7 @@ pub fn sources(world: &World) -> Vec<Sources> {
         held: world.held.contains(&id),
         unsaved: unsaved.contains(&id),
         sight,
+        timing: world.timing(&id).cloned(),
         id,
     };
     ids.into_iter().map(of).collect()
@@ -346,7 +348,11 @@ fn obstacle(world: &World, id: &BotId) -> Option<String> {
         return Some("all bots are stopped: `agent start --all` lets them run again".to_owned());
     }
     match &world.listing.get(id)?.offer {
-        Offer::Bot(bot) if bot.enabled => None,
+        Offer::Bot(bot) if bot.enabled && bot.timetable.is_none() => None,
+        Offer::Bot(bot) if bot.enabled => {
+            let next = world.timing(id)?.next.map(shown)?;
+            Some(format!("it runs at times, the next is {next}"))
+        }
         Offer::Bot(_) => Some("it is disabled (enabled: false)".to_owned()),
         Offer::Unusable(why) => Some(why.clone()),
         Offer::Gone => Some("it was taken away".to_owned()),

@@ -37,7 +37,7 @@ fn a_stream_is_made_where_there_is_none_and_one_that_is_there_stays_as_it_is() {
 }
 
 #[test]
-fn documents_follow_events_in_both_forms_and_those_about_schedules_are_left_for_others() {
+fn documents_follow_events_in_both_forms_and_those_of_schedules_are_in_a_place_of_their_own() {
     let Some(rig) = Rig::start() else { return };
     rig.nats.make_stream();
     let agent = rig.agent();
@@ -59,6 +59,8 @@ fn documents_follow_events_in_both_forms_and_those_about_schedules_are_left_for_
         "the0.bot-schedule.created",
         &json!({"id": "scheduled", "config": {}}),
     );
+    let timed = event("timed", "u/b/1", &json!({"schedule": "0 0 1 1 *"}));
+    rig.nats.say("the0.bot-schedule.created", &timed);
     say("created", 2);
     let inner = event("a", "u/b/2", &json!({"step": 3, "enabled": false}));
     let wrapped = json!({"type": "bot.updated", "entity_id": "a", "data": inner, "timestamp": "t"});
@@ -87,17 +89,20 @@ fn documents_follow_events_in_both_forms_and_those_about_schedules_are_left_for_
         1,
         "nothing of the scheduled one"
     );
+    let schedules = rig.mongo.all("bot_scheduler.bot_schedules");
+    let ids: Vec<&str> = schedules
+        .iter()
+        .map(|is| is.get_str("id").unwrap())
+        .collect();
+    assert_eq!(ids, ["timed"], "the other one does not say when it runs");
+    assert!(schedules[0].get_i64("next_execution_time").unwrap() > 0);
 
     rig.is_drained();
     let filters = rig.nats.consumer(CONSUMER).config.filter_subjects;
-    assert_eq!(filters.len(), 3);
-    assert!(
-        filters.iter().all(|f| f.starts_with("the0.bot.")),
-        "{filters:?}"
-    );
+    assert_eq!(filters.len(), 6, "{filters:?}");
     assert_eq!(
         rig.nats.stream().state.messages,
-        6,
+        7,
         "{EVENTS} keeps them all"
     );
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use contract::{BotId, Digest};
+use contract::{BotId, BotType, Digest};
 use serde_json::Value;
 
 use super::settle::{QUIET, Settled};
@@ -194,6 +194,11 @@ fn draft(
         .map_err(|err: contract::id::NameError| err.to_string())?;
     let id = id_of(&folder_name(folder));
     let bot = Bot::assemble(id, definition, &value, key, Some(digest.clone())).map_err(refused)?;
+    let bot = if bot.has_schedule && bot.definition.kind == BotType::Scheduled {
+        bot.at_times(&value).map_err(refused)?
+    } else {
+        bot
+    };
     let trusted = !tree.is_racy(started);
     Ok((bot, (fingerprint, digest, trusted)))
 }

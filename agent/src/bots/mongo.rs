@@ -33,7 +33,7 @@ use tokio::time::timeout;
 
 use super::{ListError, Listing};
 pub use error::{BadUri, Failed};
-use rows::{Found, Rows};
+use rows::{Found, Kind, Rows};
 
 /// Documents asked for at once.
 const BATCH: u32 = 1000;
@@ -59,12 +59,30 @@ impl Default for Deadlines {
 }
 
 /// Where the documents are.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// The database.
     pub database: String,
     /// The collection.
     pub collection: String,
+}
+
+impl Place {
+    /// Where bots are that run at times.
+    pub fn schedules() -> Self {
+        Self {
+            database: "bot_scheduler".into(),
+            collection: "bot_schedules".into(),
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        if *self == Self::schedules() {
+            Kind::Schedules
+        } else {
+            Kind::Bots
+        }
+    }
 }
 
 impl Default for Place {
@@ -100,20 +118,42 @@ impl Mongo {
     /// The address is not one.
     pub fn new(uri: &Secret, place: Place, deadlines: Deadlines) -> Result<Self, BadUri> {
         let address = ConnectionString::parse(uri.reveal()).map_err(|err| BadUri::of(uri, &err))?;
+        let (hidden, address) = (error::hidden(uri), Box::new(address));
+        Ok(Self::of(address, hidden, place, deadlines))
+    }
+
+    fn of(
+        address: Box<ConnectionString>,
+        hidden: Vec<String>,
+        place: Place,
+        deadlines: Deadlines,
+    ) -> Self {
         let Place {
             database,
             collection,
         } = &place;
         let (hosts, table) = (hosts(&address), format!("{database}.{collection}"));
-        Ok(Self {
-            hidden: error::hidden(uri),
+        Self {
+            hidden,
             what: format!("mongodb {hosts}, {table}"),
-            rows: Rows::new(table),
+            rows: Rows::new(table, place.kind()),
             client: None,
-            address: Box::new(address),
+            address,
             place,
             deadlines,
-        })
+        }
+    }
+
+    /// Another collection, over a connection of its own.
+    pub fn beside(&self, place: Place) -> Self {
+        let (address, hidden) = (self.address.clone(), self.hidden.clone());
+        Self::of(address, hidden, place, self.deadlines)
+    }
+
+    /// Uses the connection of another one.
+    pub async fn share(&mut self, other: &mut Mongo) -> Result<(), mongodb::error::Error> {
+        self.client = Some(other.connect().await?);
+        Ok(())
     }
 
     /// Lists all bots. What is the same as in the last listing is shared with it.
@@ -121,12 +161,23 @@ impl Mongo {
     /// # Errors
     /// The collection cannot be read to its end.
     pub async fn list(&mut self) -> Result<Arc<Listing>, ListError> {
-        match self.read().await {
-            Ok(found) => Ok(self.rows.turn(found)),
-            Err(failed) => Err(ListError {
-                what: self.what.clone(),
-                why: failed.why(&self.hidden),
-            }),
+        self.try_list().await.map_err(|failed| self.error(&failed))
+    }
+
+    /// The same, with what is wrong as it was told.
+    ///
+    /// # Errors
+    /// See [`Self::list`].
+    pub async fn try_list(&mut self) -> Result<Arc<Listing>, Failed> {
+        let found = self.read().await?;
+        Ok(self.rows.turn(found))
+    }
+
+    /// That it cannot be listed, for a person.
+    pub fn error(&self, failed: &Failed) -> ListError {
+        ListError {
+            what: self.what.clone(),
+            why: failed.why(&self.hidden),
         }
     }
 
@@ -155,15 +206,7 @@ impl Mongo {
 
     /// The same place, over a connection of its own.
     pub fn apart(&self) -> Self {
-        Self {
-            address: self.address.clone(),
-            hidden: self.hidden.clone(),
-            what: self.what.clone(),
-            place: self.place.clone(),
-            deadlines: self.deadlines,
-            client: None,
-            rows: Rows::new(format!("{}.{}", self.place.database, self.place.collection)),
-        }
+        self.beside(self.place.clone())
     }
 
     /// Where the documents are.
@@ -220,8 +263,10 @@ fn projection() -> Document {
     let definition = ["name", "version", "runtime", "type", "entrypoints"];
     let custom = custom.map(|field| format!("custom.{field}"));
     let definition = definition.map(|field| format!("custom.config.{field}"));
-    let root = ["id", "enabled", "config", "the0.deleted"].map(str::to_owned);
-    let fields = root.into_iter().chain(custom).chain(definition);
+    let root = ["id", "enabled", "config", "the0.deleted"];
+    let times = ["next_execution_time", "tick", "the0.seq"];
+    let root = root.into_iter().chain(times).map(str::to_owned);
+    let fields = root.chain(custom).chain(definition);
     fields.map(|field| (field, Bson::Int32(1))).collect()
 }
 

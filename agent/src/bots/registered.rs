@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use contract::BotId;
+use contract::{BotId, BotType};
 use serde_json::Value;
 
 use super::{ListError, Listed, Listing, Offer};
@@ -70,7 +70,10 @@ fn read(id: &BotId, path: &Path) -> Listed {
     let read = document.and_then(|document| {
         let shown = path.display();
         let bot = Bot::from_document(&document).map_err(|err| format!("{shown}: {err}"))?;
-        if bot.id == *id {
+        if bot.id == *id && bot.has_schedule && bot.definition.kind == BotType::Scheduled {
+            let bot = bot.at_times(&document);
+            bot.map_err(|err| format!("{shown}: {err}"))
+        } else if bot.id == *id {
             Ok(bot)
         } else {
             Err(format!(

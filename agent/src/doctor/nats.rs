@@ -18,7 +18,7 @@ use futures_util::StreamExt;
 use tokio::time::timeout;
 
 use super::sheet::{Part, Sheet};
-use crate::events::{Address, BOTS, LETTERS, STREAM, SUBJECTS, consumer};
+use crate::events::{Address, LETTERS, STREAM, SUBJECTS, consumer};
 
 const NATS: Part = Part::Nats;
 /// How long one answer may take; several may be refused by silence, one after another.
@@ -176,7 +176,7 @@ impl Asked<'_> {
             );
             if missing
                 .iter()
-                .any(|subject| SUBJECTS[..BOTS].contains(subject))
+                .any(|subject| SUBJECTS.contains(subject))
             {
                 sheet.failed(NATS, "stream", found, remedy);
             } else {

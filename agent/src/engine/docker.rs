@@ -56,6 +56,7 @@ use crate::history::Start;
 use crate::launch;
 use crate::plan::{Outcome, Phase, Why};
 use crate::report::Records;
+use crate::schedule::ledger::Key;
 use crate::show::Console;
 
 pub use access::Access;
@@ -88,6 +89,8 @@ pub struct Engine {
     foreign: HashMap<BotId, String>,
     /// Bots that have volumes and no container.
     loose: HashMap<BotId, Loose>,
+    /// Containers of ticks that were made and not started: who made one may be about to.
+    made: HashMap<BotId, (String, Key)>,
     link: Link,
     told: Vec<Tale>,
     /// The daemon's folder of volumes, which may be on another machine or closed to us.
@@ -161,6 +164,7 @@ impl Engine {
             husks: BTreeMap::new(),
             foreign: HashMap::new(),
             loose: HashMap::new(),
+            made: HashMap::new(),
             link: Link::Unknown,
             told: Vec::new(),
             volumes: None,
@@ -293,7 +297,8 @@ impl Engine {
         let stack = self.access.template.stack.clone();
         let known = slot.running.as_ref().map(|running| running.id.clone());
         let which = known.or_else(|| slot.seen.clone());
-        let which = which.unwrap_or_else(|| stack.container(bot));
+        let tick = slot.start.as_ref().and_then(|start| start.tick);
+        let which = which.unwrap_or_else(|| stack.container_for(bot, tick));
         let bot = bot.clone();
         tokio::spawn(async move {
             let looked = examine::examine(&docker, &stack, &bot, &which).await;

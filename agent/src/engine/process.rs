@@ -30,7 +30,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::prepare::{check_interpreter, lock, prepare};
-use super::{Ending, Instance, News, Told, orphans, tell};
+use super::{Ending, Exit, Instance, News, Told, orphans, tell, tell_tick};
 use crate::ending::{self, Facts};
 use crate::history::{self, Birth, Start};
 use crate::launch::{self, Host};
@@ -317,15 +317,27 @@ impl Process {
         let over = birth.clone();
         let over = over.map(|birth| tales::over(bot.clone(), birth, &facts, &paths, failures));
         self.told.extend(over);
+        let is_tick = birth
+            .as_ref()
+            .is_some_and(|birth| birth.start.tick.is_some());
+        let exit = Exit {
+            code: facts.code,
+            reason: facts.record.as_ref().map(|record| record.reason),
+        };
         slot.instance = Instance {
             reason: Some(ending.reason.clone()),
             failures,
             birth,
+            exit: Some(exit),
             ..Instance::new(actual)
         };
         self.unswept = true;
         let voice = self.console.about(&bot, &slot.name);
-        tell(&voice, &ending.reason, outcome, failures);
+        if is_tick {
+            tell_tick(&voice, &ending.reason, outcome);
+        } else {
+            tell(&voice, &ending.reason, outcome, failures);
+        }
         self.sweep();
     }
 

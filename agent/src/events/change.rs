@@ -13,13 +13,27 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 /// Before the last word of a subject.
-const SUBJECT: &str = "the0.bot.";
+const SUBJECTS: [(&str, Half); 2] = [
+    ("the0.bot.", Half::Bots),
+    ("the0.bot-schedule.", Half::Schedules),
+];
+
+/// Of which kind of bot an event is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Half {
+    /// Bots that run all the time.
+    Bots,
+    /// Bots that run at times.
+    Schedules,
+}
 
 /// What has happened to a bot.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
     /// Whose it is.
     pub id: BotId,
+    /// Of which kind of bot it is.
+    pub half: Half,
     /// What it is.
     pub kind: Kind,
 }
@@ -85,7 +99,9 @@ pub enum BadEvent {
     #[error("a name in it has a NUL character, which the database does not take")]
     BadName,
     /// It is none of the events about bots.
-    #[error("its subject is none of the0.bot.created, .updated and .deleted")]
+    #[error(
+        "its subject is none of the0.bot.created, .updated and .deleted, and the0.bot-schedule. with the same"
+    )]
     Subject,
 }
 
@@ -108,13 +124,17 @@ impl Change {
             _ => outer,
         };
         let id = id_of(inner.remove("id"), entity)?;
-        let kind = match subject.strip_prefix(SUBJECT) {
-            Some("created") => Kind::Created(Content::take(inner)?),
-            Some("updated") => Kind::Updated(Content::take(inner)?),
-            Some("deleted") => Kind::Deleted,
+        let word = SUBJECTS
+            .iter()
+            .find_map(|(front, half)| Some((subject.strip_prefix(front)?, *half)));
+        let (word, half) = word.ok_or(BadEvent::Subject)?;
+        let kind = match word {
+            "created" => Kind::Created(Content::take(inner)?),
+            "updated" => Kind::Updated(Content::take(inner)?),
+            "deleted" => Kind::Deleted,
             _ => return Err(BadEvent::Subject),
         };
-        Ok(Self { id, kind })
+        Ok(Self { id, half, kind })
     }
 }
 

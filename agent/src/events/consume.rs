@@ -8,14 +8,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use async_nats::Client;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
-use async_nats::jetstream::stream::{self, StorageType};
+use async_nats::jetstream::stream::{self, StorageType, Stream};
 use async_nats::jetstream::{self, AckKind, Context, Message};
 use futures_util::StreamExt;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::Outside;
-use super::change::Change;
+use super::change::{Change, Half};
 use super::gate::{Link, Progress};
 use super::letter;
 use super::link::{Address, PACE, pause};
@@ -34,8 +34,6 @@ pub const SUBJECTS: [&str; 6] = [
     "the0.bot-schedule.updated",
     "the0.bot-schedule.deleted",
 ];
-/// How many of these are about bots that run all the time. The others stay in the stream for a consumer of theirs.
-pub const BOTS: usize = 3;
 /// How long it keeps an event.
 const STREAM_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// An event that nobody has said a word about for so long is given out again.
@@ -52,11 +50,28 @@ const TURN: Duration = Duration::from_millis(500);
 pub struct Consumer {
     address: Address,
     name: String,
-    writer: Writer,
+    writers: Writers,
     outside: Outside,
     progress: watch::Sender<Progress>,
     is_told: bool,
     gate: Gate,
+}
+
+/// Who writes the changes of which kind of bot.
+pub struct Writers {
+    /// Of those that run all the time.
+    pub bots: Writer,
+    /// Of those that run at times.
+    pub schedules: Writer,
+}
+
+impl Writers {
+    fn of(&mut self, half: Half) -> &mut Writer {
+        match half {
+            Half::Bots => &mut self.bots,
+            Half::Schedules => &mut self.schedules,
+        }
+    }
 }
 
 /// Whether an event was taken care of.
@@ -76,7 +91,7 @@ impl Consumer {
     pub fn new(
         address: Address,
         stack: &str,
-        writer: Writer,
+        writers: Writers,
         outside: Outside,
         progress: watch::Sender<Progress>,
     ) -> Self {
@@ -86,7 +101,7 @@ impl Consumer {
             gate,
             address,
             name: durable(stack),
-            writer,
+            writers,
             outside,
             progress,
             is_told: false,
@@ -155,6 +170,7 @@ impl Consumer {
         let created = stream.cached_info().created.unix_timestamp_nanos();
         let created = i64::try_from(created)?;
         let last = stream.cached_info().state.last_sequence;
+        self.renew(&stream).await;
         let mut consumer = stream.create_consumer(self.config()).await?;
         self.gate.succeeded();
         self.settle("events are received");
@@ -218,17 +234,26 @@ impl Consumer {
         }
     }
 
+    /// A consumer of an agent that heard of fewer kinds of bots has passed over the events of the others: all are given
+    /// out again, and those that were applied change nothing.
+    async fn renew(&self, stream: &Stream) {
+        let Ok(known) = stream.consumer_info(&self.name).await else {
+            return;
+        };
+        let wanted = self.config().filter_subjects;
+        let is_same = known.config.filter_subjects.len() == wanted.len();
+        if !is_same && self.outside.lease.may_act() {
+            let _ = stream.delete_consumer(&self.name).await;
+        }
+    }
+
     fn config(&self) -> pull::Config {
         pull::Config {
             durable_name: Some(self.name.clone()),
             ack_policy: AckPolicy::Explicit,
             ack_wait: ACK_WAIT,
             max_ack_pending: 1,
-            filter_subjects: SUBJECTS
-                .iter()
-                .take(BOTS)
-                .map(ToString::to_string)
-                .collect(),
+            filter_subjects: SUBJECTS.iter().map(ToString::to_string).collect(),
             ..pull::Config::default()
         }
     }
@@ -283,13 +308,16 @@ impl Consumer {
         stamp: Stamp,
         event: &Message,
     ) -> Result<Taken, String> {
+        let half = change.half;
         for tries in 0.. {
             let failed = match self.attempt(change.clone(), stamp, event).await {
                 Ok(()) => break,
-                Err(refused @ Unwritten::Refused(_)) => return Err(refused.to_string()),
+                Err(refused @ (Unwritten::Refused(_) | Unwritten::Untimed(_))) => {
+                    return Err(refused.to_string());
+                }
                 Err(Unwritten::Later(failed)) => failed,
             };
-            let why = self.writer.why(&failed);
+            let why = self.writers.of(half).why(&failed);
             self.tell(&format!(
                 "an event waits for MongoDB ({why}): it is tried again, and later ones wait behind it"
             ));
@@ -308,7 +336,7 @@ impl Consumer {
         stamp: Stamp,
         event: &Message,
     ) -> Result<(), Unwritten> {
-        keep(event, self.writer.apply(change, stamp)).await
+        keep(event, self.writers.of(change.half).apply(change, stamp)).await
     }
 
     fn note(&self, link: Link) {

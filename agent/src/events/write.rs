@@ -13,15 +13,18 @@
 
 use std::time::Duration;
 
-use mongodb::bson::{Bson, DateTime, Document, doc};
+use mongodb::bson::{self, Bson, DateTime, Document, doc};
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 use mongodb::options::{CollectionOptions, IndexOptions, WriteConcern};
 use mongodb::{Collection, IndexModel};
+use serde_json::Value;
 use thiserror::Error as ThisError;
 use tokio::time::timeout;
 
-use super::change::{Change, Kind};
+use super::change::{Change, Half, Kind};
 use crate::bots::mongo::{Failed, Mongo};
+use crate::schedule::timetable::{Refusal, Timetable};
+use crate::schedule::wall;
 
 /// The name in a document under which we keep what we know.
 pub const OURS: &str = "the0";
@@ -48,6 +51,9 @@ pub enum Unwritten {
     /// It never will be: the database does not take it.
     #[error("the database does not take it ({0})")]
     Refused(String),
+    /// It never will be: a bot that runs at times does not say when.
+    #[error("{0}")]
+    Untimed(String),
     /// Not now.
     #[error(transparent)]
     Later(#[from] Failed),
@@ -70,7 +76,11 @@ impl Writer {
     /// # Errors
     /// It is not there, or nobody knows: applying it again is harmless.
     pub async fn apply(&mut self, change: Change, stamp: Stamp) -> Result<(), Unwritten> {
-        let statements = Statements::of(change, stamp, DateTime::now());
+        let next = match change.half {
+            Half::Bots => None,
+            Half::Schedules => due(&change).map_err(Unwritten::Untimed)?,
+        };
+        let statements = Statements::of(change, next, stamp, DateTime::now());
         let patience = self.mongo.deadlines().answer;
         let done = timeout(patience, self.run(statements)).await;
         match done.map_err(Failed::from)? {
@@ -88,7 +98,11 @@ impl Writer {
         } = statements;
         let id = doc! { "id": filter.get("id").cloned().unwrap_or(Bson::Null) };
         let bots = self.bots().await?;
-        if bots.update_many(filter, update).await?.matched_count == 0 {
+        let changed = match update {
+            Update::Set(update) => bots.update_many(filter, update).await?,
+            Update::Worked(stages) => bots.update_many(filter, stages).await?,
+        };
+        if changed.matched_count == 0 {
             bots.update_one(id, insert).upsert(true).await?;
         }
         Ok(())
@@ -156,12 +170,63 @@ fn indexes() -> [(&'static str, IndexModel); 2] {
 #[derive(Debug, PartialEq)]
 struct Statements {
     filter: Document,
-    update: Document,
+    update: Update,
     insert: Document,
 }
 
+/// How a document is changed.
+#[derive(Debug, PartialEq)]
+enum Update {
+    /// To this.
+    Set(Document),
+    /// To what the server works out from what it was.
+    Worked(Vec<Document>),
+}
+
+/// When a schedule is due next.
+#[derive(Debug, Clone, PartialEq)]
+struct Next {
+    at: i64,
+    schedule: Bson,
+    timezone: Bson,
+}
+
+/// When the schedule of the change is due next; `None`: it brings no parameters.
+///
+/// # Errors
+/// Never, or it does not say.
+fn due(change: &Change) -> Result<Option<Next>, String> {
+    let (Kind::Created(content) | Kind::Updated(content)) = &change.kind else {
+        return Ok(None);
+    };
+    let config = match (&content.config, &change.kind) {
+        (Some(Bson::Document(config)), _) => config.clone(),
+        (None, Kind::Updated(_)) => return Ok(None),
+        _ => Document::new(),
+    };
+    let said = ["schedule", "timezone", "schedule_policy"];
+    let said = said
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), json(config.get(*name)?)?)));
+    let told = |(field, why): Refusal| format!("{field}: {why}");
+    let timetable = Timetable::read(&said.collect()).map_err(told)?;
+    let next = timetable.cron().map_err(told)?.next(wall());
+    let at = next.ok_or("config.schedule: never comes")?;
+    let part = |name| config.get(name).cloned().unwrap_or(Bson::Null);
+    Ok(Some(Next {
+        at,
+        schedule: part("schedule"),
+        timezone: part("timezone"),
+    }))
+}
+
+/// The JSON that it was.
+fn json(value: &Bson) -> Option<Value> {
+    bson::deserialize_from_bson(value.clone()).ok()
+}
+
 impl Statements {
-    fn of(change: Change, stamp: Stamp, now: DateTime) -> Self {
+    fn of(change: Change, next: Option<Next>, stamp: Stamp, now: DateTime) -> Self {
         let Stamp { stream, seq } = stamp;
         let [last, of, deleted] = ["seq", "stream", "deleted"].map(|name| format!("{OURS}.{name}"));
         let other = doc! { of: { "$ne": stream } };
@@ -171,11 +236,14 @@ impl Statements {
         let content = match change.kind {
             Kind::Deleted => {
                 ours.insert("deleted", now);
-                let parts = doc! { "config": "", "custom": "", "enabled": "" };
+                let mut parts = doc! { "config": "", "custom": "", "enabled": "" };
+                if change.half == Half::Schedules {
+                    parts.extend(doc! { "next_execution_time": "", "tick": "" });
+                }
                 let set = doc! { OURS: ours };
                 return Self {
                     filter,
-                    update: doc! { "$set": set.clone(), "$unset": parts },
+                    update: Update::Set(doc! { "$set": set.clone(), "$unset": parts }),
                     insert: doc! { "$setOnInsert": set },
                 };
             }
@@ -188,9 +256,17 @@ impl Statements {
         let says_no_word = content.config.is_some() && content.enabled.is_none();
         let mut set = Document::from(content);
         set.insert(OURS, ours);
-        let mut update = doc! { "$set": set.clone() };
-        if says_no_word {
-            update.insert("$unset", doc! { "enabled": "" });
+        let update = if let Some(next) = &next {
+            Update::Worked(worked(&set, next, says_no_word))
+        } else {
+            let mut update = doc! { "$set": set.clone() };
+            if says_no_word {
+                update.insert("$unset", doc! { "enabled": "" });
+            }
+            Update::Set(update)
+        };
+        if let Some(next) = next {
+            set.insert("next_execution_time", next.at);
         }
         set.insert("segment_id", 0);
         let insert = doc! { "$setOnInsert": set };
@@ -200,6 +276,29 @@ impl Statements {
             insert,
         }
     }
+}
+
+/// The change of a schedule: when it is due next stays as it is unless the times are others.
+fn worked(set: &Document, next: &Next, says_no_word: bool) -> Vec<Document> {
+    let literal = |value: &Bson| doc! { "$literal": value.clone() };
+    let mut parts: Document = set
+        .iter()
+        .map(|(name, value)| (name.clone(), Bson::Document(literal(value))))
+        .collect();
+    let was = |field: &str| doc! { "$ifNull": [format!("$config.{field}"), Bson::Null] };
+    let same = |field, value: &Bson| doc! { "$eq": [was(field), literal(value)] };
+    let is_same = doc! { "$and": [
+        same("schedule", &next.schedule),
+        same("timezone", &next.timezone),
+        doc! { "$isNumber": "$next_execution_time" },
+    ] };
+    let time = doc! { "$cond": [is_same, "$next_execution_time", next.at] };
+    parts.insert("next_execution_time", time);
+    let mut stages = vec![doc! { "$set": parts }];
+    if says_no_word {
+        stages.push(doc! { "$unset": "enabled" });
+    }
+    stages
 }
 
 /// Why the server will not take this, however often it is asked.

@@ -10,6 +10,9 @@ use contract::exit;
 use contract::record::{Reason, RunRecord, Time};
 use serde::{Deserialize, Serialize};
 
+use crate::schedule::ledger::Key;
+use crate::schedule::timetable::shown;
+
 /// Why a run was started, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -88,6 +91,9 @@ pub struct Start {
     pub because: Option<String>,
     /// When; nothing of an earlier start is younger.
     pub at: Time,
+    /// Which try of which tick of a schedule it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tick: Option<Key>,
 }
 
 impl Start {
@@ -98,6 +104,22 @@ impl Start {
             cause,
             because: because.map(cut),
             at: Time::now(),
+            tick: None,
+        }
+    }
+
+    /// The same, of a tick.
+    pub fn of_tick(self, tick: Key) -> Self {
+        let due = shown(tick.at);
+        let because = match tick.attempt {
+            1 => due,
+            n => format!("{due}, try {n}"),
+        };
+        Self {
+            cause: Cause::Tick,
+            because: Some(because),
+            tick: Some(tick),
+            ..self
         }
     }
 }

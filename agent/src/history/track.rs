@@ -138,7 +138,9 @@ impl Track {
             }
             (None, Some(Why::Rolled)) => told(Cause::Rolled),
             (None, Some(Why::Deleted | Why::Absent)) => with(Cause::Created, "it is there again"),
-            (None, Some(Why::Changed | Why::Ending) | None) => self.by_itself(bot, before),
+            (None, Some(Why::Changed | Why::Ending | Why::Limit | Why::Replaced) | None) => {
+                self.by_itself(bot, before)
+            }
         }
     }
 

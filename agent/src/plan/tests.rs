@@ -121,6 +121,7 @@ fn any_wanted() -> impl Strategy<Value = Option<Wanted>> {
         3 => (0u8..3).prop_map(|n| Some(Wanted::Run(digest(n)))),
         1 => Just(Some(Wanted::Off)),
         1 => Just(Some(Wanted::Unusable)),
+        1 => Just(Some(Wanted::Idle)),
         1 => Just(Some(Wanted::Gone)),
         2 => Just(None),
     ]
@@ -178,7 +179,7 @@ proptest! {
                 Wanted::Run(digest) if lasting.contains(&(id.clone(), digest.clone())) => {}
                 Wanted::Run(digest) => prop_assert_eq!(&model.actual[id], &running_as(digest)),
                 Wanted::Off | Wanted::Gone => prop_assert!(!model.actual.contains_key(id)),
-                Wanted::Unusable => {}
+                Wanted::Unusable | Wanted::Idle | Wanted::Once => {}
             }
         }
         for id in running {
@@ -420,4 +421,28 @@ fn before_anything_is_listed_only_what_a_person_stopped_stops() {
     assert!(of(&|_| false).is_empty());
     assert_eq!(of(&|id| *id == bot(1)), [Action::Stop(bot(1), Why::Asked)]);
     assert_eq!(of(&|_| true).len(), 3);
+}
+
+#[test]
+fn a_bot_that_runs_at_times_is_started_once_a_tick_and_no_change_stops_it() {
+    let of = |wanted: &Wanted, actual: Option<Actual>| {
+        let mut model = Model::default();
+        model.wanted.insert(bot(0), wanted.clone());
+        model.actual.extend(actual.map(|actual| (bot(0), actual)));
+        model.plan().actions
+    };
+    let over = |outcome| Actual {
+        digest: digest(1),
+        phase: ended(outcome, 1, secs(0)),
+    };
+    let start = vec![Action::Start(bot(0))];
+    assert_eq!(of(&Wanted::Once, None), start);
+    assert_eq!(of(&Wanted::Idle, None), vec![]);
+    for outcome in [Outcome::Completed, Outcome::Failed, Outcome::Stopped] {
+        assert_eq!(of(&Wanted::Once, Some(over(outcome))), start);
+        assert_eq!(of(&Wanted::Idle, Some(over(outcome))), vec![]);
+    }
+    for wanted in [Wanted::Once, Wanted::Idle] {
+        assert_eq!(of(&wanted, Some(running(digest(2)))), vec![]);
+    }
 }

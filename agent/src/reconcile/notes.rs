@@ -7,6 +7,7 @@ use contract::{BotId, ObjectKey};
 
 use super::World;
 use crate::bots::{Listing, Offer, registered};
+use crate::document::Bot;
 use crate::health::Dependency;
 use crate::lister::Listed;
 use crate::plan::Wanted;
@@ -14,6 +15,11 @@ use crate::store;
 
 /// Bundles kept of each folder bot besides those in use.
 const KEPT_BUNDLES: usize = 3;
+
+/// Whether it names times at which it is not run.
+fn is_vain(bot: &Bot) -> bool {
+    bot.has_schedule && bot.timetable.is_none() && bot.enabled
+}
 
 impl World {
     /// Takes in a listing and says what is new in it.
@@ -37,11 +43,12 @@ impl World {
         self.listed = Some(begun.saturating_duration_since(self.began));
         self.wake = None;
         if Arc::ptr_eq(&self.listing, &listing) {
-            return;
+            return self.list_schedules(begun);
         }
         self.tell_news(&listing);
         self.wanted = listing.wanted();
         self.listing = listing;
+        self.list_schedules(begun);
         self.tell_there();
     }
 
@@ -62,10 +69,9 @@ impl World {
             }
             match &listed.offer {
                 Offer::Unusable(why) => self.console.about(id, &listed.name).warn(why),
-                Offer::Bot(bot) if bot.has_schedule && bot.enabled => self
-                    .console
-                    .about(id, &listed.name)
-                    .warn("this version does not act on config.schedule: it runs once"),
+                Offer::Bot(bot) if is_vain(bot) => self.console.about(id, &listed.name).warn(
+                    "it has a config.schedule that is not acted on: only bots of type scheduled in folders, and those of bot_schedules, run at times",
+                ),
                 Offer::Bot(_) | Offer::Gone => {}
             }
         }

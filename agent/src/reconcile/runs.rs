@@ -22,6 +22,13 @@ impl World {
     pub(super) fn begin(&mut self, bot: &BotId, now: Duration) {
         let listing = Arc::clone(&self.listing);
         let Some(bot) = listing.bot(bot) else { return };
+        let tick = match bot.timetable {
+            None => None,
+            Some(_) => match self.launch_tick(&bot.id) {
+                Some(tick) => Some(tick),
+                None => return,
+            },
+        };
         let (birth, is_known) = self.engine.before(&bot.id);
         let before = Before {
             birth: birth.as_ref(),
@@ -31,6 +38,10 @@ impl World {
         let start = match &mut self.history {
             Some(history) => history.track.start(bot, &before),
             None => Start::now(Cause::Found, None),
+        };
+        let start = match tick {
+            Some(tick) => start.of_tick(tick),
+            None => start,
         };
         self.engine.start(bot, start, now);
         self.hear();
@@ -42,6 +53,9 @@ impl World {
             && let Some(history) = &mut self.history
         {
             history.track.stop(bot, why);
+        }
+        if let Some(schedules) = &mut self.schedules {
+            schedules.halted(bot, why);
         }
         self.engine.stop(bot, why, now);
     }

@@ -53,6 +53,14 @@ impl From<bson::error::Error> for Failed {
 }
 
 impl Failed {
+    /// Whether the server has answered that its user may not do this.
+    pub fn is_forbidden(&self) -> bool {
+        let Failed::Driver(err) = self else {
+            return false;
+        };
+        matches!(err.kind.as_ref(), ErrorKind::Command(error) if error.code == 13)
+    }
+
     /// Whether the server has answered, and the answer is no.
     pub fn is_answer(&self) -> bool {
         match self {

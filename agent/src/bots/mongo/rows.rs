@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use contract::BotId;
 use mongodb::bson::{RawBsonRef, RawDocument};
+use serde_json::Value;
 
 use super::json;
 use crate::bots::{Listed, Listing, Offer, registered};
 use crate::document::Bot;
+use crate::schedule::ledger::Ledger;
 
 /// More documents without an id than these are counted only.
 const TOLD: usize = 20;
@@ -20,9 +22,19 @@ const TOLD: usize = 20;
 /// The hash is keyed with a secret of this process, so that nobody can write two documents that are taken for one.
 pub struct Rows {
     table: String,
+    kind: Kind,
     key: RandomState,
     known: HashMap<u64, Row>,
     listing: Arc<Listing>,
+}
+
+/// What the documents are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Bots that run all the time, or once.
+    Bots,
+    /// Bots that run at times.
+    Schedules,
 }
 
 /// What a document gives.
@@ -38,9 +50,10 @@ pub struct Found(u64, Option<Row>);
 
 impl Rows {
     /// Nothing is known; `table` is where the documents are, for a person.
-    pub fn new(table: String) -> Self {
+    pub fn new(table: String, kind: Kind) -> Self {
         Self {
             table,
+            kind,
             key: RandomState::new(),
             known: HashMap::new(),
             listing: Arc::default(),
@@ -115,16 +128,56 @@ impl Rows {
         }
         let value = json::object(document).map_err(|err| err.to_string());
         let name = value.as_ref().ok().and_then(registered::name_of);
-        let bot = value.and_then(|value| Bot::from_document(&value).map_err(|err| err.to_string()));
-        let (name, offer) = match bot {
-            Ok(bot) => (bot.definition.name.clone(), Offer::Bot(Box::new(bot))),
+        let found = value.and_then(|value| self.found(&value));
+        let (name, offer, ledger) = match found {
+            Ok((bot, ledger)) => {
+                let name = bot.definition.name.clone();
+                (name, Offer::Bot(Box::new(bot)), ledger)
+            }
             Err(why) => {
                 let name = name.unwrap_or_else(|| id.to_string());
-                (name, Offer::Unusable(format!("{source}, id {id}: {why}")))
+                let why = format!("{source}, id {id}: {why}");
+                (name, Offer::Unusable(why), None)
             }
         };
-        Row::Bot(id, Arc::new(Listed::new(name, None, source, offer)))
+        let listed = Listed::new(name, None, source, offer).with_ledger(ledger);
+        Row::Bot(id, Arc::new(listed))
     }
+}
+
+impl Rows {
+    fn found(&self, value: &Value) -> Result<(Bot, Option<Ledger>), String> {
+        let told = |err: crate::document::BadDocument| err.to_string();
+        let bot = Bot::from_document(value).map_err(told)?;
+        match self.kind {
+            Kind::Bots => Ok((bot, None)),
+            Kind::Schedules => {
+                let bot = bot.at_times(value).map_err(told)?;
+                Ok((bot, Some(ledger(value)?)))
+            }
+        }
+    }
+}
+
+/// What is written in the document of a schedule. Whole numbers may have become doubles.
+fn ledger(value: &Value) -> Result<Ledger, String> {
+    let tick = match value.get("tick") {
+        None | Some(Value::Null) => None,
+        Some(tick) => Some(serde_json::from_value(tick.clone()).map_err(
+            |_| "tick: is not what an agent writes there: remove it while nothing of the bot runs",
+        )?),
+    };
+    let whole = |value: Option<&Value>| {
+        let value = value?;
+        value
+            .as_i64()
+            .or_else(|| format!("{:.0}", value.as_f64()?).parse().ok())
+    };
+    Ok(Ledger {
+        next: whole(value.get("next_execution_time")),
+        seq: whole(value.pointer("/the0/seq")),
+        tick,
+    })
 }
 
 /// Whether an event has said that the bot is deleted.

@@ -7,6 +7,7 @@ use bollard::Docker;
 use bollard::errors::Error;
 use bollard::models::{Network, NetworkCreateRequest};
 use bollard::query_parameters::ListNetworksOptionsBuilder;
+use contract::BotId;
 use tokio::sync::{Mutex, Semaphore};
 
 use super::image::Images;
@@ -19,6 +20,8 @@ use super::template::Template;
 use crate::breaker::Gate;
 use crate::lease::Lease;
 use crate::plan::Outcome;
+use crate::schedule::ledger::Key;
+use crate::schedule::permit::Permits;
 use crate::show::Console;
 
 /// The daemon, the operator's settings and the store.
@@ -40,6 +43,8 @@ pub struct Access {
     pub lease: Lease,
     /// Whether the daemon answers.
     pub gate: Gate,
+    /// Who may start the ticks of schedules.
+    pub permits: Option<Permits>,
     network: Arc<Mutex<Known>>,
 }
 
@@ -63,6 +68,7 @@ impl Access {
             console,
             lease: Lease::alone(),
             gate: Gate::new(link::PACE),
+            permits: None,
             network: Arc::default(),
         }
     }
@@ -77,6 +83,18 @@ impl Access {
         }
         let why = "this agent has lost the lease: who has it starts the bot";
         Err(NotStarted::new(Outcome::Stopped, why))
+    }
+
+    /// Of a tick of a schedule, its container is made and not started: it is, when it is written that it is.
+    ///
+    /// # Errors
+    /// That is not written: another agent may have gone on with the tick.
+    pub async fn permit(&self, bot: &BotId, tick: Option<Key>) -> Result<(), NotStarted> {
+        let (Some(tick), Some(permits)) = (tick, &self.permits) else {
+            return Ok(());
+        };
+        let taken = permits.take(bot, tick).await;
+        taken.map_err(|why| NotStarted::new(Outcome::Stopped, why))
     }
 
     /// The id of the bots' network: the one that the operator names, or the stack's own, which is made where it is not

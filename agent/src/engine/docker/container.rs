@@ -147,6 +147,8 @@ fn labels(
         (names::AGENT, env!("CARGO_PKG_VERSION").to_owned()),
     ];
     labels.extend(more.map(|(k, v)| (k.to_owned(), v)));
+    let tick = start.tick.map(|tick| tick.to_string());
+    labels.extend(tick.map(|tick| (names::TICK.to_owned(), tick)));
     labels
 }
 
@@ -329,6 +331,7 @@ mod tests {
             cause: crate::history::cause::Cause::Crashed,
             because: Some("exit 1".into()),
             at: std::time::UNIX_EPOCH.into(),
+            tick: None,
         }
     }
 

@@ -133,6 +133,7 @@ fn birth(id: &str, image: &str, labels: &HashMap<String, String>, made: Option<T
             cause: told.0,
             because: told.1,
             at: began(&label(labels, names::BEGAN), made),
+            tick: names::tick(labels),
         },
         name: label(labels, names::NAME),
         version: some(names::VERSION),

@@ -151,11 +151,18 @@ impl Husk {
 }
 
 impl Engine {
-    /// Removes what nobody needs; `is_listed` tells the bots that there are.
-    pub fn collect(&mut self, is_listed: impl Fn(&BotId) -> bool, now: Duration) {
+    /// Removes what nobody needs; `is_listed` tells the bots that there are, `is_held` those the end of whose last run is
+    /// not written down.
+    pub fn collect(
+        &mut self,
+        is_listed: impl Fn(&BotId) -> bool,
+        is_held: impl Fn(&BotId) -> bool,
+        now: Duration,
+    ) {
         if self.link != Link::Up {
             return;
         }
+        self.remove_made(&is_held);
         self.open_volumes(&is_listed, now);
         let keep = self.access.template.keep;
         let mut going = Vec::new();
@@ -173,7 +180,7 @@ impl Engine {
                 }
                 _ => false,
             };
-            if due && self.slots.get(bot).is_none_or(|slot| !slot.is_live()) {
+            if due && !is_held(bot) && self.slots.get(bot).is_none_or(|slot| !slot.is_live()) {
                 husk.keeping = Keeping::Going;
                 going.push((bot.clone(), husk.id.clone()));
             }
@@ -184,6 +191,34 @@ impl Engine {
                 let removed = discard(&access, &bot, &id).await;
                 let _ = news.send(News::Removed(bot, removed));
             });
+        }
+    }
+
+    /// Removes the container that was made for a tick of the bot and not started. One that runs after all stays.
+    pub fn unmake(&mut self, bot: &BotId) {
+        let Some((id, _)) = self.made.remove(bot) else {
+            return;
+        };
+        let (docker, again) = (self.access.docker.clone(), self.again.clone());
+        tokio::spawn(async move {
+            let _ = remove(&docker, &id).await;
+            again.notify_one();
+        });
+        self.look_anew();
+    }
+
+    /// Removes containers of ticks that were made, not started, and are not going to be.
+    fn remove_made(&mut self, is_held: impl Fn(&BotId) -> bool) {
+        let idle = |bot: &BotId| self.slots.get(bot).is_none_or(|slot| !slot.is_live());
+        let left = |(bot, _): &(&BotId, &(String, _))| !is_held(bot) && idle(bot);
+        let left = self.made.iter().filter(left);
+        let left: Vec<_> = left
+            .map(|(bot, made)| (bot.clone(), made.0.clone()))
+            .collect();
+        for (bot, id) in left {
+            self.made.remove(&bot);
+            let docker = self.access.docker.clone();
+            tokio::spawn(async move { remove(&docker, &id).await });
         }
     }
 

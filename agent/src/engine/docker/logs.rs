@@ -1,16 +1,19 @@
 //! A bot's lines as the daemon keeps them: its own and those of the programs around it.
 
+use std::collections::HashMap;
 use std::io::Write;
 
 use anyhow::{Context, Result, bail};
+use bollard::Docker;
 use bollard::container::LogOutput;
 use bollard::errors::Error;
-use bollard::query_parameters::LogsOptionsBuilder;
+use bollard::models::ContainerSummaryStateEnum;
+use bollard::query_parameters::{ListContainersOptionsBuilder, LogsOptionsBuilder};
 use contract::BotId;
 use futures_util::StreamExt;
 
 use super::Engine;
-use super::names::Stack;
+use super::names::{self, Stack};
 use super::refusal::said;
 use crate::logs::{Stamps, Tail};
 use crate::output;
@@ -32,7 +35,7 @@ pub fn show(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(copy(place, &stack.container(bot), tail, stamps, follow))
+    runtime.block_on(copy(place, &stack, bot, (tail, stamps, follow)))
 }
 
 /// The last `lines` of what the bot's container has printed; empty where they cannot be had.
@@ -51,7 +54,8 @@ pub async fn last(place: &Containers, bot: &BotId, lines: usize) -> String {
         .stderr(true)
         .tail(&lines.to_string())
         .build();
-    let pieces = docker.logs(&stack.container(bot), Some(options));
+    let container = newest(&docker, &stack, bot).await;
+    let pieces = docker.logs(&container, Some(options));
     let pieces: Vec<_> = pieces
         .take_while(|piece| std::future::ready(piece.is_ok()))
         .collect()
@@ -63,18 +67,40 @@ pub async fn last(place: &Containers, bot: &BotId, lines: usize) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// The bot's newest container: that of a schedule has another name each time. One that is not found is called as it
+/// would be.
+async fn newest(docker: &Docker, stack: &Stack, bot: &BotId) -> String {
+    let labels = [(names::STACK, stack.as_str()), (names::ID, bot.as_str())];
+    let labels = labels.map(|(name, value)| format!("{name}={value}")).into();
+    let filters = HashMap::from([("label", labels)]);
+    let options = ListContainersOptionsBuilder::default()
+        .all(true)
+        .filters(&filters)
+        .build();
+    let found = docker
+        .list_containers(Some(options))
+        .await
+        .unwrap_or_default();
+    // The daemon lists the newest first; one that is never started has said nothing.
+    let ran = found
+        .into_iter()
+        .find(|found| found.state != Some(ContainerSummaryStateEnum::CREATED));
+    ran.and_then(|found| found.id)
+        .unwrap_or_else(|| stack.container(bot))
+}
+
 async fn copy(
     place: &Containers,
-    container: &str,
-    tail: Tail,
-    stamps: Stamps,
-    follow: bool,
+    stack: &Stack,
+    bot: &BotId,
+    (tail, stamps, follow): (Tail, Stamps, bool),
 ) -> Result<()> {
     let docker = Engine::connect(place.docker_host.as_deref())?;
     let docker = docker
         .negotiate_version()
         .await
         .context("the Docker daemon")?;
+    let container = &newest(&docker, stack, bot).await;
     let lines = match tail {
         Tail::All => "all".to_owned(),
         Tail::Lines(count) => count.to_string(),

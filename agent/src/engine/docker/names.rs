@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 use contract::BotId;
 
+use crate::schedule::ledger::Key;
+
 /// The contract's label that a container is a bot's, `true`.
 pub const MANAGED: &str = "runtime.managed";
 /// The contract's label of the bot's id.
@@ -35,6 +37,8 @@ pub const PATIENCE: &str = "the0.patience";
 pub const PURPOSE: &str = "the0.purpose";
 /// Why the container was started, see [`crate::history::cause`].
 pub const CAUSE: &str = "the0.cause";
+/// Which try of which tick of a schedule it was started for.
+pub const TICK: &str = "the0.tick";
 /// When it was decided to start it, RFC 3339.
 pub const BEGAN: &str = "the0.began";
 /// The code's version.
@@ -56,6 +60,14 @@ impl Stack {
     /// The name of the bot's container.
     pub fn container(&self, bot: &BotId) -> String {
         format!("the0-{}.{bot}", self.0)
+    }
+
+    /// The name of the container of one tick of the bot's schedule, whichever try it is: there is never a second one.
+    pub fn container_for(&self, bot: &BotId, tick: Option<Key>) -> String {
+        match tick {
+            Some(tick) => format!("{}.{}", self.container(bot), tick.at),
+            None => self.container(bot),
+        }
     }
 
     /// The names of the bot's volumes.
@@ -95,6 +107,11 @@ pub fn label(labels: &HashMap<String, String>, name: &str) -> String {
     labels.get(name).cloned().unwrap_or_default()
 }
 
+/// Which try of which tick a container was made for.
+pub fn tick(labels: &HashMap<String, String>) -> Option<Key> {
+    labels.get(TICK)?.parse().ok()
+}
+
 impl FromStr for Stack {
     type Err = String;
 
@@ -129,6 +146,12 @@ mod tests {
     fn no_two_bots_of_any_stacks_have_one_name() {
         let (one, other): (Stack, Stack) = ("a".parse().unwrap(), "a-b".parse().unwrap());
         assert_ne!(one.container(&bot("b-c")), other.container(&bot("c")));
+        let ticks = [1, 2].map(|at| Some(Key { at, attempt: 1 }));
+        let again = Some(Key { at: 1, attempt: 2 });
+        let name = |tick| one.container_for(&bot("b"), tick);
+        assert_ne!(name(ticks[0]), name(ticks[1]));
+        assert_eq!(name(ticks[0]), name(again), "a tick is one container");
+        assert_eq!(name(None), one.container(&bot("b")));
         for bad in ["", "a.b", "A", "é", &"x".repeat(41)] {
             assert!(bad.parse::<Stack>().is_err(), "{bad}");
         }

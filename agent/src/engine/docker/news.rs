@@ -11,6 +11,7 @@ use super::names::{self, label};
 use super::refusal::NotStarted;
 use super::slot::{Slot, Told, Work, is_saved};
 use super::{Engine, Link, News, RENEW_FOUND, SLACK, start, tales};
+use crate::engine::Exit;
 use crate::plan::{Outcome, Phase};
 
 impl Engine {
@@ -60,6 +61,7 @@ impl Engine {
     fn listed(&mut self, snapshot: Snapshot, now: Duration) {
         self.up();
         self.listed = snapshot.begun;
+        self.made.clear();
         for (bot, seen) in &snapshot.ours {
             self.seen(bot, seen, snapshot.begun, now);
         }
@@ -136,6 +138,10 @@ impl Engine {
         if seen.labels.contains_key(names::PURPOSE) {
             return self.look_into(bot, seen.id.clone());
         }
+        if let Some(tick) = names::tick(&seen.labels) {
+            self.made.insert(bot.clone(), (seen.id.clone(), tick));
+            return;
+        }
         let (docker, id) = (self.access.docker.clone(), seen.id.clone());
         tokio::spawn(async move { start::remove(&docker, &id).await });
     }
@@ -151,7 +157,8 @@ impl Engine {
             slot.instance.actual.phase = Phase::Running;
         }
         let (id, image) = (seen.id.clone(), seen.image.clone());
-        let own = self.access.template.stack.container(bot);
+        let (stack, tick) = (&self.access.template.stack, names::tick(&seen.labels));
+        let own = stack.container_for(bot, tick);
         if seen.name != own {
             self.console.about(bot, &slot.name).warn(&format!(
                 "its container was renamed from {own} to {}: it is its container all the same",
@@ -308,6 +315,11 @@ impl Engine {
         }
         slot.ended(verdict.outcome, verdict.reason.clone(), now);
         slot.instance.birth = Some(over.birth.clone());
+        slot.instance.exit = Some(Exit {
+            code: over.code,
+            reason: over.records.done.as_ref().map(|done| done.reason),
+        });
+        let is_tick = over.birth.start.tick.is_some();
         self.told.push(tales::over(bot, over, slot.failures));
         let saved = is_saved(&over.records);
         let touched = self.clock.tick();
@@ -315,7 +327,11 @@ impl Engine {
         if was_ours && self.access.lease.may_act() {
             let (outcome, failures) = (verdict.outcome, slot.failures);
             let voice = self.console.about(bot, &slot.name);
-            crate::engine::tell(&voice, &verdict.reason, outcome, failures);
+            if is_tick {
+                crate::engine::tell_tick(&voice, &verdict.reason, outcome);
+            } else {
+                crate::engine::tell(&voice, &verdict.reason, outcome, failures);
+            }
         }
         if !saved {
             self.console.about(bot, &slot.name).warn(&format!(

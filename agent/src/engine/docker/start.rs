@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
-use bollard::models::{ContainerCreateBody, ContainerStateStatusEnum};
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum};
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder,
     StartContainerOptions,
@@ -24,10 +24,12 @@ use tokio::sync::oneshot;
 use super::access::Access;
 use super::container::{self, Refused};
 use super::examine::{Origin, Running, inspect, labels, status};
+use super::names;
 use super::refusal::{NotStarted, has_status, said};
 use crate::document::Bot;
 use crate::history::Start;
 use crate::plan::Outcome;
+use crate::schedule::ledger::Key;
 
 /// Time for handing over a line on a container's standard input.
 const HAND_OVER: Duration = Duration::from_secs(10);
@@ -70,7 +72,7 @@ pub async fn start(
             .await
             .map_err(|err| NotStarted::by_engine("remove its last container", &err))?;
     }
-    let running = bring_up(access, &bot.id, options, &document).await?;
+    let running = bring_up(access, &bot.id, options, &document, why.tick).await?;
     Ok(match running.origin {
         Origin::Started => Running {
             renew_in: granted.renew_in,
@@ -85,9 +87,10 @@ async fn bring_up(
     bot: &BotId,
     options: ContainerCreateBody,
     document: &Secret,
+    tick: Option<Key>,
 ) -> Result<Running, NotStarted> {
     let docker = &access.docker;
-    let id = match create(access, options, bot).await {
+    let id = match create(access, options, bot, tick).await {
         Ok(Created::New(id)) => id,
         Ok(Created::Runs(running)) => return Ok(*running),
         Err(not) => {
@@ -98,12 +101,15 @@ async fn bring_up(
     };
     let begun = async {
         access.may_act()?;
+        access.permit(bot, tick).await?;
         begin(docker, &id, document).await
     };
-    if let Err(not) = begun.await {
+    if let Err(mut not) = begun.await {
         access.forget_network().await;
         // What does not run is not left behind; what does after all is found by the next listing.
-        let _ = remove(docker, &id).await;
+        if remove(docker, &id).await.is_err() && tick.is_some() {
+            not.outcome = Outcome::Busy;
+        }
         return Err(not);
     }
     let found = inspect(docker, &id)
@@ -131,15 +137,16 @@ async fn create(
     access: &Access,
     options: ContainerCreateBody,
     bot: &BotId,
+    tick: Option<Key>,
 ) -> Result<Created, NotStarted> {
-    let name = access.template.stack.container(bot);
+    let name = access.template.stack.container_for(bot, tick);
     for _ in 0..3 {
         let named = CreateContainerOptionsBuilder::default().name(&name).build();
         let made = access.docker.create_container(Some(named), options.clone());
         match made.await {
             Ok(made) => return Ok(Created::New(made.id)),
             Err(err) if has_status(&err, 409) => {
-                if let Some(running) = make_way(access, &name, bot).await? {
+                if let Some(running) = make_way(access, &name, bot, tick).await? {
                     return Ok(Created::Runs(Box::new(running)));
                 }
             }
@@ -153,7 +160,12 @@ async fn create(
 }
 
 /// Somebody has the name: gives the container if it runs, or removes it if it is ours and over.
-async fn make_way(access: &Access, name: &str, bot: &BotId) -> Result<Option<Running>, NotStarted> {
+async fn make_way(
+    access: &Access,
+    name: &str,
+    bot: &BotId,
+    tick: Option<Key>,
+) -> Result<Option<Running>, NotStarted> {
     let found = inspect(&access.docker, name)
         .await
         .map_err(|err| NotStarted::by_engine("look at the container that has its name", &err))?;
@@ -171,7 +183,15 @@ async fn make_way(access: &Access, name: &str, bot: &BotId) -> Result<Option<Run
             Outcome::Busy,
             "its last container is being removed",
         )),
+        status
+            if tick.is_some()
+                && status != ContainerStateStatusEnum::CREATED
+                && ran_as(&found, tick) =>
+        {
+            Err(NotStarted::new(Outcome::Busy, "its tick has run already"))
+        }
         _ => {
+            access.may_act()?;
             let id = found.id.unwrap_or_default();
             remove(&access.docker, &id)
                 .await
@@ -179,6 +199,11 @@ async fn make_way(access: &Access, name: &str, bot: &BotId) -> Result<Option<Run
             Ok(None)
         }
     }
+}
+
+/// Whether it was made for that try of that tick.
+fn ran_as(found: &ContainerInspectResponse, tick: Option<Key>) -> bool {
+    names::tick(&labels(found)) == tick
 }
 
 /// Whether a container was there to be removed.

@@ -13,6 +13,7 @@ use super::{Engine, Link, files};
 use crate::engine::Instance;
 use crate::plan::Actual;
 use crate::report::Records;
+use crate::schedule::ledger::Key;
 
 /// The port of the contract.
 const QUERY_PORT: u16 = 9476;
@@ -36,6 +37,11 @@ impl Engine {
         slots
             .map(|(id, slot)| (id.clone(), slot.instance.actual.clone()))
             .collect()
+    }
+
+    /// The tick for which a container of the bot was made and not started.
+    pub fn made(&self, bot: &BotId) -> Option<Key> {
+        self.made.get(bot).map(|(_, tick)| *tick)
     }
 
     /// The bot's instance.

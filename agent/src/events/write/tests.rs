@@ -258,3 +258,68 @@ fn repeated_events_change_nothing_whatever_the_history() {
     })
     .unwrap();
 }
+
+/// A schedule's event; its writer writes where schedules are.
+fn timed(word: &str, config: &serde_json::Value) -> Change {
+    let payload = json!({"id": "b", "config": config, "custom": {"version": "1"}});
+    let subject = format!("the0.bot-schedule.{word}");
+    Change::read(&subject, payload.to_string().as_bytes()).unwrap()
+}
+
+#[test]
+fn the_next_time_of_a_schedule_is_worked_out_when_it_is_made_and_when_its_times_change() {
+    let Some(mut rig) = Rig::start() else { return };
+    let next = |rig: &Rig| rig.only()["next_execution_time"].as_i64();
+    let daily = json!({"schedule": "0 0 * * *", "step": 1});
+    rig.apply(timed("created", &daily), 1).unwrap();
+    let first = next(&rig).unwrap();
+    assert!(first > wall() && first % 86_400 == 0);
+    let filter = doc! {"id": "b"};
+    let tick = doc! {"at": 1_i64, "rev": 3_i64};
+    let claimed = doc! {"$set": {"next_execution_time": 77_i64, "tick": tick}};
+    rig.server.update(BOTS, filter, claimed);
+    rig.apply(timed("created", &daily), 2).unwrap();
+    rig.apply(
+        timed("updated", &json!({"schedule": "0 0 * * *", "step": 2})),
+        3,
+    )
+    .unwrap();
+    let document = rig.only();
+    assert_eq!(
+        (document["config"]["step"].as_i64(), next(&rig)),
+        (Some(2), Some(77))
+    );
+    assert_eq!(document["tick"]["rev"], 3, "a run goes on");
+    rig.apply(timed("updated", &json!({"schedule": "0 1 * * *"})), 4)
+        .unwrap();
+    assert_eq!(next(&rig).unwrap() % 86_400, 3600);
+    let zone = json!({"schedule": "0 1 * * *", "timezone": "Asia/Tokyo"});
+    rig.apply(timed("updated", &zone), 5).unwrap();
+    assert_eq!(next(&rig).unwrap() % 86_400, 16 * 3600);
+    assert_eq!(rig.only()["the0"], json!({"seq": 5, "stream": 7}));
+    rig.apply(timed("deleted", &json!({})), 6).unwrap();
+    let gone = rig.only();
+    assert!(gone.get("tick").is_none() && next(&rig).is_none(), "{gone}");
+    rig.apply(timed("updated", &daily), 7).unwrap();
+    assert_eq!(next(&rig).unwrap() % 86_400, 0);
+    assert!(rig.only()["the0"].get("gone").is_none());
+}
+
+#[test]
+fn a_schedule_that_says_no_times_or_impossible_ones_is_refused() {
+    let Some(mut rig) = Rig::start() else { return };
+    let bad = [
+        json!({}),
+        json!({"schedule": ""}),
+        json!({"schedule": "0 0 30 2 *"}),
+        json!({"schedule": "* * * * *", "timezone": "Nowhere/At_all"}),
+        json!({"schedule": "* * * * *", "schedule_policy": {"catch_up": "some"}}),
+    ];
+    for config in bad {
+        for word in ["created", "updated"] {
+            let refused = rig.apply(timed(word, &config), 1).unwrap_err();
+            assert!(refused.to_string().contains("config."), "{refused}");
+        }
+    }
+    assert!(rig.server.all(BOTS).is_empty());
+}

@@ -41,7 +41,7 @@ fn list(rows: &mut Rows, documents: &[Document]) -> Arc<Listing> {
 }
 
 fn new() -> Rows {
-    Rows::new("d.bots".into())
+    Rows::new("d.bots".into(), Kind::Bots)
 }
 
 /// The one bot of a listing of this document.

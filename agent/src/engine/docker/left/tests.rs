@@ -48,7 +48,7 @@ fn a_listing_that_comes_while_volumes_are_looked_into_changes_nothing_about_them
         let mut stage = stage(|_| None);
         let (engine, bot) = (&mut stage.engine, bot("b"));
         listed(engine, 0, &bot, SECOND);
-        engine.collect(|_| false, SECOND);
+        engine.collect(|_| false, |_| false, SECOND);
         assert_eq!(keeping(engine, &bot), Some(Keeping::Opening));
         // One from before the container was made, one that has it, one from before the verdict.
         listed(engine, engine.clock.now(), &bot, 2 * SECOND);
@@ -68,7 +68,7 @@ fn a_listing_that_comes_while_volumes_are_looked_into_changes_nothing_about_them
         // One from after it means that somebody has removed the container: what is there now is not known.
         listed(engine, engine.clock.now(), &bot, 6 * SECOND);
         assert_eq!(keeping(engine, &bot), None);
-        engine.collect(|_| false, 6 * SECOND);
+        engine.collect(|_| false, |_| false, 6 * SECOND);
         assert_eq!(keeping(engine, &bot), Some(Keeping::Opening), "anew");
     });
 }
@@ -79,25 +79,25 @@ fn volumes_of_a_bot_that_was_put_back_meanwhile_are_its_own_again() {
         let mut stage = stage(|_| None);
         let (engine, bot) = (&mut stage.engine, bot("b"));
         listed(engine, 0, &bot, SECOND);
-        engine.collect(|_| false, SECOND);
+        engine.collect(|_| false, |_| false, SECOND);
         // Its start waits for the look to end, and is made over the container of the look.
         engine.start(&bot, Start::now(Cause::Created, None), 2 * SECOND);
         let reason = engine.slots[&bot.id].instance.reason.clone().unwrap();
         assert!(reason.contains("looked into"), "{reason}");
         assert!(!engine.slots[&bot.id].is_live());
         engine.take(opened(&bot), 3 * SECOND);
-        engine.collect(|_| true, 3 * SECOND);
+        engine.collect(|_| true, |_| false, 3 * SECOND);
         assert_eq!(keeping(engine, &bot), Some(Keeping::Saved), "it is listed");
         engine.start(&bot, Start::now(Cause::Created, None), 4 * SECOND);
         assert!(engine.slots[&bot.id].is_live());
         // Not listed again, or kept for long: it is being started, and runs.
-        engine.collect(|_| false, 4 * SECOND);
-        engine.collect(|_| true, Duration::from_hours(9));
+        engine.collect(|_| false, |_| false, 4 * SECOND);
+        engine.collect(|_| true, |_| false, Duration::from_hours(9));
         assert_eq!(keeping(engine, &bot), Some(Keeping::Saved));
         assert_eq!(engine.collect_now(&[], Unsaved::Keep), []);
         let running = started(&bot, "c2", None);
         engine.take(News::Started(bot.id.clone(), Ok(running)), 5 * SECOND);
-        engine.collect(|_| false, 5 * SECOND);
+        engine.collect(|_| false, |_| false, 5 * SECOND);
         assert_eq!(keeping(engine, &bot), None, "it runs: nothing is left over");
     });
 }
@@ -108,9 +108,9 @@ fn a_bot_is_not_started_on_volumes_that_are_being_removed() {
         let mut stage = stage(|_| None);
         let (engine, bot) = (&mut stage.engine, bot("b"));
         listed(engine, 0, &bot, SECOND);
-        engine.collect(|_| false, SECOND);
+        engine.collect(|_| false, |_| false, SECOND);
         engine.take(opened(&bot), 2 * SECOND);
-        engine.collect(|_| false, 2 * SECOND);
+        engine.collect(|_| false, |_| false, 2 * SECOND);
         assert_eq!(keeping(engine, &bot), Some(Keeping::Going));
         engine.start(&bot, Start::now(Cause::Created, None), 3 * SECOND);
         assert!(!engine.slots[&bot.id].is_live());

@@ -1,0 +1,168 @@
+//! A host with schedules, and the daemon's word on what was started.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::process::Stdio;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use mongodb::bson::{Bson, Document, doc};
+use tempfile::TempDir;
+use tests::servers::mongo::document;
+use tests::stack::{LONG, Stack};
+use tests::{Process, read};
+
+/// Where bots are that run at times.
+pub const SCHEDULES: &str = "bot_scheduler.bot_schedules";
+
+/// Adds one to its number, says so, and ends as its parameters say.
+pub const ADDS: &str = r#"
+import json, os, pathlib, sys, time
+def main(id, config):
+    path = pathlib.Path(os.environ["STATE_DIR"]) / "count.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count = (json.loads(path.read_text()) if path.exists() else 0) + 1
+    path.write_text(json.dumps(count))
+    print("COUNT", count, "step", config.get("step"), flush=True)
+    time.sleep(config.get("lasts", 0))
+    if count <= config.get("fails", 0):
+        sys.exit(3)
+"#;
+
+/// A host, and what its daemon has started.
+pub struct Rig {
+    pub stack: Stack,
+    dir: TempDir,
+    _listener: Process,
+}
+
+impl Rig {
+    pub fn start(test: &str) -> Option<Self> {
+        let stack = Stack::start(test, &["python3.11"])?;
+        let dir = tempfile::tempdir().unwrap();
+        let filter = format!("label=the0.stack={}", stack.name());
+        let mut command = stack.docker.command();
+        command.args([
+            "events",
+            "--since",
+            "0s",
+            "--filter",
+            &filter,
+            "--filter",
+            "event=start",
+        ]);
+        let form =
+            "{{index .Actor.Attributes \"runtime.id\"}} {{index .Actor.Attributes \"the0.tick\"}}";
+        command.args(["--format", form]);
+        let heard = File::create(dir.path().join("heard")).unwrap();
+        command.stdin(Stdio::null()).stdout(heard);
+        Some(Self {
+            _listener: Process::start(&mut command),
+            stack,
+            dir,
+        })
+    }
+
+    /// How often each try of each tick of the bot was started.
+    pub fn starts(&self, id: &str) -> BTreeMap<String, usize> {
+        let mut starts = BTreeMap::new();
+        for line in read(&self.dir.path().join("heard")).lines() {
+            if let Some((of, tick)) = line.split_once(' ')
+                && of == id
+            {
+                *starts.entry(tick.to_owned()).or_default() += 1;
+            }
+        }
+        starts
+    }
+
+    /// The ticks that were started, each once.
+    pub fn ticks(&self, id: &str) -> Vec<i64> {
+        let starts = self.starts(id);
+        assert!(starts.values().all(|times| *times == 1), "{starts:?}");
+        starts.keys().map(|tick| tick.parse().unwrap()).collect()
+    }
+
+    /// Registers a Python bot with the program `main` and these parameters, due next at `next`.
+    pub fn schedule(&self, short: &str, main: &str, next: Option<i64>, config: Document) -> String {
+        let id = self.stack.id(short);
+        let key = format!("tests/{id}/1.0.0");
+        self.stack.code(&key, &[("main.py", main)]);
+        let mut parameters = doc! {"name": short};
+        parameters.extend(config);
+        let mut document = document(&id, &key, parameters);
+        if let Some(next) = next {
+            document.insert("next_execution_time", next);
+        }
+        self.stack.mongo.put(SCHEDULES, &document);
+        id
+    }
+
+    /// The document as it is now.
+    pub fn document(&self, id: &str) -> Document {
+        let all = self.stack.mongo.all(SCHEDULES);
+        let found = all
+            .into_iter()
+            .find(|d| d.get_str("id").is_ok_and(|of| of == id));
+        found.unwrap_or_default()
+    }
+
+    /// What is written of the last tick: when it was due, and a word.
+    pub fn tick(&self, id: &str) -> Option<(i64, String)> {
+        let document = self.document(id);
+        let tick = document.get_document("tick").ok()?;
+        let state = tick.get_str("state").unwrap_or_default();
+        let word = tick.get_str("outcome").unwrap_or(state);
+        Some((number(tick.get("at")), word.to_owned()))
+    }
+
+    /// Waits until what is written of the last tick is as wanted, and gives it.
+    pub fn until(&self, id: &str, what: &str, is: impl Fn(i64, &str) -> bool) -> (i64, String) {
+        let end = Instant::now() + LONG;
+        loop {
+            if let Some((at, word)) = self.tick(id)
+                && is(at, &word)
+            {
+                return (at, word);
+            }
+            let (document, said) = (self.document(id), self.stack.said());
+            assert!(Instant::now() < end, "no {what}: {document}\n{said}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Waits until so many ticks were started.
+    pub fn reach(&self, id: &str, count: usize) -> Vec<i64> {
+        let end = Instant::now() + LONG;
+        while self.starts(id).len() < count {
+            assert!(
+                Instant::now() < end,
+                "{:?}\n{}",
+                self.starts(id),
+                self.stack.said()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.ticks(id)
+    }
+}
+
+/// A whole number of a document, whichever it is.
+pub fn number(value: Option<&Bson>) -> i64 {
+    match value {
+        Some(Bson::Int32(n)) => (*n).into(),
+        Some(Bson::Int64(n)) => *n,
+        other => panic!("{other:?} is no whole number"),
+    }
+}
+
+/// Seconds since 1970.
+pub fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    since.as_secs().try_into().unwrap()
+}
+
+/// A tick that was due some minutes ago, and the expression of its hour's minute.
+pub fn past() -> (i64, String) {
+    let at = (now() - 180) / 60 * 60;
+    (at, format!("{} * * * *", at / 60 % 60))
+}
