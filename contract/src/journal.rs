@@ -160,6 +160,28 @@ pub fn say(level: Level, text: fmt::Arguments<'_>) {
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
+/// Whether a line, without its end, is one that a program in a bot's container has said here, and not the bot.
+pub fn is_ours(line: &[u8]) -> bool {
+    const PROGRAMS: [&str; 3] = ["supervisor", "sync", "query"];
+    const LEVELS: [&str; 4] = ["debug:", "info:", "warn:", "error:"];
+    let Some(head) = line.get(..line.len().min(200)) else {
+        return false;
+    };
+    let head = String::from_utf8_lossy(head);
+    if head.starts_with("{\"ts\":\"") {
+        let is_in = |program: &str| head.contains(&format!("\"program\":\"{program}\""));
+        return PROGRAMS.iter().any(|program| is_in(program));
+    }
+    let mut words = head.split(' ');
+    let is_time = words
+        .next()
+        .is_some_and(|time| time.len() == 24 && time.ends_with('Z'));
+    let is_program = words
+        .next()
+        .is_some_and(|program| PROGRAMS.contains(&program));
+    is_time && is_program && words.next().is_some_and(|level| LEVELS.contains(&level))
+}
+
 fn json(program: &str, level: Level, msg: &str) -> String {
     let some = |number: &AtomicU64| Some(number.load(Ordering::Relaxed)).filter(|n| *n > 0);
     let bot = BOT.read().ok().and_then(|bot| bot.clone());
@@ -204,6 +226,25 @@ macro_rules! error { ($($arg:tt)*) => { $crate::journal::say($crate::journal::Le
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn our_lines_are_told_from_a_bots() {
+        let ours = [
+            "2026-11-21T07:52:48.123Z supervisor warn: sync ended",
+            "2026-11-21T07:52:48.123Z sync info: ",
+            r#"{"ts":"2026-11-21T07:52:48.123Z","level":"info","program":"query","msg":"m"}"#,
+        ];
+        let bots = [
+            "",
+            "Traceback (most recent call last):",
+            "2026-11-21T07:52:48.123Z bot warn: sync ended",
+            "2026-11-21T07:52:48.123Z supervisor says: no",
+            r#"{"ts":"2026-11-21T07:52:48.123Z","price":1}"#,
+        ];
+        assert!(ours.iter().all(|line| is_ours(line.as_bytes())));
+        assert!(!bots.iter().any(|line| is_ours(line.as_bytes())));
+        assert!(!is_ours(&[0xff, b' ', 0xfe]));
+    }
 
     /// Readers of logs rely on these names and on their order.
     #[test]

@@ -1,4 +1,7 @@
-//! What a bot prints, piece by piece, becomes chunks of whole lines. Pure.
+//! What a bot prints, piece by piece, becomes chunks of whole lines; what the programs around it say on the same standard
+//! error is left out. Pure.
+
+use contract::journal;
 
 /// A line that is longer is cut.
 pub const LONGEST: usize = 256 << 10;
@@ -24,10 +27,27 @@ pub struct Lines {
     text: Vec<u8>,
     until: String,
     cut: u64,
-    /// A line whose end has not come, as far as it is kept, and how long it really is.
-    open: Vec<u8>,
+    /// The line of each source whose end has not come.
+    open: [Open; 2],
+}
+
+/// A line whose end has not come.
+#[derive(Debug, Default)]
+struct Open {
+    /// As much of it as is kept.
+    kept: Vec<u8>,
+    /// How long it really is.
     length: usize,
-    open_since: String,
+    since: String,
+}
+
+/// Where something was printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Standard output: the bot's only.
+    Output,
+    /// Standard error: the bot's, and that of the programs around it.
+    Error,
 }
 
 impl Lines {
@@ -38,51 +58,54 @@ impl Lines {
             text: Vec::new(),
             until: String::new(),
             cut: 0,
-            open: Vec::new(),
-            length: 0,
-            open_since: String::new(),
+            open: <[Open; 2]>::default(),
         }
     }
 
     /// Takes in what was printed at `stamp`.
-    pub fn push(&mut self, stamp: &str, printed: &[u8]) {
+    pub fn push(&mut self, source: Source, stamp: &str, printed: &[u8]) {
         for part in printed.split_inclusive(|byte| *byte == b'\n') {
-            if self.length == 0 {
-                stamp.clone_into(&mut self.open_since);
+            let open = &mut self.open[source as usize];
+            if open.length == 0 {
+                stamp.clone_into(&mut open.since);
             }
             let (content, is_whole) = match part.strip_suffix(b"\n") {
                 Some(content) => (content, true),
                 None => (part, false),
             };
-            let room = self.longest.saturating_sub(self.open.len());
-            self.open
+            let room = self.longest.saturating_sub(open.kept.len());
+            open.kept
                 .extend_from_slice(&content[..content.len().min(room)]);
-            self.length += content.len();
+            open.length += content.len();
             if is_whole {
-                self.end();
+                self.end(source);
             }
         }
     }
 
     /// The line is whole.
-    fn end(&mut self) {
-        self.text.append(&mut self.open);
-        let kept = self.length.min(self.longest);
-        if self.length > kept {
-            let more = self.length - kept;
+    fn end(&mut self, source: Source) {
+        let line = std::mem::take(&mut self.open[source as usize]);
+        if source == Source::Error && journal::is_ours(&line.kept) {
+            return;
+        }
+        self.text.extend_from_slice(&line.kept);
+        if line.length > line.kept.len() {
+            let more = line.length - line.kept.len();
             let marker = format!(" [cut: {more} more bytes]");
             self.text.extend_from_slice(marker.as_bytes());
             self.cut += 1;
         }
         self.text.push(b'\n');
-        self.length = 0;
-        self.until = std::mem::take(&mut self.open_since);
+        self.until = line.since;
     }
 
     /// Nothing more comes: a line without an end is one.
     pub fn finish(&mut self) {
-        if self.length > 0 {
-            self.end();
+        for source in [Source::Output, Source::Error] {
+            if self.open[source as usize].length > 0 {
+                self.end(source);
+            }
         }
     }
 
@@ -138,18 +161,18 @@ mod tests {
     #[test]
     fn only_whole_lines_leave_in_the_order_they_came() {
         let mut lines = Lines::new(LONGEST);
-        lines.push("1", b"a\nb");
+        lines.push(Source::Output, "1", b"a\nb");
         assert_eq!(text(lines.take()), "a\n");
         assert_eq!(lines.take(), None);
-        lines.push("2", b"");
-        lines.push("3", b"c\n");
-        lines.push("4", b"\n");
+        lines.push(Source::Output, "2", b"");
+        lines.push(Source::Output, "3", b"c\n");
+        lines.push(Source::Output, "4", b"\n");
         let chunk = lines.take().unwrap();
         assert_eq!(
             (chunk.text.as_slice(), chunk.until.as_str()),
             (&b"bc\n\n"[..], "4")
         );
-        lines.push("5", b"end");
+        lines.push(Source::Output, "5", b"end");
         assert_eq!(lines.take(), None);
         lines.finish();
         lines.finish();
@@ -159,10 +182,10 @@ mod tests {
     #[test]
     fn a_chunk_ends_at_the_time_its_last_line_began() {
         let mut lines = Lines::new(LONGEST);
-        lines.push("1", b"a\n");
-        lines.push("2", b"long ");
+        lines.push(Source::Output, "1", b"a\n");
+        lines.push(Source::Output, "2", b"long ");
         assert_eq!(lines.take().unwrap().until, "1");
-        lines.push("3", b"line\n");
+        lines.push(Source::Output, "3", b"line\n");
         assert_eq!(lines.take().unwrap().until, "2");
     }
 
@@ -170,9 +193,9 @@ mod tests {
     fn a_line_that_is_too_long_is_cut_with_a_marker_and_counted() {
         let mut lines = Lines::new(8);
         for _ in 0..5 {
-            lines.push("1", b"12345");
+            lines.push(Source::Output, "1", b"12345");
         }
-        lines.push("1", b"\n12345678\n");
+        lines.push(Source::Output, "1", b"\n12345678\n");
         let chunk = lines.take().unwrap();
         assert_eq!(chunk.cut, 1);
         assert_eq!(
@@ -180,6 +203,19 @@ mod tests {
             "12345123 [cut: 17 more bytes]\n12345678\n"
         );
         assert!(lines.is_empty());
+    }
+
+    #[test]
+    fn what_is_around_the_bot_is_left_out_and_its_two_outputs_do_not_mix() {
+        let mut lines = Lines::new(LONGEST);
+        let ours = b"2026-11-21T07:52:48.123Z supervisor info: run 1\n";
+        lines.push(Source::Error, "1", ours);
+        lines.push(Source::Output, "2", b"half ");
+        lines.push(Source::Error, "3", b"Traceback\n");
+        lines.push(Source::Output, "4", b"a line\n");
+        lines.push(Source::Output, "5", ours);
+        let expected = format!("Traceback\nhalf a line\n{}", String::from_utf8_lossy(ours));
+        assert_eq!(text(lines.take()), expected);
     }
 
     #[test]
@@ -197,7 +233,7 @@ mod tests {
             let mut lines = Lines::new(LONGEST);
             let mut all = Vec::new();
             for piece in whole.chunks(size) {
-                lines.push("1", piece);
+                lines.push(Source::Output, "1", piece);
                 all.extend(lines.take().into_iter().flat_map(|chunk| chunk.text));
             }
             lines.finish();

@@ -14,7 +14,7 @@ use futures_util::StreamExt;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::chunk::{Chunk, LONGEST, Lines, stamped, subject};
+use super::chunk::{Chunk, LONGEST, Lines, Source, stamped, subject};
 use super::{LIFE, STREAM, open};
 use crate::events::pause;
 use crate::health::Board;
@@ -77,8 +77,10 @@ impl Follower {
         tries = 0;
         loop {
             let before = mark.clone();
+            // Only a look that begins when it has ended has seen all.
+            let ran = *self.runs.borrow();
             let read = self.read(&mut mark).await;
-            if read.is_ok() && !*self.runs.borrow() {
+            if read.is_ok() && !ran {
                 return;
             }
             tries = if mark == before { tries + 1 } else { 0 };
@@ -135,14 +137,16 @@ impl Follower {
                 continue;
             };
             let Some(piece) = next else { break };
-            let LogOutput::StdOut { message } = piece? else {
-                continue;
+            let (source, message) = match piece? {
+                LogOutput::StdOut { message } => (Source::Output, message),
+                LogOutput::StdErr { message } => (Source::Error, message),
+                LogOutput::StdIn { .. } | LogOutput::Console { .. } => continue,
             };
             let Some((stamp, printed)) = stamped(&message) else {
                 continue;
             };
             if skipped.as_deref().is_none_or(|told| stamp > told) {
-                lines.push(stamp, printed);
+                lines.push(source, stamp, printed);
             }
         }
         lines.finish();
@@ -193,7 +197,7 @@ fn options() -> LogsOptions {
     let since = now.unwrap_or_default().saturating_sub(LIFE).as_secs();
     LogsOptionsBuilder::default()
         .stdout(true)
-        .stderr(false)
+        .stderr(true)
         .follow(true)
         .timestamps(true)
         .since(i32::try_from(since).unwrap_or(0))
