@@ -14,12 +14,12 @@
 //!
 //! Without an address of NATS only the indexes of the collection are seen to.
 
-mod change;
+pub mod change;
 mod consume;
 mod gate;
-mod letter;
-mod link;
-mod write;
+pub mod letter;
+pub mod link;
+pub mod write;
 
 use std::io;
 use std::time::{Duration, Instant};

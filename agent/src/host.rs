@@ -33,7 +33,7 @@ use crate::show::{Colours, Console};
 use crate::signals::Signals;
 use crate::store::address::Endpoint;
 use crate::store::{Address, Store};
-use crate::{control, events, lister};
+use crate::{control, events, jobs, lister};
 
 /// What the host's agent is told besides the environment.
 #[derive(Debug, clap::Args)]
@@ -65,6 +65,7 @@ struct Setup {
     bots: Bots,
     rhythm: Duration,
     source: Option<events::Source>,
+    jobs: jobs::Settings,
     /// Keeps the lease, where bots are a database's.
     keeper: Option<Keeper>,
     board: Board,
@@ -170,6 +171,7 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
         bots,
         rhythm,
         source,
+        jobs: jobs::Settings::parse(&environment)?,
         keeper: database.map(keep).transpose()?,
         listen: health::http::address(environment.get(VARIABLE).map(String::as_str))?,
         board,
@@ -219,6 +221,15 @@ async fn session(
     let keys = KeyMaker::new(&setup.endpoint, setup.template.keys, console.clone())?;
     let mut access = Access::new(docker, setup.template, keys, console.clone());
     access.lease = lease.clone();
+    if let Some(source) = &setup.source {
+        jobs::start(jobs::Source {
+            nats: source.nats.clone(),
+            mongo: source.mongo.apart(),
+            access: access.clone(),
+            store: store.clone(),
+            settings: setup.jobs,
+        });
+    }
     let (docker_to, mut from_docker) = unbounded_channel();
     tokio::spawn(async move {
         while let Some(news) = from_docker.recv().await {

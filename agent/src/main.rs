@@ -30,6 +30,7 @@ mod health;
 mod history;
 mod host;
 mod id;
+mod jobs;
 mod launch;
 mod lease;
 mod lister;
@@ -124,6 +125,7 @@ fn run(Cli { data, command }: Cli) -> Result<()> {
             discard_state,
         } => fleet::collect(&data, &bots, discard_state),
         Command::Restart { bots } => commands::order(&data, "restart", &bots),
+        Command::Job { command } => jobs::commands::run(&command, &data),
         Command::State { command } => state::run(&command, &data),
         Command::Backup(options) => backup::run(&options, &data),
         Command::Restore(options) => backup::restore(&options, &data),

@@ -144,8 +144,16 @@ impl Nats {
     /// # Panics
     /// When nobody makes one.
     pub fn wait_for_stream(&self) {
+        self.wait_for(EVENTS);
+    }
+
+    /// Waits until there is a stream of this name.
+    ///
+    /// # Panics
+    /// When nobody makes one.
+    pub fn wait_for(&self, stream: &str) {
         let there = || {
-            let found = self.run(async { self.context.get_stream(EVENTS).await });
+            let found = self.run(async { self.context.get_stream(stream).await });
             found.ok().map(drop)
         };
         wait_for("the stream of events", LIMIT, there);
@@ -203,9 +211,17 @@ impl Nats {
     /// # Panics
     /// When it cannot be had.
     pub fn letters(&self) -> Vec<Letter> {
+        self.messages(LETTERS)
+    }
+
+    /// Everything that is in a stream, in its order; nothing where there is no such stream.
+    ///
+    /// # Panics
+    /// When it cannot be had.
+    pub fn messages(&self, stream: &str) -> Vec<Letter> {
         let letters = async {
             let mut letters = Vec::new();
-            let Ok(stream) = self.context.get_stream(LETTERS).await else {
+            let Ok(stream) = self.context.get_stream(stream).await else {
                 return Ok(letters);
             };
             for sequence in 1..=stream.cached_info().state.last_sequence {

@@ -14,7 +14,7 @@
 //! the one of the last time.
 
 pub mod error;
-mod json;
+pub mod json;
 pub mod open;
 mod rows;
 

@@ -4,6 +4,7 @@
 //! a store that has just not answered is not waited for again at once. Thus listings stay quick with the store away.
 
 mod objects;
+mod results;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
