@@ -101,9 +101,9 @@ impl Settings {
 /// Starts to run jobs, in the runtime of the caller and for as long as that lives.
 pub fn start(source: Source) {
     let wake = Arc::new(Notify::new());
+    let table = table::Table::new(source.mongo);
     let post = source.nats.map(|address| {
-        let table = table::Table::new(source.mongo.apart());
-        let post = post::Post::new(address, &source.access, table, Arc::clone(&wake));
+        let post = post::Post::new(address, &source.access, table.share(), Arc::clone(&wake));
         let office = post.office();
         tokio::spawn(post.run());
         office
@@ -112,7 +112,7 @@ pub fn start(source: Source) {
         source.access,
         source.store,
         source.settings,
-        table::Table::new(source.mongo),
+        table,
         post,
         wake,
     );

@@ -280,6 +280,7 @@ mod tests {
             claimed_at: at(10),
             begun_at: at(10),
             starts: 1,
+            container: None,
             halt: None,
             halt_at: None,
             ended_at: at(86_400),

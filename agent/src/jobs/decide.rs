@@ -8,7 +8,8 @@
 //!
 //! Each step is made of writes that hold by themselves, so an agent that ends between two of them leaves something from
 //! which the next one decides anew. A job is started at most once: its document says that it has *begun* before its
-//! container is started, and one that has begun and has no container is never started again.
+//! container is started, and which container that is; one that has begun and does not have it any more is never started
+//! again.
 
 use std::time::Duration;
 
@@ -84,6 +85,8 @@ pub enum Container {
     Absent,
     /// It was made and not started.
     Made,
+    /// One was made and not started that is not the one that was noted when it began: that one has gone.
+    Other,
     /// It runs.
     Running,
     /// It has ended.
@@ -164,6 +167,7 @@ fn turn(facts: &Facts, container: Container, memory: Memory, rules: &Rules) -> S
     match container {
         Container::Unknown => Step::Wait,
         Container::Absent if facts.begun.is_some() => Step::Lost,
+        Container::Other => Step::Lost,
         Container::Absent | Container::Made if facts.is_unwanted => Step::Drop,
         Container::Absent | Container::Made if memory.tries >= rules.tries => Step::GiveUp,
         Container::Absent | Container::Made => Step::Start,

@@ -128,6 +128,9 @@ pub struct Job {
     /// How often its container was about to be started.
     #[serde(default)]
     pub starts: i32,
+    /// The container that was about to be started last.
+    #[serde(default)]
+    pub container: Option<String>,
     /// Why it is made to end.
     #[serde(default)]
     pub halt: Option<Halt>,

@@ -145,7 +145,7 @@ fn lay_out(aside: &Path, dir: &Path, bot: &Bot) -> Result<Host> {
     // What the programs around it have to say is of interest where something is wrong.
     environment
         .entry(vars::LOG_LEVEL.to_owned())
-        .or_insert_with(|| "warn".to_owned());
+        .or_insert_with(|| "error".to_owned());
     let host = Host::new(aside.to_owned(), environment)?;
     place::make(aside)?;
     dev::install_wrappers(aside)?;
@@ -189,14 +189,14 @@ async fn attend(supervisor: &Path, host: &Host, document: String) -> Result<(Exi
     let status = loop {
         tokio::select! {
             biased;
-            Some(line) = lines.recv() => screen.line(&line),
-            status = child.wait() => break status?,
             signal = signals.next() => {
                 stops += 1;
                 let how = if stops == 1 { Signal::SIGTERM } else { Signal::SIGKILL };
                 screen.note(&format!("{}: it is being ended", signal.name()));
                 let _ = kill(pid, how);
             }
+            Some(line) = lines.recv() => screen.line(&line),
+            status = child.wait() => break status?,
             _ = ticks.tick() => screen.draw(),
         }
     };

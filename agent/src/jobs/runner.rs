@@ -216,7 +216,7 @@ impl Runner {
         let container = match seen {
             None => Container::Unknown,
             Some(None) => Container::Absent,
-            Some(Some(seen)) => seen.container,
+            Some(Some(seen)) => of(job, seen),
         };
         let facts = job.facts(DateTime::now());
         let step = decide(&facts, container, known.memory, &self.rules(), has_room);
@@ -227,7 +227,7 @@ impl Runner {
         let id = seen.flatten().map(|seen| seen.id.clone());
         let act = Act {
             hands: self.hands.clone(),
-            table: self.table.apart(),
+            table: self.table.share(),
             job: job.clone(),
             why: known.why,
         };
@@ -263,7 +263,7 @@ impl Runner {
                 continue;
             }
             self.busy.insert(id.clone());
-            let (hands, mut table) = (self.hands.clone(), self.table.apart());
+            let (hands, mut table) = (self.hands.clone(), self.table.share());
             self.steps.spawn(async move {
                 let step = Step::Remove;
                 let how = match table.job(&id).await {
@@ -274,6 +274,15 @@ impl Runner {
                 Done { job: id, step, how }
             });
         }
+    }
+}
+
+/// What a container is to a job that has begun with another one.
+fn of(job: &Job, seen: &job::Seen) -> Container {
+    let is_noted = job.container.as_ref().is_none_or(|id| *id == seen.id);
+    match seen.container {
+        Container::Made if !is_noted => Container::Other,
+        other => other,
     }
 }
 
@@ -343,7 +352,11 @@ impl Act {
             Ok(made) => made,
             Err(not) => return self.not_started(not).await,
         };
-        match self.table.begin(&self.job.id, self.job.starts).await {
+        match self
+            .table
+            .begin(&self.job.id, self.job.starts, &made.id)
+            .await
+        {
             Ok(true) => {}
             Ok(false) => {
                 job::take_back(&access, &made).await;

@@ -1,6 +1,7 @@
 //! Jobs in the database: `backtest_runner.backtests`. Every change is on condition of what it is based on, and is there
 //! when a majority has it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use contract::BotId;
@@ -10,6 +11,7 @@ use mongodb::error::Error;
 use mongodb::options::{Acknowledgment, CollectionOptions, IndexOptions, WriteConcern};
 use mongodb::{Collection, IndexModel};
 use serde_json::Value;
+use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 use super::decide::{Halt, Status};
@@ -27,21 +29,23 @@ const UNTOLD: i64 = 100;
 #[derive(Debug)]
 pub struct Table {
     mongo: Mongo,
-    is_indexed: bool,
+    /// Where it is, once its indexes are there; all that share it have one connection.
+    jobs: Arc<OnceCell<Collection<Document>>>,
 }
 
 impl Table {
     /// In the database that `mongo` is in.
     pub fn new(mongo: Mongo) -> Self {
-        Self {
-            mongo,
-            is_indexed: false,
-        }
+        let jobs = Arc::default();
+        Self { mongo, jobs }
     }
 
-    /// The same, over a connection of its own.
-    pub fn apart(&self) -> Self {
-        Self::new(self.mongo.apart())
+    /// The same, over the same connection, for somebody else in this runtime.
+    pub fn share(&self) -> Self {
+        Self {
+            mongo: self.mongo.apart(),
+            jobs: Arc::clone(&self.jobs),
+        }
     }
 
     /// Keeps a job that was asked for; a known one stays as it is.
@@ -129,18 +133,23 @@ impl Table {
         self.set(filter, doc! {"$set": set}).await
     }
 
-    /// Notes that its container is started now; whether nobody else has since it was `starts` times.
+    /// Notes that `container` is started now; whether nobody has noted one since it was `starts` times.
     ///
     /// # Errors
     /// As [`Table::add`].
-    pub async fn begin(&mut self, id: &BotId, starts: i32) -> Result<bool, Failed> {
+    pub async fn begin(
+        &mut self,
+        id: &BotId,
+        starts: i32,
+        container: &str,
+    ) -> Result<bool, Failed> {
         let mut filter = doc! {"id": id.as_str(), "status": "running"};
         if starts == 0 {
             filter.insert("starts", doc! {"$in": [0, bson::Bson::Null]});
         } else {
             filter.insert("starts", starts);
         }
-        let set = doc! {"begun_at": DateTime::now(), "starts": starts + 1};
+        let set = doc! {"begun_at": DateTime::now(), "starts": starts + 1, "container": container};
         self.set(filter, doc! {"$set": set}).await
     }
 
@@ -220,22 +229,25 @@ impl Table {
 
     /// The collection; its indexes are made at the first call.
     async fn jobs(&mut self) -> Result<Collection<Document>, Failed> {
-        let patience = self.mongo.deadlines().answer;
-        let client = timeout(patience, self.mongo.connect()).await??;
-        let safe = WriteConcern::builder()
-            .w(Acknowledgment::Majority)
-            .w_timeout(SAFE_WITHIN)
-            .build();
-        let options = CollectionOptions::builder().write_concern(safe).build();
-        let database = client.database(PLACE.0);
-        let jobs: Collection<Document> = database.collection_with_options(PLACE.1, options);
-        if !self.is_indexed {
-            self.within(jobs.create_indexes(indexes()).into_future())
-                .await?;
-            self.is_indexed = true;
-        }
-        Ok(jobs)
+        let Self { mongo, jobs } = self;
+        let found = jobs.get_or_try_init(move || open(mongo));
+        found.await.cloned()
     }
+}
+
+async fn open(mongo: &mut Mongo) -> Result<Collection<Document>, Failed> {
+    let patience = mongo.deadlines().answer;
+    let client = timeout(patience, mongo.connect()).await??;
+    let safe = WriteConcern::builder()
+        .w(Acknowledgment::Majority)
+        .w_timeout(SAFE_WITHIN)
+        .build();
+    let options = CollectionOptions::builder().write_concern(safe).build();
+    let database = client.database(PLACE.0);
+    let jobs: Collection<Document> = database.collection_with_options(PLACE.1, options);
+    let made = jobs.create_indexes(indexes()).into_future();
+    timeout(patience, made).await??;
+    Ok(jobs)
 }
 
 fn indexes() -> [IndexModel; 2] {

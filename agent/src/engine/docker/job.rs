@@ -53,7 +53,8 @@ pub struct Seen {
 /// A container that was made and not started.
 #[derive(Debug)]
 pub struct Made {
-    id: String,
+    /// Its id.
+    pub id: String,
     document: Secret,
 }
 

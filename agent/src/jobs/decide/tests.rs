@@ -90,6 +90,9 @@ fn one_that_cannot_be_started_is_given_up() {
 struct World {
     facts: Facts,
     container: Container,
+    /// The container's number, and the one that was noted.
+    number: u32,
+    noted: Option<u32>,
     memory: Memory,
     has_result: bool,
     starts: u32,
@@ -130,6 +133,7 @@ fn writes(step: Step) -> &'static [fn(&mut World, &Facts) -> bool] {
                 let is_free = matches!(w.container, Container::Absent | Container::Made);
                 if is_free {
                     w.container = Container::Made;
+                    w.number += 1;
                 }
                 is_free
             },
@@ -137,6 +141,7 @@ fn writes(step: Step) -> &'static [fn(&mut World, &Facts) -> bool] {
                 let may = w.facts.status == Status::Running && w.facts.starts == seen.starts;
                 if may {
                     w.facts.starts += 1;
+                    w.noted = Some(w.number);
                     w.facts.begun = w.facts.begun.or(Some(Duration::ZERO));
                 } else {
                     w.container = Container::Absent;
@@ -219,6 +224,8 @@ impl World {
         Self {
             facts: facts(Status::Queued),
             container: Container::Absent,
+            number: 0,
+            noted: None,
             memory: Memory::default(),
             has_result: false,
             starts: 0,
@@ -226,6 +233,16 @@ impl World {
             told: 0,
             said: false,
         }
+    }
+
+    /// What an agent that looks now sees.
+    fn view(&self) -> (Facts, Container) {
+        let is_noted = self.noted.is_none_or(|noted| noted == self.number);
+        let container = match self.container {
+            Container::Made if !is_noted => Container::Other,
+            other => other,
+        };
+        (self.facts, container)
     }
 
     fn step(&mut self, (facts, container): (Facts, Container), most: usize) {
@@ -251,7 +268,7 @@ impl World {
 
     fn take(&mut self, event: Event, old: (Facts, Container)) {
         match event {
-            Event::Step(most) => self.step((self.facts, self.container), most),
+            Event::Step(most) => self.step(self.view(), most),
             Event::Stale(most) => self.step(old, most),
             Event::Forget => self.memory = Memory::default(),
             Event::Cancel if !self.facts.status.is_final() => self.facts.is_unwanted = true,
@@ -286,17 +303,17 @@ proptest! {
         events in prop::collection::vec((event(), any::<prop::sample::Index>()), 0..60)
     ) {
         let mut world = World::new();
-        let mut seen = vec![(world.facts, world.container)];
+        let mut seen = vec![world.view()];
         for (event, old) in events {
             let old = *old.get(&seen);
             world.take(event, old);
-            seen.push((world.facts, world.container));
+            seen.push(world.view());
             world.check();
         }
         // Nothing stops the agent any more, and time goes on.
         for _ in 0..20 {
-            world.step((world.facts, world.container), 3);
-            world.take(Event::Time, (world.facts, world.container));
+            world.step(world.view(), 3);
+            world.take(Event::Time, world.view());
         }
         world.check();
         prop_assert!(world.facts.status.is_final() && world.facts.is_told, "{world:?}");
