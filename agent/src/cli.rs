@@ -9,7 +9,7 @@ use clap_complete::Shell;
 use crate::failure::EXIT_CODES;
 use crate::logs::Tail;
 use crate::output::Format;
-use crate::{backup, cron, days, deploy, dev, doctor, host, state};
+use crate::{backup, cron, days, deploy, dev, doctor, host, jobs, state};
 
 /// Runs trading bots: starts them, restarts them, keeps their state and their logs, and answers for them
 #[derive(Debug, Parser)]
@@ -149,6 +149,12 @@ pub enum Command {
         #[arg(required = true)]
         bots: Vec<String>,
     },
+    /// Look at run-to-end jobs (backtests), cancel one, or run a folder's program once by hand
+    Job {
+        /// What to do
+        #[command(subcommand)]
+        command: jobs::commands::Job,
+    },
     /// Look at a bot's states in the store, and replace the current one
     State {
         /// What to do
@@ -243,6 +249,8 @@ mod tests {
             "state get",
             "state diff",
             "cron next",
+            "job ls",
+            "job run",
         ] {
             let mut sub = &mut command;
             for word in name.split(' ') {

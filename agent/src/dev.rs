@@ -272,7 +272,10 @@ fn quoted(word: &str) -> String {
 }
 
 /// The supervisor's path; the others must be beside it, where it looks for them.
-fn find_programs(bin: Option<&Path>) -> Result<PathBuf> {
+///
+/// # Errors
+/// Those that are not there.
+pub fn find_programs(bin: Option<&Path>) -> Result<PathBuf> {
     let me = std::env::current_exe().context("the agent's own path")?;
     let folder = bin.map_or_else(
         || me.parent().map(Path::to_owned),
@@ -292,7 +295,11 @@ fn find_programs(bin: Option<&Path>) -> Result<PathBuf> {
         .with_context(|| path.display().to_string())
 }
 
-fn install_wrappers(data: &Path) -> Result<()> {
+/// Puts the starters of languages that need one into the data folder.
+///
+/// # Errors
+/// What the file system answers.
+pub fn install_wrappers(data: &Path) -> Result<()> {
     for (name, text) in WRAPPERS {
         let path = data.join("wrappers").join(name);
         contract::file::replace(&path, text.as_bytes())

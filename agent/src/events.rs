@@ -14,12 +14,12 @@
 //!
 //! Without an address of NATS the indexes of the collection are seen to, and its changes are watched all the same.
 
-mod change;
+pub mod change;
 mod consume;
 mod gate;
-mod letter;
-mod link;
-mod write;
+pub mod letter;
+pub mod link;
+pub mod write;
 
 use std::io;
 use std::time::{Duration, Instant};

@@ -40,7 +40,7 @@ use crate::show::{Colours, Console};
 use crate::signals::Signals;
 use crate::store::address::Endpoint;
 use crate::store::{Address, Store};
-use crate::{control, events, lister};
+use crate::{control, events, jobs, lister};
 
 /// The variable of how many bots the metrics tell one by one, and what it is without it.
 const MEASURED: &str = "THE0_METRICS_BOTS";
@@ -89,6 +89,7 @@ struct Setup {
     live: Option<events::Address>,
     /// People's words, where they count for every agent of a database.
     desk: Option<Desk>,
+    jobs: jobs::Settings,
     /// Keeps the lease, where bots are a database's.
     keeper: Option<Keeper>,
     board: Board,
@@ -215,6 +216,7 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
         source,
         live,
         desk,
+        jobs: jobs::Settings::parse(&environment)?,
         keeper: database.map(keep).transpose()?,
         listen: health::http::address(environment.get(VARIABLE).map(String::as_str))?,
         api: options.api.listen(ADDRESS)?,
@@ -296,6 +298,15 @@ async fn session(
     let (book, me, most) = setup.book;
     let schedules = Schedules::new(book, me, most, news_to.clone(), console.clone());
     access.permits = Some(schedules.permits());
+    if let Some(source) = &setup.source {
+        jobs::start(jobs::Source {
+            nats: source.nats.clone(),
+            mongo: source.mongo.apart(),
+            access: access.clone(),
+            store: store.clone(),
+            settings: setup.jobs,
+        });
+    }
     let (docker_to, mut from_docker) = unbounded_channel();
     tokio::spawn(async move {
         while let Some(news) = from_docker.recv().await {

@@ -32,6 +32,7 @@ mod health;
 mod history;
 mod host;
 mod id;
+mod jobs;
 mod launch;
 mod lease;
 mod lister;
@@ -131,6 +132,7 @@ fn run(cli: Cli) -> Result<()> {
             discard_state,
         } => fleet::collect(&agent, &bots, discard_state),
         Command::Restart { bots } => commands::order(&agent, "restart", &bots),
+        Command::Job { command } => jobs::commands::run(&command, agent.folder("job")?),
         Command::State { command } => state::run(&command, agent.folder("state")?),
         Command::Cron { command } => cron::run(&command),
         Command::Backup(options) => backup::run(&options, agent.folder("backup")?),

@@ -6,6 +6,7 @@
 pub mod address;
 mod directory;
 pub mod objects;
+mod results;
 mod s3;
 pub mod sts;
 

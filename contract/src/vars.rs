@@ -53,6 +53,8 @@ vars! {
     THE0_WRAPPERS,
     /// Absolute path of the directory store.
     THE0_STORE,
+    /// `off`: there is no state to bring or to save, as for a job that runs once.
+    THE0_STATE,
     /// `stdin`: the launch is a document on standard input.
     THE0_LAUNCH,
     /// Where `query` listens, `0.0.0.0:9476`.

@@ -51,7 +51,7 @@ use claim::Ahead;
 use command::{Command, Keys, Watching};
 use hints::Hints;
 use keys::KeyRing;
-use settings::{Entry, Places, Settings};
+use settings::{Entry, Keeping, Places, Settings};
 use state::Desk;
 use state::order::Order;
 use store::{Address, Store};
@@ -144,6 +144,10 @@ fn fetch(keys: Keys, entry: Entry) -> Result<(), Failure> {
     code::finish(&settings).map_err(Failure::of(exit::CODE))?;
     restore::finish(&settings).map_err(Failure::of(exit::STATE))?;
     let store = open(&settings.places, &keys).map_err(Failure::of(exit::CODE))?;
+    if settings.state == Keeping::Off {
+        let fetched = code::fetch(&settings, &store).context("the code could not be fetched");
+        return fetched.map_err(Failure::of(exit::CODE));
+    }
     let ahead = Ahead::begin(&settings.places, &keys);
     if let Err(error) = code::fetch(&settings, &store) {
         ahead.leave();

@@ -43,6 +43,15 @@ pub enum Entry {
     Any,
 }
 
+/// Whether what the bot leaves in its state's folder outlives the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeping {
+    /// It does: it is claimed, brought and pushed.
+    Kept,
+    /// It does not: nothing is claimed, brought or pushed.
+    Off,
+}
+
 /// The settings of one bot's `sync`.
 #[derive(Debug)]
 pub struct Settings {
@@ -52,6 +61,8 @@ pub struct Settings {
     pub launch: Launch,
     /// The bot's objects.
     pub places: Places,
+    /// Whether there is a state to keep.
+    pub state: Keeping,
     /// Largest file of a state, bytes.
     pub largest_file: Option<u64>,
     /// Largest log of one day, bytes.
@@ -116,6 +127,7 @@ impl Settings {
         Ok(Self {
             entry,
             places: Places::parse(variables)?,
+            state: given.keeping()?,
             largest_file,
             largest_log: given.mebibytes("THE0_MAX_DAY_LOG_MB", 256)?,
             largest_code: given.mebibytes(LARGEST_CODE, 2048)?,
@@ -147,6 +159,18 @@ impl Given<'_> {
         let name = self.get(variable).ok_or(LaunchError::Missing(variable))?;
         name.parse()
             .map_err(|cause| LaunchError::Name { variable, cause })
+    }
+
+    fn keeping(&self) -> Result<Keeping, LaunchError> {
+        let variable = vars::THE0_STATE;
+        match self.get(variable) {
+            None => Ok(Keeping::Kept),
+            Some("off") => Ok(Keeping::Off),
+            Some(other) => Err(LaunchError::Value {
+                variable,
+                why: format!("is {other:?}: set it to off, or not at all"),
+            }),
+        }
     }
 
     fn mebibytes(&self, variable: &'static str, default: u64) -> Result<u64, LaunchError> {
@@ -211,6 +235,14 @@ mod tests {
             let text = only(name, value).unwrap_err().to_string();
             assert!(text.contains("BOT_ID"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_state_is_kept_unless_it_is_off() {
+        let read = |word| parse(&[("THE0_STORE", "/s"), ("THE0_STATE", word)]);
+        assert_eq!(read("").unwrap().state, Keeping::Kept);
+        assert_eq!(read("off").unwrap().state, Keeping::Off);
+        assert!(read("maybe").is_err());
     }
 
     #[test]

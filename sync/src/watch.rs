@@ -23,7 +23,7 @@ use crate::command::Until;
 use crate::hints::{Hints, Wake};
 use crate::pace::{At, Pace, Went, Work};
 use crate::push::{Care, Halt, Pushed, Pusher, Sight};
-use crate::settings::{LARGEST_CODE, Settings};
+use crate::settings::{Keeping, LARGEST_CODE, Settings};
 use crate::ship::Shipper;
 use crate::store::Store;
 use crate::{pace, restore, room, traffic};
@@ -38,7 +38,10 @@ pub fn begin<'a>(
     fs::create_dir_all(&paths.logs).with_context(|| format!("make {}", paths.logs.display()))?;
     restore::finish(settings)?;
     let base = Base::load(settings).context("read what the state is based on")?;
-    let base = base.context("the state was not fetched: run `sync fetch` first")?;
+    let base = match settings.state {
+        Keeping::Kept => base.context("the state was not fetched: run `sync fetch` first")?,
+        Keeping::Off => Base::default(),
+    };
     let synced = contract::file::read_json(&paths.synced()).ok().flatten();
     let shipper = Shipper::new(settings, store).context("read how far the log is shipped")?;
     let mut watch = Watch {
@@ -174,6 +177,9 @@ impl Watch<'_> {
     }
 
     fn look(&mut self) {
+        if self.settings.state == Keeping::Off {
+            return self.pace.looked(self.now());
+        }
         match self.pusher.look() {
             // A state that has gone from the store, or a late write, is due for a push.
             Ok(None) if self.pusher.digest().is_none() => self.pace.state_changed(self.now()),
@@ -223,8 +229,28 @@ impl Watch<'_> {
         self.tell(Tell::Always);
     }
 
+    /// Nothing is pushed of a state that is not kept, and it has its limit all the same.
+    fn pass_over(&mut self, began: At) {
+        let (places, paths) = (&self.settings.places, &self.settings.launch.paths);
+        self.state = if room::is_over(&paths.state, places.largest_state) {
+            let (state, most) = (paths.state.display(), places.largest_state >> 20);
+            let text = format!("{state} has more than the {most} MiB of MAX_STATE_SIZE_MB");
+            (Outcome::TooLarge, Some(text))
+        } else {
+            (Outcome::Ok, None)
+        };
+        self.held_at = Some(Time::now());
+        let now = self.now();
+        self.pace.looked(now);
+        self.pace.passed(began, now, Went::Same);
+        self.pace.log_seen(now, self.shipper.waiting());
+    }
+
     fn push(&mut self, care: Care) {
         let began = self.now();
+        if self.settings.state == Keeping::Off {
+            return self.pass_over(began);
+        }
         // A state that is pushed each second is looked at no more often than one that rests.
         let sight = if care == Care::All || self.pace.is_look_due(began) {
             Sight::Whole

@@ -192,8 +192,16 @@ impl Nats {
     /// # Panics
     /// When nobody makes one.
     pub fn wait_for_stream(&self) {
+        self.wait_for(EVENTS);
+    }
+
+    /// Waits until there is a stream of this name.
+    ///
+    /// # Panics
+    /// When nobody makes one.
+    pub fn wait_for(&self, stream: &str) {
         let there = || {
-            let found = self.run(async { self.context.get_stream(EVENTS).await });
+            let found = self.run(async { self.context.get_stream(stream).await });
             found.ok().map(drop)
         };
         wait_for("the stream of events", LIMIT, there);

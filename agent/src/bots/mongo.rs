@@ -15,7 +15,7 @@
 
 pub mod changes;
 pub mod error;
-mod json;
+pub mod json;
 pub mod open;
 mod rows;
 

@@ -18,6 +18,7 @@ pub mod container;
 mod examine;
 mod files;
 mod image;
+pub mod job;
 mod keys;
 pub mod left;
 mod link;

@@ -161,7 +161,10 @@ impl Content {
 }
 
 /// JSON as it is kept. An object such as `{"$date": ..}` stays the object that it is.
-fn stored(value: Value) -> Result<Bson, BadEvent> {
+///
+/// # Errors
+/// A name in it cannot be kept.
+pub fn stored(value: Value) -> Result<Bson, BadEvent> {
     Ok(match value {
         Value::Null => Bson::Null,
         Value::Bool(on) => Bson::Boolean(on),

@@ -38,17 +38,18 @@ pub async fn send(
         })
         .await?;
     let subject = format!("{SUBJECT}.{}", event.subject);
-    let headers = headers(stamp, why);
+    let headers = headers(event, stamp, why);
     let sent = context.publish_with_headers(subject, headers, event.payload.clone());
     sent.await?.await?;
     Ok(())
 }
 
-fn headers(stamp: Stamp, why: &str) -> HeaderMap {
+fn headers(event: &Message, stamp: Stamp, why: &str) -> HeaderMap {
     let Stamp { stream, seq } = stamp;
     let mut headers = HeaderMap::new();
     headers.insert("The0-Reason", why);
-    headers.insert("The0-Stream", super::consume::STREAM);
+    let of = event.info().map_or("", |info| info.stream);
+    headers.insert("The0-Stream", of);
     headers.insert("The0-Sequence", seq.to_string());
     headers.insert("Nats-Msg-Id", format!("the0-{stream}-{seq}"));
     headers

@@ -301,6 +301,14 @@ fn worked(set: &Document, next: &Next, says_no_word: bool) -> Vec<Document> {
     stages
 }
 
+/// Why what has failed so will fail again, however often it is tried.
+pub fn never(failed: &Failed) -> Option<String> {
+    match failed {
+        Failed::Driver(err) => refusal(err),
+        _ => None,
+    }
+}
+
 /// Why the server will not take this, however often it is asked.
 fn refusal(error: &Error) -> Option<String> {
     /// Values, names and sizes that a document may not have, and documents that the collection's own rule refuses.

@@ -5,6 +5,7 @@
 //! listings stay quick with the store away, and it is not run down when it comes back.
 
 mod objects;
+mod results;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -231,7 +231,11 @@ pub async fn remove(docker: &Docker, id: &str) -> Result<Removal, Error> {
     }
 }
 
-async fn begin(docker: &Docker, id: &str, document: &Secret) -> Result<(), NotStarted> {
+/// Starts a container that was made, and hands it its launch.
+///
+/// # Errors
+/// It does not run.
+pub(super) async fn begin(docker: &Docker, id: &str, document: &Secret) -> Result<(), NotStarted> {
     let mut input = attach(docker, id)
         .await
         .map_err(|err| NotStarted::by_engine("attach to its container", &err))?;

@@ -1,0 +1,442 @@
+//! Looks at jobs and their containers, and does what [`decide`] says, one thing a job at a time.
+//!
+//! It looks again when something has come or was done, and every few seconds; a look with nothing to do is three small
+//! queries. Nothing that is known here alone matters: an agent that ends at any point leaves what the next one needs.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::{BotId, ObjectKey};
+use mongodb::bson::DateTime;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::decide::{Container, Memory, Rules, Status, Step, decide};
+use super::document::{self, Job};
+use super::post::Office;
+use super::table::Table;
+use super::verdict::{Terms, judge};
+use super::{Settings, verdict};
+use crate::bots::mongo::Failed;
+use crate::engine::docker::{Access, NotStarted, job};
+use crate::plan::Outcome;
+use crate::store::Store;
+
+/// Time between two looks.
+const LOOK: Duration = Duration::from_secs(2);
+/// How often an agent without the lease looks whether it is its turn.
+const TURN: Duration = Duration::from_millis(500);
+/// How often it is looked for containers that nobody needs, when no job is under way.
+const SWEEP: Duration = Duration::from_secs(30);
+/// Starts of a job that come to nothing before it counts as failed.
+const TRIES: u32 = 5;
+/// The first pause after something that did not work, and the longest.
+const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
+
+/// What every step needs; clones share it.
+#[derive(Clone)]
+struct Hands {
+    access: Access,
+    store: Store,
+    settings: Settings,
+    office: Option<Office>,
+    host: String,
+}
+
+/// Runs jobs.
+pub struct Runner {
+    hands: Hands,
+    table: Table,
+    wake: Arc<Notify>,
+    known: HashMap<BotId, Known>,
+    busy: HashSet<BotId>,
+    steps: JoinSet<Done>,
+    swept: Option<Instant>,
+    told: String,
+}
+
+/// What this agent alone knows of a job.
+#[derive(Debug, Clone, Default)]
+struct Known {
+    memory: Memory,
+    /// Why it was not started last.
+    why: String,
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+/// A step that has come to its end.
+struct Done {
+    job: BotId,
+    step: Step,
+    how: How,
+}
+
+/// How it went.
+enum How {
+    Well,
+    /// It did not, which may pass.
+    Badly(String),
+    /// The job cannot be started, which may pass, and counts.
+    NotStarted(String),
+}
+
+impl Runner {
+    /// Will run what `table` has.
+    pub fn new(
+        access: Access,
+        store: Store,
+        settings: Settings,
+        table: Table,
+        office: Option<Office>,
+        wake: Arc<Notify>,
+    ) -> Self {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        Self {
+            hands: Hands {
+                access,
+                store,
+                settings,
+                office,
+                host: host.trim().to_owned(),
+            },
+            table,
+            wake,
+            known: HashMap::new(),
+            busy: HashSet::new(),
+            steps: JoinSet::new(),
+            swept: None,
+            told: String::new(),
+        }
+    }
+
+    /// Runs jobs for ever.
+    pub async fn run(mut self) {
+        loop {
+            if self.hands.access.lease.may_act() {
+                self.look().await;
+                self.wait(LOOK).await;
+            } else {
+                self.wait(TURN).await;
+            }
+        }
+    }
+
+    async fn wait(&mut self, time: Duration) {
+        tokio::select! {
+            Some(done) = self.steps.join_next() => {
+                if let Ok(done) = done {
+                    self.take(done);
+                }
+            }
+            () = self.wake.notified() => {}
+            () = sleep(time) => {}
+        }
+    }
+
+    fn take(&mut self, Done { job, step, how }: Done) {
+        self.busy.remove(&job);
+        let known = self.known.entry(job.clone()).or_default();
+        let why = match how {
+            How::Well => {
+                known.failures = 0;
+                known.memory.has_asked |= step == Step::Ask;
+                known.not_before = None;
+                return;
+            }
+            How::Badly(why) => why,
+            How::NotStarted(why) => {
+                known.memory.tries += 1;
+                known.why.clone_from(&why);
+                why
+            }
+        };
+        known.failures += 1;
+        let factor = 1 << known.failures.min(6).saturating_sub(1);
+        let pause = (PAUSES[0] * factor).min(PAUSES[1]);
+        known.not_before = Some(Instant::now() + pause);
+        self.tell(format!("job {job}: {why}; it is tried again"));
+    }
+
+    fn tell(&mut self, text: String) {
+        if self.told != text {
+            self.hands.access.console.warn(&text);
+            self.told = text;
+        }
+    }
+
+    async fn look(&mut self) {
+        let jobs = match self.table.open(self.hands.settings.at_once).await {
+            Ok(jobs) => jobs,
+            Err(failed) => {
+                let why = self.table.why(&failed);
+                return self.tell(format!("jobs wait for MongoDB ({why}): it is tried again"));
+            }
+        };
+        let containers = if self.needs_containers(&jobs) {
+            job::list(&self.hands.access).await.ok()
+        } else {
+            Some(HashMap::new())
+        };
+        self.known
+            .retain(|id, _| jobs.iter().any(|job| job.id == *id));
+        let running = jobs.iter().filter(|job| job.status == Status::Running);
+        let mut room = self.hands.settings.at_once.saturating_sub(running.count());
+        for job in &jobs {
+            let claimed = self.consider(job, containers.as_ref(), room > 0);
+            room = room.saturating_sub(usize::from(claimed));
+        }
+        if let Some(containers) = containers {
+            self.sweep(&jobs, containers);
+        }
+    }
+
+    fn needs_containers(&self, jobs: &[Job]) -> bool {
+        let is_due = self.swept.is_none_or(|at| at.elapsed() >= SWEEP);
+        is_due || !jobs.is_empty()
+    }
+
+    /// Does what is next about a job, unless something is under way; whether it gets its turn.
+    fn consider(
+        &mut self,
+        job: &Job,
+        containers: Option<&HashMap<BotId, job::Seen>>,
+        has_room: bool,
+    ) -> bool {
+        if self.busy.contains(&job.id) {
+            return job.status == Status::Queued;
+        }
+        let known = self.known.get(&job.id).cloned().unwrap_or_default();
+        if known.not_before.is_some_and(|at| Instant::now() < at) {
+            return false;
+        }
+        let seen = containers.map(|all| all.get(&job.id));
+        let container = match seen {
+            None => Container::Unknown,
+            Some(None) => Container::Absent,
+            Some(Some(seen)) => of(job, seen),
+        };
+        let facts = job.facts(DateTime::now());
+        let step = decide(&facts, container, known.memory, &self.rules(), has_room);
+        let can_tell = self.hands.office.is_some();
+        if step == Step::Wait || (step == Step::Tell && !can_tell) {
+            return false;
+        }
+        let id = seen.flatten().map(|seen| seen.id.clone());
+        let act = Act {
+            hands: self.hands.clone(),
+            table: self.table.share(),
+            job: job.clone(),
+            why: known.why,
+        };
+        self.begin(step, act, id.unwrap_or_default());
+        step == Step::Claim
+    }
+
+    fn rules(&self) -> Rules {
+        Rules {
+            time: self.hands.settings.time,
+            patience: self.hands.access.template.stop,
+            tries: TRIES,
+        }
+    }
+
+    fn begin(&mut self, step: Step, mut act: Act, container: String) {
+        let job = act.job.id.clone();
+        self.busy.insert(job.clone());
+        self.steps.spawn(async move {
+            let how = act.take(step, &container).await;
+            Done { job, step, how }
+        });
+    }
+
+    /// Containers of jobs that have ended and were told of, or that nobody knows.
+    fn sweep(&mut self, jobs: &[Job], containers: HashMap<BotId, job::Seen>) {
+        if self.swept.is_some_and(|at| at.elapsed() < SWEEP) {
+            return;
+        }
+        self.swept = Some(Instant::now());
+        for (id, seen) in containers {
+            if self.busy.contains(&id) || jobs.iter().any(|job| job.id == id) {
+                continue;
+            }
+            self.busy.insert(id.clone());
+            let (hands, mut table) = (self.hands.clone(), self.table.share());
+            self.steps.spawn(async move {
+                let step = Step::Remove;
+                let how = match table.job(&id).await {
+                    Err(failed) => How::Badly(table.why(&failed)),
+                    Ok(Some(job)) if !job.status.is_final() => How::Well,
+                    Ok(_) => worked(job::remove(&hands.access, &seen.id).await),
+                };
+                Done { job: id, step, how }
+            });
+        }
+    }
+}
+
+/// What a container is to a job that has begun with another one.
+fn of(job: &Job, seen: &job::Seen) -> Container {
+    let is_noted = job.container.as_ref().is_none_or(|id| *id == seen.id);
+    match seen.container {
+        Container::Made if !is_noted => Container::Other,
+        other => other,
+    }
+}
+
+/// One step about one job.
+struct Act {
+    hands: Hands,
+    table: Table,
+    job: Job,
+    /// Why it was not started last.
+    why: String,
+}
+
+fn worked(done: Result<(), String>) -> How {
+    done.map_or_else(How::Badly, |()| How::Well)
+}
+
+impl Act {
+    async fn take(&mut self, step: Step, container: &str) -> How {
+        if !self.hands.access.lease.may_act() {
+            return How::Well;
+        }
+        let id = self.job.id.clone();
+        let access = self.hands.access.clone();
+        let noted = match step {
+            Step::Wait => return How::Well,
+            Step::Start => return self.start().await,
+            Step::Judge => return self.judge(container).await,
+            Step::Tell => return self.tell().await,
+            Step::Ask => return worked(job::signal(&access, container, "SIGTERM").await),
+            Step::Kill => return worked(job::signal(&access, container, "SIGKILL").await),
+            Step::Remove => return worked(job::remove(&access, container).await),
+            Step::Claim => self.table.claim(&id, &self.hands.host).await,
+            Step::Halt(why) => self.table.halt(&id, why).await,
+            Step::Drop => return self.close(Status::Cancelled, Some("cancelled"), None).await,
+            Step::Lost => {
+                let why = "its container has gone while it ran, and what it had done with it";
+                return self.close(Status::Failed, Some(why), None).await;
+            }
+            Step::GiveUp => {
+                let why = format!("it could not be started, {TRIES} times: {}", self.why);
+                return self.close(Status::Failed, Some(&why), None).await;
+            }
+        };
+        self.noted(noted)
+    }
+
+    fn noted(&self, noted: Result<bool, Failed>) -> How {
+        noted.map_or_else(|failed| self.failed(&failed), |_| How::Well)
+    }
+
+    fn failed(&self, failed: &Failed) -> How {
+        How::Badly(self.table.why(failed))
+    }
+
+    async fn start(&mut self) -> How {
+        let whole = match self.table.whole(&self.job.id).await {
+            Ok(Some(whole)) => whole,
+            Ok(None) => return How::Well,
+            Err(failed) => return self.failed(&failed),
+        };
+        let bot = match document::bot(&whole) {
+            Ok(bot) => bot,
+            Err(why) => return self.close(Status::Failed, Some(&why), None).await,
+        };
+        let access = self.hands.access.clone();
+        let made = match job::make(&access, &bot).await {
+            Ok(made) => made,
+            Err(not) => return self.not_started(not).await,
+        };
+        match self
+            .table
+            .begin(&self.job.id, self.job.starts, &made.id)
+            .await
+        {
+            Ok(true) => {}
+            Ok(false) => {
+                job::take_back(&access, &made).await;
+                return How::Well;
+            }
+            // It stays made; whether it has begun is seen at the next look.
+            Err(failed) => return self.failed(&failed),
+        }
+        match job::begin(&access, &made).await {
+            Ok(()) => {
+                access.console.say(&format!("job {} runs", self.job.id));
+                How::Well
+            }
+            Err(not) => self.not_started(not).await,
+        }
+    }
+
+    async fn not_started(&mut self, not: NotStarted) -> How {
+        match not.outcome {
+            Outcome::Refused => self.close(Status::Failed, Some(&not.why), None).await,
+            Outcome::Busy | Outcome::Stopped => How::Badly(not.why),
+            _ => How::NotStarted(not.why),
+        }
+    }
+
+    async fn judge(&mut self, container: &str) -> How {
+        let settings = self.hands.settings.clone();
+        let left = match job::left(&self.hands.access, container, settings.most).await {
+            Ok(Some(left)) => left,
+            Ok(None) => return How::Well,
+            Err(why) => return How::Badly(why),
+        };
+        let verdict = judge(
+            &left,
+            Terms {
+                halt: self.job.halt,
+                seconds: settings.time.as_secs(),
+                most: settings.most,
+            },
+        );
+        let key = format!("{}/result.json", self.job.id);
+        if let Err(why) = self.upload(&key, &verdict).await {
+            return How::Badly(format!("its result is not in the store ({why})"));
+        }
+        self.close(verdict.status, verdict.error.as_deref(), Some(&key))
+            .await
+    }
+
+    async fn upload(&self, key: &str, verdict: &verdict::Verdict) -> Result<(), String> {
+        let key: ObjectKey = key.parse().map_err(|_| "its id is no key".to_owned())?;
+        let (store, bucket) = (self.hands.store.clone(), self.hands.settings.bucket.clone());
+        let content = verdict.result.clone();
+        let put = move || store.put_result(&bucket, &key, &content);
+        let done = tokio::task::spawn_blocking(put).await;
+        let done = done.map_err(|err| err.to_string())?;
+        done.map_err(|err| err.to_string())
+    }
+
+    async fn close(&mut self, status: Status, error: Option<&str>, key: Option<&str>) -> How {
+        match self.table.close(&self.job.id, status, error, key).await {
+            Err(failed) => self.failed(&failed),
+            Ok(is_first) => {
+                if is_first {
+                    let why = error.map_or(String::new(), |why| format!(": {why}"));
+                    let text = format!("job {} {}{why}", self.job.id, status.name());
+                    self.hands.access.console.say(&text);
+                }
+                How::Well
+            }
+        }
+    }
+
+    async fn tell(&mut self) -> How {
+        let Some(office) = &self.hands.office else {
+            return How::Well;
+        };
+        if let Err(why) = office.tell(&self.job).await {
+            return How::Badly(format!("its end is not told over nats ({why})"));
+        }
+        let told = self.table.told(&self.job.id).await;
+        self.noted(told)
+    }
+}
