@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use contract::launch::{Variables, renamed};
 use contract::{Secret, file};
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::bots::both::Both;
 use crate::bots::directory::{self, Directory};
@@ -20,7 +20,7 @@ use crate::control::listen::{ADDRESS, Listen};
 use crate::dev::open_store;
 use crate::engine::docker::container::CA_INSIDE;
 use crate::engine::docker::template::{CA_FILE, Template, passed};
-use crate::engine::docker::{Access, Engine as Docker, KeyMaker};
+use crate::engine::docker::{self, Access, Engine as Docker, KeyMaker};
 use crate::engine::{Engine, News};
 use crate::health::http::VARIABLE;
 use crate::health::{self, Board, Dependency};
@@ -268,7 +268,7 @@ pub fn environment() -> Variables {
 
 async fn session(
     options: &Options,
-    setup: Setup,
+    mut setup: Setup,
     store: Store,
     lease: Lease,
     console: &Console,
@@ -286,11 +286,8 @@ async fn session(
     let docker = Docker::connect(setup.containers.docker_host.as_deref())?;
     let mut keys = KeyMaker::new(&setup.endpoint, setup.template.keys, console.clone())?;
     keys.gate = store.gate();
-    let live = setup.live.map(|nats| {
-        let docker = Docker::connect(setup.containers.docker_host.as_deref())?;
-        let live = Live::start(nats, docker, setup.board.clone(), console.clone());
-        live.context("live logs")
-    });
+    let live = setup.live.take();
+    let live = live.map(|nats| start_live(nats, &setup.containers, &setup.board, console));
     let live = live.transpose()?;
     let mut access = Access::new(docker, setup.template, keys, console.clone());
     access.lease = lease.clone();
@@ -307,14 +304,8 @@ async fn session(
             settings: setup.jobs,
         });
     }
-    let (docker_to, mut from_docker) = unbounded_channel();
-    tokio::spawn(async move {
-        while let Some(news) = from_docker.recv().await {
-            if news_to.send(News::Docker(news)).is_err() {
-                return;
-            }
-        }
-    });
+    let (docker_to, from_docker) = unbounded_channel();
+    tokio::spawn(pass_on(from_docker, news_to));
     let engine = Engine::Docker(Box::new(Docker::new(
         access,
         options.reconcile_interval,
@@ -379,6 +370,27 @@ async fn session(
     world.close_history();
     let _ = file::remove(&path);
     Ok(())
+}
+
+/// What the daemon tells is news.
+async fn pass_on(mut from: UnboundedReceiver<docker::News>, to: UnboundedSender<News>) {
+    while let Some(news) = from.recv().await {
+        if to.send(News::Docker(news)).is_err() {
+            return;
+        }
+    }
+}
+
+/// Sends what bots print, over connections of its own.
+fn start_live(
+    nats: events::Address,
+    containers: &Containers,
+    board: &Board,
+    console: &Console,
+) -> Result<Live> {
+    let docker = Docker::connect(containers.docker_host.as_deref())?;
+    let live = Live::start(nats, docker, board.clone(), console.clone());
+    live.context("live logs")
 }
 
 fn greet(world: &World) {

@@ -42,7 +42,7 @@ pub struct Turned {
     /// Bots of which something is on this host's volumes only, by name.
     pub unsaved: Vec<String>,
     /// Why the next agent will not know of it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unkept: Option<String>,
 }
 

@@ -152,6 +152,7 @@ async fn stand_in(mut requests: UnboundedReceiver<Request>) {
                     known,
                     live,
                     unsaved,
+                    unkept: None,
                 }));
             }
             Request::Roll(most, to) if most <= 5 => drop(to.send(Ok(vec![bot_id()]))),

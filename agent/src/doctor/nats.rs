@@ -174,10 +174,7 @@ impl Asked<'_> {
                 "nats stream edit {STREAM} --subjects={}",
                 SUBJECTS.join(",")
             );
-            if missing
-                .iter()
-                .any(|subject| SUBJECTS.contains(subject))
-            {
+            if missing.iter().any(|subject| SUBJECTS.contains(subject)) {
                 sheet.failed(NATS, "stream", found, remedy);
             } else {
                 sheet.warning(NATS, "stream", found, remedy);

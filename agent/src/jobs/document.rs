@@ -214,9 +214,16 @@ mod tests {
         for payload in [payload("id"), payload("backtest_id"), wrapped] {
             let mut document = document(&payload);
             assert!(document.remove("queued_at").is_some());
-            assert_eq!(document.get_str("id"), Ok("j1"));
-            assert_eq!(document.get_str("status"), Ok("queued"));
-            assert_eq!(document.get_document("config").unwrap().get_i64("n"), Ok(1));
+            assert_eq!(document.get_str("id").unwrap(), "j1");
+            assert_eq!(document.get_str("status").unwrap(), "queued");
+            assert_eq!(
+                document
+                    .get_document("config")
+                    .unwrap()
+                    .get_i64("n")
+                    .unwrap(),
+                1
+            );
         }
         let cancelled = Asked::read(super::super::CANCELLED, br#"{"backtest_id": "j1"}"#);
         assert_eq!(cancelled, Ok(Asked::Cancelled("j1".parse().unwrap())));
@@ -233,7 +240,7 @@ mod tests {
         let mut none = payload("id");
         none["custom"]["config"]["entrypoints"] = json!({"bot": "main.py"});
         let kept = document(&none);
-        assert_eq!(kept.get_str("status"), Ok("failed"));
+        assert_eq!(kept.get_str("status").unwrap(), "failed");
         assert!(
             kept.get_str("error")
                 .unwrap()

@@ -16,7 +16,6 @@ use bollard::query_parameters::{
     RemoveContainerOptionsBuilder,
 };
 use contract::launch::Keys;
-use contract::record::Time;
 use contract::{BotId, Secret, vars};
 use futures_util::StreamExt;
 
@@ -303,11 +302,7 @@ fn options(
     image_id: &str,
     network: &str,
 ) -> Result<ContainerCreateBody, Refused> {
-    let start = Start {
-        cause: Cause::Created,
-        because: None,
-        at: Time::now(),
-    };
+    let start = Start::now(Cause::Created, None);
     let mut options = container::options(job, &access.template, image_id, network, &start)?;
     let mut labels = options.labels.take().unwrap_or_default();
     for not_a_bots in [names::ID, names::LAUNCH, names::TEMPLATE, names::CAUSE] {
