@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tests::servers::mongo::bson::Document;
 use tests::stack::LONG;
 use tests::{run, skip, text, wait_for};
 
@@ -73,18 +74,27 @@ fn an_agent_with_a_full_disk_goes_on_comes_again_and_does_not_promise_what_it_ca
     let refused = world.stack.run(&["stop", &bot]);
     let why = text(&refused.stderr);
     assert!(
-        !refused.status.success() && why.contains("the next agent will not know it"),
+        !refused.status.success() && why.contains("could not be written down here"),
         "{why}"
     );
     wait_for("a bot that is stopped all the same", LONG, || {
         (!world.stack.container(&bot).is_running()).then_some(())
     });
+    wait_for("the word in the database", LONG, || {
+        let kept = world.stack.mongo.all("bot_runner.the0");
+        let is_orders = |kept: &Document| kept.get_str("_id").is_ok_and(|id| id == "orders");
+        let orders = kept.into_iter().find(is_orders)?;
+        let bots = orders.get_document("bots").ok()?;
+        bots.contains_key(&bot).then_some(())
+    });
     world.stack.kill();
     world.stack.launch();
     world.becomes_ready(LONG);
-    world.stack.state(&bot, "running");
+    world.stack.state(&bot, "stopped");
 
     small.free();
+    world.stack.ok(&["start", &bot]);
+    world.stack.state(&bot, "running");
     world.stack.ok(&["stop", &bot]);
     world.stack.state(&bot, "stopped");
     world.stack.kill();

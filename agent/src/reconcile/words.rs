@@ -93,7 +93,7 @@ impl World {
         if place::stopped(data).is_ok_and(|kept| kept == self.stopped) {
             return None;
         }
-        let why = unkept(&place::remember_stopped(data, &self.stopped).err()?);
+        let why = self.unkept(&place::remember_stopped(data, &self.stopped).err()?);
         self.console.warn(&format!("which bots are stopped: {why}"));
         Some(why)
     }
@@ -103,14 +103,18 @@ impl World {
         if place::switch(data).is_ok_and(|kept| kept == self.switch) {
             return None;
         }
-        let why = unkept(&place::remember_switch(data, self.switch).err()?);
+        let why = self.unkept(&place::remember_switch(data, self.switch).err()?);
         self.console.warn(&format!(
             "that all bots are stopped, or not any more: {why}"
         ));
         Some(why)
     }
-}
 
-fn unkept(cause: &std::io::Error) -> String {
-    format!("the next agent will not know it, as it could not be written down: {cause}")
+    fn unkept(&self, cause: &std::io::Error) -> String {
+        let who = match self.desk {
+            Some(_) => "the next agent will know it only if the database is reached before",
+            None => "the next agent will not know it",
+        };
+        format!("{who}, as it could not be written down here: {cause}")
+    }
 }
