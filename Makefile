@@ -18,11 +18,11 @@ build: examples/market/market ## the four programs, for tests and the demo
 examples/market/market: examples/market/main.rs
 	rustc --edition 2024 -O $< -o $@
 
-test: ## everything, with what it needs set up first
+test: ## everything, with what it needs set up first; THE0_TEST_JOBS (4) test binaries at a time
 	tests/setup/all.sh
 	$(MAKE) lint
 	$(MAKE) build dist
-	tests/setup/run.sh $(CARGO) test --workspace --profile $(PROFILE) --locked --no-fail-fast
+	tests/setup/run.sh tests/setup/side_by_side.sh --workspace --profile $(PROFILE) --locked
 
 soak: build dist ## bots while all around them is cut, killed and changed at random: THE0_SOAK_SECONDS (600), THE0_SOAK_SEED
 	tests/setup/all.sh

@@ -1,8 +1,10 @@
 //! When a pass is due: decided from times alone, as durations since the start of `sync watch`.
 //!
 //! A change is pushed [`QUIET`] after the last hint of it, [`MOST`] after the first at the latest, and not before the
-//! pause after the last push is over: that is [`REST`] times what the push took, so that a state that never rests costs
-//! a twentieth of the time. A full pass comes each minute whatever the hints say. After a failure, only the retry counts.
+//! pause after the last push is over: that is [`REST`] times the push, so that a state that never rests costs a
+//! twentieth of the time. What counts is the time it took, but no more than a [`MINUTE`] of pause comes of that: a push
+//! that waited for a slow store cost nothing. The processor's time it took has no such limit, and large states have
+//! longer pauses. A full pass comes each minute whatever the hints say. After a failure, only the retry counts.
 //!
 //! The log has a rhythm of its own, which the state's does not slow down: it goes out when [`LOG_BYTES`] wait or the
 //! first of it has waited a [`MINUTE`]. What it costs spaces it out in the same way, but never beyond that minute.
@@ -58,8 +60,8 @@ pub enum Hints {
 pub enum Went {
     /// Nothing to do.
     Same,
-    /// Something was pushed.
-    Pushed,
+    /// Something was pushed, with so much of the processor's time.
+    Pushed(Duration),
     /// The store did not take it.
     Failed,
 }
@@ -203,10 +205,10 @@ impl Pace {
         self.retry = Retry::default();
         // What was hinted while the pass was under way is looked at again.
         self.changed = self.changed.filter(|(_, last)| *last > began);
-        let rest = now.saturating_sub(began) * REST;
+        let rest = (now.saturating_sub(began) * REST).min(MINUTE);
         self.rest_until = now
             + match went {
-                Went::Pushed => rest.max(Duration::from_secs(1)),
+                Went::Pushed(work) => rest.max(work * REST).max(Duration::from_secs(1)),
                 // Looking costs too, where much is looked at for nothing.
                 _ => rest.min(SCANS.1),
             };
@@ -264,15 +266,20 @@ mod tests {
         }
 
         #[test]
-        fn a_state_that_never_rests_costs_a_twentieth(took in 1u64..5000, hinted: bool) {
+        fn a_state_that_never_rests_costs_a_twentieth(
+            work in 1u64..5000, waited in 0u64..60_000, hinted: bool,
+        ) {
+            let took = work + waited;
             let mut pace = if hinted { started() } else { Pace::new(Pace::without_hints()) };
             pace.state_changed(ms(1000));
-            pace.passed(ms(2000), ms(2000 + took), Went::Pushed);
+            pace.passed(ms(2000), ms(2000 + took), Went::Pushed(ms(work)));
             if hinted {
                 pace.state_changed(ms(2000 + took));
             }
             let pause = pace.next_pass().saturating_sub(ms(2000 + took));
-            prop_assert!(pause >= ms(1000) && pause >= ms(took * 20));
+            prop_assert!(pause >= ms(1000) && pause >= ms(work * 20));
+            prop_assert!(pause >= ms(took * 20).min(MINUTE));
+            prop_assert!(pause <= MINUTE.max(ms(work * 20)), "waiting is no work");
         }
     }
 
@@ -302,7 +309,7 @@ mod tests {
                 Work::LogSize => self.pace.log_seen(began, self.waiting),
                 Work::Pass => {
                     self.now += self.push;
-                    self.pace.passed(began, self.now, Went::Pushed);
+                    self.pace.passed(began, self.now, Went::Pushed(self.push));
                 }
                 Work::Log => {
                     let pause = self.shipped.map(|(_, ended)| began.saturating_sub(ended));
@@ -363,7 +370,7 @@ mod tests {
         let mut pace = started();
         pace.state_changed(ms(2000));
         pace.state_changed(ms(2500));
-        pace.passed(ms(2300), ms(2600), Went::Pushed);
+        pace.passed(ms(2300), ms(2600), Went::Pushed(ms(300)));
         assert_eq!(pace.next().1, Work::Pass);
         assert_eq!(pace.next().0, pace.rest_until);
     }
@@ -395,13 +402,21 @@ mod tests {
         let mut pace = started();
         pace.log_seen(ms(1000), 10);
         pace.state_changed(ms(1000));
-        pace.passed(ms(2000), ms(32_000), Went::Pushed);
+        pace.passed(ms(2000), ms(32_000), Went::Pushed(ms(30_000)));
         assert_eq!(pace.next().1, Work::Look);
         pace.looked(ms(32_000));
         assert!(pace.next_pass() >= ms(632_000));
         assert_eq!(pace.next_log(), Some(ms(1000) + MINUTE));
         pace.log_seen(ms(33_000), LOG_BYTES);
         assert_eq!(pace.next(), (ms(33_000), Work::Log));
+    }
+
+    #[test]
+    fn a_push_that_waited_for_a_slow_store_is_followed_by_the_next_within_a_minute() {
+        let mut pace = started();
+        pace.passed(ms(2000), ms(35_000), Went::Pushed(ms(5)));
+        pace.state_changed(ms(35_001));
+        assert_eq!(pace.next_pass(), ms(35_000) + MINUTE);
     }
 
     #[test]
@@ -447,7 +462,7 @@ mod tests {
         while !pace.is_look_due(now) {
             assert!(now <= ms(1) + LOOK);
             pace.state_changed(now);
-            pace.passed(now, now + ms(10), Went::Pushed);
+            pace.passed(now, now + ms(10), Went::Pushed(ms(10)));
             now += ms(1000);
         }
         assert!(now >= ms(1) + LOOK && pace.next().1 == Work::Look);

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use contract::record::{Outcome, RunRecord, Synced, Time};
+use nix::time::{ClockId, clock_gettime};
 
 use crate::base::Base;
 use crate::command::Until;
@@ -257,6 +258,7 @@ impl Watch<'_> {
         } else {
             Sight::Claim
         };
+        let before = worked();
         let state = self.pusher.pass(care, sight);
         let now = self.now();
         if sight == Sight::Whole {
@@ -264,7 +266,7 @@ impl Watch<'_> {
         }
         let went = match state {
             Err(_) => Went::Failed,
-            Ok(Pushed::New | Pushed::Torn) => Went::Pushed,
+            Ok(Pushed::New | Pushed::Torn) => Went::Pushed(worked().saturating_sub(before)),
             Ok(_) => Went::Same,
         };
         self.pace.passed(began, now, went);
@@ -388,6 +390,11 @@ impl Watch<'_> {
     fn has_ended(&self) -> bool {
         self.ended.done.is_some()
     }
+}
+
+/// The processor's time this process has had.
+fn worked() -> Duration {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 /// How the state went. That it is not ours any more comes before what else is wrong with it.

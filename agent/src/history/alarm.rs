@@ -32,8 +32,8 @@ pub struct Alarm {
     troubled: Troubled,
     console: Console,
     episodes: Episodes,
-    /// Bots whose saving fails, that may not be looked at any more.
-    failing: BTreeMap<BotId, (String, Time)>,
+    /// Bots whose saving fails, that may not be looked at any more: name, since when, and what is said of it.
+    failing: BTreeMap<BotId, (String, Time, String)>,
     is_dirty: bool,
     saved_at: Instant,
     looked_at: Instant,
@@ -131,15 +131,15 @@ impl Alarm {
         }
     }
 
-    /// One that has ended with its state unsaved is looked at no more, and time alone makes it worth telling.
+    /// Nothing of a bot's files may change, and time alone makes it worth telling that they are unsaved.
     fn look_again(&mut self) {
-        for (bot, (name, since)) in self.failing.clone() {
+        for (bot, (name, since, message)) in self.failing.clone() {
             let look = Look {
                 restarts: 0,
                 life: Lives::Between,
                 saving: Saving::Fails(since),
                 at: Time::now(),
-                message: "what it had last is on its host only".to_owned(),
+                message,
             };
             self.take(&bot, &name, &look);
         }
@@ -154,8 +154,8 @@ impl Alarm {
         match look.saving {
             // Once it is told, time changes nothing about it.
             Saving::Fails(since) if case.is_some_and(|case| !case.is_unsaved()) => {
-                let failing = (name.to_owned(), since);
-                self.failing.entry(bot.clone()).or_insert(failing);
+                let failing = (name.to_owned(), since, look.message.clone());
+                self.failing.insert(bot.clone(), failing);
             }
             Saving::Fails(_) | Saving::Works => drop(self.failing.remove(bot)),
             Saving::Unknown => {}

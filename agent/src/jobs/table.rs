@@ -1,6 +1,7 @@
 //! Jobs in the database: `backtest_runner.backtests`. Every change is on condition of what it is based on, and is there
 //! when a majority has it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,17 +61,25 @@ impl Table {
         self.within(add.into_future()).await.map(drop)
     }
 
-    /// What there is to do: jobs that run, the first `room` that wait, and those that were not told of; in the order
-    /// they came.
+    /// What there is to do: the first `room` jobs that wait, those that run, and those that were not told of; each once
+    /// and each kind in the order they came.
     ///
     /// # Errors
     /// The database does not answer.
     pub async fn open(&mut self, room: usize) -> Result<Vec<Job>, Failed> {
         let room = i64::try_from(room.max(1)).unwrap_or(i64::MAX);
-        let mut open = self.find(doc! {"status": "running"}, 0).await?;
-        open.extend(self.find(doc! {"status": "queued"}, room).await?);
+        // In the course that a job takes: one that goes on between two of these is seen twice, and never missed.
+        let queued = self.find(doc! {"status": "queued"}, room).await?;
+        let running = self.find(doc! {"status": "running"}, 0).await?;
         let over = doc! {"status": {"$in": ["completed", "failed", "cancelled"]}, "told": false};
-        open.extend(self.find(over, UNTOLD).await?);
+        let over = self.find(over, UNTOLD).await?;
+        let mut seen = HashSet::new();
+        let latest_first = over.into_iter().rev().chain(running.into_iter().rev());
+        let latest_first = latest_first.chain(queued.into_iter().rev());
+        let mut open: Vec<Job> = latest_first
+            .filter(|job| seen.insert(job.id.clone()))
+            .collect();
+        open.reverse();
         Ok(open)
     }
 
