@@ -3,6 +3,8 @@
 
 #[path = "schedules/agents.rs"]
 mod agents;
+#[path = "schedules/asked.rs"]
+mod asked;
 #[path = "schedules/dev.rs"]
 mod dev;
 #[path = "schedules/policy.rs"]

@@ -188,6 +188,18 @@ impl Stack {
         assert_eq!(changed, 1, "{id} is not there or was so already");
     }
 
+    /// Where the API of the agent that was started last is, with `THE0_API_ADDRESS`.
+    ///
+    /// # Panics
+    /// When it is not told.
+    pub fn api(&self) -> String {
+        wait_for("the API", LONG, || {
+            let said = self.said();
+            let (_, rest) = said.rsplit_once("the API is on http://")?;
+            Some(rest.split_once("/v1")?.0.to_owned())
+        })
+    }
+
     /// The bot's container, by the name that the agent gives it.
     pub fn container(&self, id: &str) -> Container<'_> {
         self.docker.container(format!("the0-{}.{id}", self.name()))

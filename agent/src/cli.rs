@@ -161,7 +161,7 @@ pub enum Command {
         #[command(subcommand)]
         command: state::State,
     },
-    /// Say when a schedule's expression is due
+    /// Say when a schedule's expression is due, look at schedules, and run one now
     Cron {
         /// What to do
         #[command(subcommand)]
@@ -249,6 +249,7 @@ mod tests {
             "state get",
             "state diff",
             "cron next",
+            "cron run",
             "job ls",
             "job run",
         ] {

@@ -21,7 +21,7 @@ use crate::show::Colours;
 use crate::{control, place};
 
 /// How long the agent may take for what it knows itself.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Prints how the bots are.
 ///
@@ -78,20 +78,41 @@ fn history_here(agent: &Agent, bot: &str, count: usize) -> Option<Vec<Entry>> {
     (!entries.is_empty()).then_some(entries)
 }
 
+/// What a person may order of a bot.
+#[derive(Debug)]
+pub struct Order {
+    of: &'static str,
+    verb: &'static str,
+}
+
+const fn order_of(of: &'static str, verb: &'static str) -> Order {
+    Order { of, verb }
+}
+
+/// Let it run.
+pub const START: Order = order_of("bots", "start");
+/// Let it not run.
+pub const STOP: Order = order_of("bots", "stop");
+/// Run it anew.
+pub const RESTART: Order = order_of("bots", "restart");
+/// Run its next tick now.
+pub const RUN_NOW: Order = order_of("schedules", "run");
+
 /// Starts, stops or restarts bots; goes through all of them and fails with the first failure.
 ///
 /// # Errors
 /// A bot is not known or cannot run, or no agent runs.
-pub fn order(agent: &Agent, verb: &str, bots: &[String]) -> Result<()> {
+pub fn order(agent: &Agent, order: &Order, bots: &[String]) -> Result<()> {
     let mut failed = None;
+    let Order { of, verb } = order;
     for bot in bots {
-        let path = format!("/v1/bots/{}/{verb}", control::encode(bot));
+        let path = format!("/v1/{of}/{}/{verb}", control::encode(bot));
         let (status, answer) = agent.call(&Method::POST, &path, "", PATIENCE)?;
         if status == StatusCode::OK {
             let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
             output::print(&format!("{verb} {} ({})", text("name"), text("id")))?;
             if let Some(but) = answer["but"].as_str() {
-                let why = match verb {
+                let why = match *verb {
                     "stop" => format!("{} is stopped, but {but}", text("name")),
                     _ => format!("{} does not run: {but}", text("name")),
                 };
@@ -166,7 +187,8 @@ fn with_details(answer: &Value) -> String {
     }
 }
 
-fn error_of(answer: &Value) -> String {
+/// What an answer that is a refusal says.
+pub fn error_of(answer: &Value) -> String {
     answer["error"]
         .as_str()
         .unwrap_or("the agent's answer is not understood")

@@ -7,6 +7,10 @@
 //! | `GET /v1/bots/<id or name>` | that row; 404 |
 //! | `GET /v1/bots/<id or name>/history?count=20&before=` | `{"id", "entries": [record..], "next", "but"}` (but: why there may be more); 404 |
 //! | `POST /v1/bots/<id or name>/start`, `/stop`, `/restart` | `{"id", "name", "but"}` (but: why it does not run); 404 |
+//! | `GET /v1/schedules` | `{"schedules": [..]}`, see [`crate::request::Planned`] |
+//! | `POST /v1/schedules/<id or name>/run` | its next tick is due now; as above |
+//! | `GET /v1/jobs?count=20`, `/v1/jobs/<id>` | `{"jobs": [job..]}`, newest first; that job; 404 |
+//! | `POST /v1/jobs/<id>/cancel` | the job; 404; 409: it has ended |
 //! | `POST /v1/query` | the gateway's body and status, see [`crate::ask`] |
 //! | `POST /v1/confirm` | `{"confirmed": [id..]}` |
 //! | `POST /v1/stop`, `/v1/start` | all bots, until told otherwise; how far that is: `{"known", "live": [name..], "unsaved": [name..]}` |

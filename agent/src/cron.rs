@@ -20,11 +20,6 @@ mod error;
 mod every;
 mod explain;
 mod field;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "its driver comes with the runs of schedules")
-)]
-mod ticks;
 mod walk;
 
 use std::fmt;

@@ -295,14 +295,15 @@ async fn session(
     let (book, me, most) = setup.book;
     let schedules = Schedules::new(book, me, most, news_to.clone(), console.clone());
     access.permits = Some(schedules.permits());
+    let mut queue = None;
     if let Some(source) = &setup.source {
-        jobs::start(jobs::Source {
+        queue = Some(jobs::start(jobs::Source {
             nats: source.nats.clone(),
             mongo: source.mongo.apart(),
             access: access.clone(),
             store: store.clone(),
             settings: setup.jobs,
-        });
+        }));
     }
     let (docker_to, from_docker) = unbounded_channel();
     tokio::spawn(pass_on(from_docker, news_to));
@@ -347,7 +348,7 @@ async fn session(
         };
         world.progress = events::start(source, outside).context("the events")?;
     }
-    world.schedules = Some(schedules);
+    (world.schedules, world.jobs) = (Some(schedules), queue);
     world.waker = Some(waker);
     (world.lease, world.board) = (lease.clone(), setup.board);
     let mut events = Events {

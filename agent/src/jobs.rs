@@ -12,11 +12,11 @@
 
 pub mod commands;
 pub mod decide;
-mod document;
+pub mod document;
 pub mod hand;
 mod post;
 mod runner;
-mod table;
+pub mod table;
 pub mod verdict;
 
 use std::sync::Arc;
@@ -98,8 +98,8 @@ impl Settings {
     }
 }
 
-/// Starts to run jobs, in the runtime of the caller and for as long as that lives.
-pub fn start(source: Source) {
+/// Starts to run jobs, in the runtime of the caller and for as long as that lives; gives the queue to look at.
+pub fn start(source: Source) -> table::Table {
     let wake = Arc::new(Notify::new());
     let table = table::Table::new(source.mongo);
     let post = source.nats.map(|address| {
@@ -108,6 +108,7 @@ pub fn start(source: Source) {
         tokio::spawn(post.run());
         office
     });
+    let queue = table.share();
     let runner = runner::Runner::new(
         source.access,
         source.store,
@@ -117,6 +118,7 @@ pub fn start(source: Source) {
         wake,
     );
     tokio::spawn(runner.run());
+    queue
 }
 
 #[cfg(test)]

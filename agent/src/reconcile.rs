@@ -31,6 +31,7 @@ use crate::engine::{Bond, Engine, Instance, News};
 use crate::events::{Progress, Sight};
 use crate::health::Board;
 use crate::history::Watch;
+use crate::jobs::table::Table;
 use crate::launch::Host;
 use crate::lease::Lease;
 use crate::lister::{Listed, Waker};
@@ -87,6 +88,8 @@ pub struct World {
     pub live: Option<Live>,
     /// Bots that run at times.
     pub schedules: Option<Schedules>,
+    /// Run-to-end jobs, where there is a database for them.
+    pub jobs: Option<Table>,
     /// The right to act.
     pub lease: Lease,
     /// Where it is told outside how things are.
@@ -179,6 +182,7 @@ impl World {
             history: None,
             live: None,
             schedules: None,
+            jobs: None,
             lease: Lease::alone(),
             board: Board::default(),
             requests,

@@ -1,5 +1,8 @@
 //! What may be asked of a running agent, answered by the loop that owns the world.
 
+mod jobs;
+mod times;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,11 +18,14 @@ use crate::engine::usage::{self, Usage};
 use crate::engine::{Engine, Instance};
 use crate::history::Answer;
 use crate::id::{self, Known, Unclear};
+use crate::jobs::document::Job;
 use crate::plan::{Phase, Switch};
 use crate::reconcile::World;
 use crate::report::{self, Records, Row, Sight, Sources};
 use crate::roll::Roll;
 use crate::schedule::timetable::shown;
+pub use jobs::NoJob;
+pub use times::Planned;
 
 /// What to do with a bot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +74,16 @@ pub enum Request {
     History(String, usize, Sender<Result<(BotId, Answer), Unclear>>),
     /// Do something with the bot that is called so.
     Do(String, Verb, Sender<Result<Done, Unclear>>),
+    /// Bots that run at times.
+    Schedules(Sender<Vec<Planned>>),
+    /// Run the next tick of the bot that is called so now.
+    RunNow(String, Sender<Result<Done, Unclear>>),
+    /// The latest jobs, so many.
+    Jobs(usize, Sender<Result<Vec<Job>, NoJob>>),
+    /// The job of this id.
+    Job(String, Sender<Result<Job, NoJob>>),
+    /// Cancel it; gives how far it was.
+    CancelJob(String, Sender<Result<Job, NoJob>>),
     /// Where the bot that is called so answers questions.
     Where(String, Sender<Result<SocketAddr, Refusal>>),
     /// The bots that are missing were removed on purpose.
@@ -94,6 +110,11 @@ impl Request {
             Request::Usage(to) => usage(world, to),
             Request::History(word, count, to) => recall(world, &word, count, to),
             Request::Do(word, verb, to) => drop(to.send(order(world, &word, verb))),
+            Request::Schedules(to) => drop(to.send(times::planned(world))),
+            Request::RunNow(word, to) => times::run_now(world, &word, to),
+            Request::Jobs(count, to) => jobs::list(world, count, to),
+            Request::Job(id, to) => jobs::show(world, id, to),
+            Request::CancelJob(id, to) => jobs::cancel(world, id, to),
             Request::Where(word, to) => drop(to.send(address(world, &word))),
             Request::Confirm(to) => drop(to.send(world.confirm().into_iter().collect())),
             Request::Switch(switch, to) => drop(to.send(turn(world, switch))),

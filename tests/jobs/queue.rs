@@ -26,7 +26,8 @@ fn jobs_run_in_their_order_and_no_more_at_once_than_may() {
 
 #[test]
 fn a_job_is_cancelled_while_it_waits_and_while_it_runs() {
-    let Some(rig) = Rig::start("jobs::cancel", &[("THE0_JOBS", "1")]) else {
+    let settings = [("THE0_JOBS", "1"), ("THE0_API_ADDRESS", "127.0.0.1:0")];
+    let Some(rig) = Rig::start("jobs::cancel", &settings) else {
         return;
     };
     let runs = rig.job("runs", SLOW, &json!({"seconds": 10_000}));
@@ -73,6 +74,7 @@ fn a_job_is_cancelled_while_it_waits_and_while_it_runs() {
     rig.becomes(&next, "completed");
     is_success(&rig.is_told(&next), &next);
 
+    over_the_network(&rig, &waits, &next);
     let again = rig.host.run(&["job", "cancel", &next]);
     assert_eq!(again.status.code(), Some(1));
     assert!(
@@ -84,4 +86,40 @@ fn a_job_is_cancelled_while_it_waits_and_while_it_runs() {
     assert_eq!(nobody.status.code(), Some(4));
     let table = rig.host.ok(&["job", "ls"]);
     assert_eq!(table.lines().count(), 5, "{table}");
+}
+
+/// What another machine sees of the queue, with nothing but the agent's API.
+fn over_the_network(rig: &Rig, cancelled: &str, completed: &str) {
+    let address = rig.host.api();
+    let document = tests::http(&address, "GET", "/v1/openapi.json", "").json();
+    let document = tests::promise::Document::new(document).unwrap();
+    let all = tests::http(&address, "GET", "/v1/jobs?count=10", "");
+    document
+        .allows("GET", "/v1/jobs", all.status, &all.json())
+        .unwrap();
+    assert_eq!(all.json()["jobs"].as_array().unwrap().len(), 4, "{all:?}");
+    let one = tests::http(&address, "GET", &format!("/v1/jobs/{cancelled}"), "");
+    document
+        .allows("GET", "/v1/jobs/{job}", one.status, &one.json())
+        .unwrap();
+    assert_eq!(one.json()["status"], "cancelled");
+    let host = format!("http://{address}");
+    let there = |words: &[&str]| {
+        let mut command = std::process::Command::new(tests::bin("agent"));
+        command.args(["--host", &host, "job"]).args(words);
+        command.env_remove("MONGO_URI");
+        tests::run(&mut command)
+    };
+    let table = text(&there(&["ls"]).stdout);
+    assert!(
+        table.contains("cancelled") && table.contains(completed),
+        "{table}"
+    );
+    let again = there(&["cancel", completed]);
+    let why = text(&again.stderr);
+    assert!(
+        again.status.code() == Some(1) && why.contains("completed"),
+        "{why}"
+    );
+    assert_eq!(there(&["show", "nobody"]).status.code(), Some(4));
 }

@@ -1,5 +1,7 @@
 //! The answers: what is asked of the loop that owns the world, and what its word looks like as JSON.
 
+mod jobs;
+
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,10 +19,10 @@ use super::route::Route;
 use crate::ask::{self, Question, Refusal, Reply};
 use crate::engine::docker::left::Unsaved;
 use crate::history::{Entry, KEPT};
-use crate::id::{self, Known};
+use crate::id::{self, Known, Unclear};
 use crate::plan::Switch;
 use crate::report::Row;
-use crate::request::{Request, Verb};
+use crate::request::{Done, Request, Verb};
 
 /// The loop's door.
 type Loop = UnboundedSender<Request>;
@@ -94,6 +96,18 @@ async fn do_it(route: Route, asked: &str, body: &[u8], to: &Loop) -> Result<Answ
         Route::Bot(word) => bot(&word, asked, to).await,
         Route::History(word) => history(word, asked, to).await,
         Route::Do(word, verb) => order(word, verb, to).await,
+        Route::Schedules => {
+            Asked::read(asked, &[])?;
+            let rows = ask(to, Request::Schedules).await?;
+            Ok(Answer::ok(json!({"schedules": rows})))
+        }
+        Route::RunNow(word) => {
+            let done = ask(to, |to| Request::RunNow(word, to)).await?;
+            ordered(done)
+        }
+        Route::Jobs => jobs::list(asked, to).await,
+        Route::Job(id) => jobs::show(id, to).await,
+        Route::CancelJob(id) => jobs::cancel(id, to).await,
         Route::Query => Ok(query(body, to).await),
         Route::Confirm => {
             let bots = ask(to, Request::Confirm).await?;
@@ -273,7 +287,10 @@ fn page(
 }
 
 async fn order(word: String, verb: Verb, to: &Loop) -> Result<Answer, Answer> {
-    let done = ask(to, |to| Request::Do(word, verb, to)).await?;
+    ordered(ask(to, |to| Request::Do(word, verb, to)).await?)
+}
+
+fn ordered(done: Result<Done, Unclear>) -> Result<Answer, Answer> {
     let done = done.map_err(|unclear| Answer::unknown(&unclear.to_string()))?;
     let body = json!({"id": done.id, "name": done.name, "but": done.but});
     let mut answer = Answer::ok(body);

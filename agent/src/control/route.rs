@@ -22,6 +22,16 @@ pub enum Route {
     History(String),
     /// Do something with it.
     Do(String, Verb),
+    /// Bots that run at times.
+    Schedules,
+    /// Run the next tick of one now.
+    RunNow(String),
+    /// The latest run-to-end jobs.
+    Jobs,
+    /// One of them.
+    Job(String),
+    /// Cancel it.
+    CancelJob(String),
     /// Ask a bot a question.
     Query,
     /// What is missing was removed on purpose.
@@ -56,7 +66,7 @@ pub enum Missed {
 type Row = (Method, &'static str, fn(String) -> Route);
 
 /// All there is.
-pub static TABLE: [Row; 13] = [
+pub static TABLE: [Row; 18] = [
     (Method::GET, "/v1/openapi.json", |_| Route::Document),
     (Method::GET, "/v1/bots", |_| Route::Bots),
     (Method::GET, "/v1/bots/{bot}", Route::Bot),
@@ -70,6 +80,11 @@ pub static TABLE: [Row; 13] = [
     (Method::POST, "/v1/bots/{bot}/restart", |bot| {
         Route::Do(bot, Verb::Restart)
     }),
+    (Method::GET, "/v1/schedules", |_| Route::Schedules),
+    (Method::POST, "/v1/schedules/{bot}/run", Route::RunNow),
+    (Method::GET, "/v1/jobs", |_| Route::Jobs),
+    (Method::GET, "/v1/jobs/{job}", Route::Job),
+    (Method::POST, "/v1/jobs/{job}/cancel", Route::CancelJob),
     (Method::POST, "/v1/query", |_| Route::Query),
     (Method::POST, "/v1/confirm", |_| Route::Confirm),
     (Method::POST, "/v1/start", |_| Route::Switch(Switch::On)),
@@ -84,20 +99,19 @@ impl Route {
         match self {
             Self::Do(_, verb) => *verb != Verb::Stop,
             Self::Switch(switch) => *switch == Switch::On,
-            Self::Confirm | Self::Roll | Self::Collect => true,
-            Self::Document | Self::Bots | Self::Bot(_) | Self::History(_) | Self::Query => false,
+            Self::RunNow(_) | Self::Confirm | Self::Roll | Self::Collect => true,
+            Self::CancelJob(_) => false,
+            _ => self.access() == Access::Write,
         }
     }
 
     /// What it takes. A question changes nothing of ours.
     pub fn access(&self) -> Access {
         match self {
-            Self::Document | Self::Bots | Self::Bot(_) | Self::History(_) | Self::Query => {
-                Access::Read
-            }
-            Self::Do(..) | Self::Confirm | Self::Switch(_) | Self::Roll | Self::Collect => {
-                Access::Write
-            }
+            Self::Document | Self::Bots | Self::Bot(_) | Self::History(_) => Access::Read,
+            Self::Schedules | Self::Jobs | Self::Job(_) | Self::Query => Access::Read,
+            Self::Do(..) | Self::RunNow(_) | Self::CancelJob(_) | Self::Confirm => Access::Write,
+            Self::Switch(_) | Self::Roll | Self::Collect => Access::Write,
         }
     }
 
@@ -112,7 +126,10 @@ impl Route {
             Self::Switch(Switch::Off) => "stop of all".to_owned(),
             Self::Roll => "roll".to_owned(),
             Self::Collect => "gc".to_owned(),
+            Self::RunNow(word) => format!("run of {word:?} now"),
+            Self::CancelJob(id) => format!("end of job {id:?}"),
             Self::Document | Self::Bots | Self::Bot(_) | Self::History(_) => "look".to_owned(),
+            Self::Schedules | Self::Jobs | Self::Job(_) => "look".to_owned(),
             Self::Query => "question".to_owned(),
         }
     }
@@ -229,7 +246,7 @@ mod tests {
     #[test]
     fn every_row_can_be_reached_and_only_what_reads_is_by_get() {
         for (method, template, make) in &TABLE {
-            let path = template.replace("{bot}", "x");
+            let path = template.replace("{bot}", "x").replace("{job}", "x");
             let found = route(method, &path).unwrap();
             assert_eq!(found, make("x".into()), "{template}");
             if *method == Method::GET {

@@ -16,7 +16,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
 use crate::id::Unclear;
-use crate::request::{Done, Turned};
+use crate::jobs::document::Job;
+use crate::request::{Done, NoJob, Planned, Turned};
 use crate::show::Colours;
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -114,6 +115,24 @@ fn entry(run: u64) -> crate::history::Entry {
     serde_json::from_value(value).unwrap()
 }
 
+fn planned() -> Planned {
+    let time = "2026-11-21T07:52:48.123Z";
+    let value = json!({
+        "id": "b1", "name": "grid", "schedule": "*/5 * * * *", "timezone": "Europe/Berlin", "enabled": true,
+        "next_tick": time, "last_tick": {"at": time, "state": "completed", "attempt": 1, "missed": 2, "why": "w"},
+    });
+    serde_json::from_value(value).unwrap()
+}
+
+fn job() -> Job {
+    let at = mongodb::bson::DateTime::from_millis(1_000);
+    let document = mongodb::bson::doc! {
+        "id": "j1", "status": "failed", "cancel": true, "queued_at": at, "claimed_at": at, "begun_at": at, "ended_at": at,
+        "starts": 1, "told": true, "success": false, "error": "e", "result": "j1/result.json", "host": "h",
+    };
+    mongodb::bson::deserialize_from_document(document).unwrap()
+}
+
 fn nobody(word: &str) -> Unclear {
     let (word, hint) = (word.to_owned(), String::new());
     Unclear::Nobody { word, hint }
@@ -143,6 +162,21 @@ async fn stand_in(mut requests: UnboundedReceiver<Request>) {
                 drop(to.send(Ok(Done { id, name, but })));
             }
             Request::Do(word, _, to) => drop(to.send(Err(nobody(&word)))),
+            Request::Schedules(to) => drop(to.send(vec![planned()])),
+            Request::RunNow(word, to) if word == "grid" => {
+                let (id, name, but) = (bot_id(), word, None);
+                drop(to.send(Ok(Done { id, name, but })));
+            }
+            Request::RunNow(word, to) => drop(to.send(Err(nobody(&word)))),
+            Request::Jobs(7, to) => drop(to.send(Err(NoJob::Nowhere("no database".into())))),
+            Request::Jobs(_, to) => drop(to.send(Ok(vec![job()]))),
+            Request::Job(id, to) | Request::CancelJob(id, to) => {
+                drop(to.send(match id.as_str() {
+                    "grid" => Ok(job()),
+                    "over" => Err(NoJob::Over("it has ended already".into())),
+                    _ => Err(NoJob::Nowhere("no such job".into())),
+                }));
+            }
             Request::Where(word, to) => drop(to.send(Err(crate::ask::Refusal::Unknown(word)))),
             Request::Confirm(to) => drop(to.send(vec![bot_id()])),
             Request::Switch(_, to) => {
@@ -244,7 +278,8 @@ fn good(template: &str) -> (String, &'static str) {
         "/v1/collect" => "{}",
         _ => "",
     };
-    (template.replace("{bot}", "grid"), body)
+    let path = template.replace("{bot}", "grid");
+    (path.replace("{job}", "grid"), body)
 }
 
 #[test]
@@ -329,12 +364,16 @@ fn every_route_answers_as_the_document_says_with_every_status_it_names() {
                 let reply = ask(&ended, method, &path, body).await;
                 seen.note(method, template, 503, &reply);
             }
-            if template.contains("{bot}") {
+            if template.contains('{') {
                 let path = template.replace("{bot}", "nobody");
+                let path = path.replace("{job}", "nobody");
                 let unknown = ask(&rig, method, &path, body).await;
                 seen.note(method, template, 404, &unknown);
             }
-            if matches!(route, Route::Bots | Route::Bot(_) | Route::History(_)) {
+            if matches!(
+                route,
+                Route::Bots | Route::Bot(_) | Route::History(_) | Route::Schedules | Route::Jobs
+            ) {
                 let reply = ask(&rig, method, &format!("{path}?x=1"), body).await;
                 seen.note(method, template, 400, &reply);
             }
@@ -387,6 +426,10 @@ async fn odd_ones(seen: &mut Seen, rig: &Rig) {
         let reply = ask(rig, "POST", path, body).await;
         seen.note("POST", path, status, &reply);
     }
+    let none = ask(rig, "GET", "/v1/jobs?count=7", "").await;
+    seen.note("GET", "/v1/jobs", 404, &none);
+    let over = ask(rig, "POST", "/v1/jobs/over/cancel", "").await;
+    seen.note("POST", "/v1/jobs/{job}/cancel", 409, &over);
     for query in ["?usage", "?usage=true"] {
         let path = format!("/v1/bots/grid{query}");
         let reply = ask(rig, "GET", &path, "").await;

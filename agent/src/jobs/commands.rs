@@ -1,6 +1,8 @@
 //! `agent job`: jobs looked at, cancelled, and run by hand. All but the last go to the database themselves, so they work
 //! on any host that reaches it, whichever agent acts.
 
+mod remote;
+
 use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
@@ -9,12 +11,14 @@ use anyhow::{Context, Result, anyhow};
 use clap::{Args, Subcommand};
 use contract::{BotId, Secret};
 use mongodb::bson::DateTime;
+use serde_json::Value;
 
 use super::decide::Status;
 use super::document::Job as Row;
 use super::hand;
 use super::table::Table;
 use crate::bots::mongo::{Deadlines, Failed, Mongo, Place};
+use crate::client::Agent;
 use crate::days::{self, Day};
 use crate::engine::docker::job;
 use crate::failure::Failure;
@@ -80,7 +84,10 @@ pub struct Database {
 ///
 /// # Errors
 /// There is no such job, or the database does not answer.
-pub fn run(command: &Job, data: &Path) -> Result<()> {
+pub fn run(command: &Job, agent: &Agent) -> Result<()> {
+    if let Agent::There(_) = agent {
+        return remote::run(command, agent);
+    }
     match command {
         Job::Run(options) => hand::run(options),
         Job::Ls {
@@ -94,7 +101,7 @@ pub fn run(command: &Job, data: &Path) -> Result<()> {
             database,
         } => show(id, *output, database),
         Job::Cancel { id, database } => cancel(id, database),
-        Job::Logs { id, database } => logs(id, database, data),
+        Job::Logs { id, database } => logs(id, database, agent.folder("job logs")?),
     }
 }
 
@@ -114,8 +121,12 @@ fn show(id: &BotId, format: Format, database: &Database) -> Result<()> {
     let row = with(database, async |table| table.job(id).await)?;
     let row = row.ok_or_else(|| nobody(id))?;
     let shown = row.shown();
+    shown_as(&shown, format)
+}
+
+fn shown_as(shown: &Value, format: Format) -> Result<()> {
     let text = match format {
-        Format::Json => serde_json::to_string_pretty(&shown)?,
+        Format::Json => serde_json::to_string_pretty(shown)?,
         Format::Table => {
             let fields = shown.as_object().into_iter().flatten();
             let fields = fields.filter(|(_, value)| !value.is_null());

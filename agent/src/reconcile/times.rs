@@ -66,6 +66,14 @@ impl World {
         self.schedules.as_ref()?.timing(bot)
     }
 
+    /// Makes the bot's next tick due now; `tell` gets why it is not.
+    pub fn run_now(&mut self, bot: &BotId, tell: impl FnOnce(Option<String>) + Send + 'static) {
+        match &mut self.schedules {
+            Some(schedules) => schedules.run_now(bot, tell),
+            None => tell(Some("no bot runs at times here".to_owned())),
+        }
+    }
+
     /// The tick of the bot that is started now; `None`: none is to be.
     pub(super) fn launch_tick(&mut self, bot: &BotId) -> Option<Key> {
         let schedules = self.schedules.as_mut()?;

@@ -63,6 +63,7 @@ impl Schedules {
         let Some(tick) = entry.ledger.tick.clone() else {
             return;
         };
+        let is_word = before.as_ref().is_none_or(|before| before.rev != tick.rev);
         let is_new = before.is_none_or(|before| before.at != tick.at);
         if is_new {
             (entry.unstarted, entry.stopping, entry.tries) = (None, None, 0);
@@ -75,7 +76,7 @@ impl Schedules {
             };
             self.permits.note(bot, claim);
         }
-        let is_missed = tick.outcome == Some(Outcome::Missed);
+        let is_missed = is_word && tick.outcome == Some(Outcome::Missed);
         if is_missed || (is_new && tick.missed > 0) {
             let passed = tick.missed + u32::from(is_missed);
             let (name, why) = (entry.row.name.clone(), tick.why.clone());

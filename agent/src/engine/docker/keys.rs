@@ -1,8 +1,11 @@
 //! Keys for one bot: made by the store where it can (AssumeRole), the agent's own where it cannot.
+//!
+//! Which of both is learnt from its answers. A store that has made keys and then says that it makes none (a proxy before
+//! it does, while it is away) is one that fails: nobody gets the agent's own for that. One that never made any is asked
+//! again after [`AGAIN`], and bots get keys of their own once it does.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use contract::launch::Keys;
 use contract::{BotId, ObjectKey};
@@ -24,12 +27,27 @@ const PACE: Pace = Pace {
     patience: Duration::from_secs(12),
 };
 
+/// A store that makes no keys is asked again after this time.
+const AGAIN: Duration = Duration::from_hours(1);
+
+/// What is known of a store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Makes {
+    /// Nothing yet.
+    #[default]
+    Unknown,
+    /// It has made keys.
+    Keys,
+    /// It said at that time that it makes none.
+    None(Instant),
+}
+
 /// Keys and when to make new ones.
 #[derive(Debug, Clone)]
 pub struct Granted {
     /// The keys.
     pub keys: Keys,
-    /// From now; `None`: they have no end.
+    /// From now.
     pub renew_in: Option<Duration>,
 }
 
@@ -39,7 +57,7 @@ pub struct KeyMaker {
     own: Keys,
     sts: Arc<Sts>,
     ttl: Duration,
-    is_unsupported: Arc<AtomicBool>,
+    makes: Arc<Mutex<Makes>>,
     /// Whether the store answers.
     pub gate: Gate,
     console: Console,
@@ -55,7 +73,7 @@ impl KeyMaker {
             own: endpoint.keys.clone(),
             sts: Arc::new(Sts::new(endpoint)?),
             ttl,
-            is_unsupported: Arc::default(),
+            makes: Arc::default(),
             gate: Gate::new(PACE),
             console,
         })
@@ -66,7 +84,7 @@ impl KeyMaker {
     /// # Errors
     /// The store does not answer: it is asked by one, now and then, and by all when it does.
     pub fn ready(&self) -> Result<(), NotStarted> {
-        if self.is_unsupported.load(Ordering::Relaxed) || self.gate.is_passable() {
+        if self.makes_none() || self.gate.is_passable() {
             return Ok(());
         }
         Err(NotStarted::new(Outcome::Busy, AWAY))
@@ -85,7 +103,7 @@ impl KeyMaker {
     /// # Errors
     /// The store does not answer.
     pub async fn grant_for(&self, bot: &BotId, code: &ObjectKey) -> Result<Granted, NotStarted> {
-        if self.is_unsupported.load(Ordering::Relaxed) {
+        if self.makes_none() {
             return Ok(self.own());
         }
         if self.gate.enter().is_err() {
@@ -98,6 +116,7 @@ impl KeyMaker {
         }
         match session {
             Ok(session) => {
+                *self.makes() = Makes::Keys;
                 let left = session
                     .expires
                     .duration_since(SystemTime::now())
@@ -108,7 +127,15 @@ impl KeyMaker {
                 })
             }
             Err(StsError::Unsupported(why)) => {
-                if !self.is_unsupported.swap(true, Ordering::Relaxed) {
+                let before = *self.makes();
+                if before == Makes::Keys {
+                    let why = format!(
+                        "the store made keys per bot before and says now that it cannot ({why})"
+                    );
+                    return Err(NotStarted::new(Outcome::Failed, why));
+                }
+                *self.makes() = Makes::None(Instant::now());
+                if before == Makes::Unknown {
                     self.console.warn(&format!(
                         "the store makes no keys per bot ({why}): all supervisors get the agent's own, which open everything; bots cannot see them"
                     ));
@@ -128,7 +155,16 @@ impl KeyMaker {
     fn own(&self) -> Granted {
         Granted {
             keys: self.own.clone(),
-            renew_in: None,
+            renew_in: Some(AGAIN),
         }
+    }
+
+    /// Whether the store has said lately that it makes none.
+    fn makes_none(&self) -> bool {
+        matches!(*self.makes(), Makes::None(since) if since.elapsed() < AGAIN)
+    }
+
+    fn makes(&self) -> MutexGuard<'_, Makes> {
+        self.makes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

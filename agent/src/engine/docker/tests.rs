@@ -207,3 +207,22 @@ fn many_bots_that_wait_for_a_store_ask_it_as_one() {
         assert!(all().await.iter().all(Result::is_ok), "and then all may");
     });
 }
+
+#[test]
+fn a_store_that_has_made_keys_and_then_makes_none_gives_nobody_the_agents_own() {
+    const GRANT: &str = "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult>\
+        <Credentials><AccessKeyId>k</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken>\
+        <Expiration>2099-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>";
+    block_on(async {
+        let (store, keys) = keys_of_a_broken_store();
+        store.script(|_| Some(Fault::Answer(200, GRANT.to_owned())));
+        let granted = keys.grant(&bot("b1")).await.unwrap();
+        assert_eq!(granted.keys.access_key, "k");
+        for status in [404, 405, 501] {
+            store.script(move |_| Some(Fault::Answer(status, String::new())));
+            let not = keys.grant(&bot("b1")).await.unwrap_err();
+            assert_eq!(not.outcome, Outcome::Failed);
+            assert!(not.why.contains("before"), "{}", not.why);
+        }
+    });
+}
