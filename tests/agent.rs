@@ -331,7 +331,7 @@ fn one_bots_trouble_is_told_and_is_its_own() {
     place.bot(
         "once",
         ONCE,
-        "type: scheduled\nconfig: {schedule: '* * * * *'}\n",
+        "type: scheduled\nconfig: {schedule: '0 0 1 1 *'}\n",
     );
     place.bot("off", IDLE, "enabled: false\n");
     let bad = place.bot("bad", IDLE, "type: daily\n");
@@ -358,9 +358,16 @@ fn one_bots_trouble_is_told_and_is_its_own() {
     }
     let session = place.dev();
     place.state("good", "running");
-    let once = place.state("once", "completed");
-    assert_eq!(once["last_exit"]["code"], 3);
-    session.says("does not act on config.schedule");
+    let ran = |runs: u64| {
+        wait_for("a run of the schedule", LONG, || {
+            let row = place.row("once")?;
+            (run_of(&row) == runs && row["last_tick"]["state"] == "failed").then_some(row)
+        })
+    };
+    let knows = || place.row("once").filter(|row| row["next_tick"].is_string());
+    wait_for("its next tick", LONG, knows);
+    place.ok(&["cron", "run", "once"]);
+    assert_eq!(ran(1)["last_exit"]["code"], 3);
     assert_eq!(place.state("off", "disabled")["run"], 0);
     if absent.is_some() {
         let reason = place.state("alien", "failed")["reason"].to_string();
@@ -384,12 +391,8 @@ fn one_bots_trouble_is_told_and_is_its_own() {
     )
     .unwrap();
     place.state("bad", "running");
-    place.ok(&["restart", "once"]);
-    wait_for("a second run", LONG, || {
-        place
-            .row("once")
-            .filter(|row| run_of(row) == 2 && row["state"] == "completed")
-    });
+    place.ok(&["cron", "run", "once"]);
+    ran(2);
     let config = "name: good\nversion: 1.0.0\nenabled: 0\nentrypoints: {bot: main.py}\n";
     fs::write(place.bots().join("good/bot-config.yaml"), config).unwrap();
     place.state("good", "disabled");

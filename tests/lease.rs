@@ -311,7 +311,14 @@ fn what_was_stopped_stays_so_under_the_agent_that_takes_over_until_it_is_told() 
         "bots run again as they are wanted: so another agent was told",
         1,
     );
-    assert!(is_running(&stack, &third));
+    let found = stack.container(&third).inspect();
+    assert_eq!(
+        found["State"]["Running"],
+        true,
+        "{found:#}\n{}\n{}",
+        active.said(),
+        other.said()
+    );
     let done = other.run(&stack, &["start", "first"]);
     assert!(done.status.success(), "{}", text(&done.stderr));
     runs(&stack, &ids[0]);

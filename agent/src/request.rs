@@ -231,6 +231,12 @@ pub fn sources(world: &World) -> Vec<Sources> {
 fn turn(world: &mut World, switch: Switch) -> Turned {
     let is_new = std::mem::replace(&mut world.switch, switch) != switch;
     let unkept = world.save_switch();
+    if is_new
+        && switch == Switch::On
+        && let Some(history) = &mut world.history
+    {
+        history.track.let_go();
+    }
     if is_new {
         world.console.say(match switch {
             Switch::On => "bots run again as they are wanted",

@@ -32,6 +32,7 @@ def main(id, config):
     print("short", flush=True)
     print("", flush=True)
     print("on stderr", file=sys.stderr, flush=True)
+    time.sleep(3)  # what a loaded daemon does not take in time is left out by the supervisor, and said
     print("y" * 40000, flush=True)
     print("caf\u00e9", flush=True)
     sys.stdout.write("no end")

@@ -50,7 +50,6 @@ export -f one
 export work
 
 tr '\n' '\0' <"$work/binaries" | xargs -0 -P "$jobs" -I '{}' bash -c 'one "$1"' one '{}'
-"$cargo" test "$@" --doc || echo "doc tests" >>"$work/failed"
 [ ! -s "$work/failed" ] || {
   printf '\nerror: failed: %s\n' "$(paste -sd, "$work/failed")"
   exit 101

@@ -39,6 +39,8 @@ pub struct Track {
     present: Option<BTreeSet<BotId>>,
     /// Bots that were not there at first.
     arrived: BTreeSet<BotId>,
+    /// Whether all were stopped until now, and it has not been looked since.
+    is_let_go: bool,
 }
 
 /// What there is of a bot at the moment of its start.
@@ -67,10 +69,17 @@ impl Track {
                 (Wanted::Off, _) => Kept::Disabled,
                 (_, _) if stopped.contains(bot) => Kept::Stopped,
                 (_, Switch::Off) => Kept::Switch,
+                _ if self.is_let_go => Kept::Switch,
                 _ => continue,
             };
             self.kept.insert(bot.clone(), kept);
         }
+        self.is_let_go &= wanted.is_empty();
+    }
+
+    /// All bots may run that might not. An agent may be told before it has looked at any.
+    pub fn let_go(&mut self) {
+        self.is_let_go = true;
     }
 
     fn note_arrivals(&mut self, wanted: &BTreeMap<BotId, Wanted>) {

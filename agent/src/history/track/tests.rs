@@ -177,3 +177,22 @@ fn an_end_that_nobody_here_wanted_is_the_cause() {
 fn this_host_was_started_in_the_past() {
     assert!(boot().unwrap() < Time::now());
 }
+
+#[test]
+fn an_agent_that_is_told_to_let_bots_run_before_it_has_looked_knows_why_they_start() {
+    let one = bot("1", 1);
+    let birth = made_of(&one);
+    let mut track = Track::default();
+    track.let_go();
+    track.keep(&BTreeMap::new(), &BTreeSet::new(), Switch::On);
+    track.end(&id(), Last::Ended(Reason::Stopped, String::new()));
+    let wanted = BTreeMap::from([(id(), Wanted::Always)]);
+    track.keep(&wanted, &BTreeSet::new(), Switch::On);
+    let start = track.start(&one, &known(&birth));
+    assert_eq!(start.because.as_deref(), Some("all bots were stopped"));
+    track.keep(&wanted, &BTreeSet::new(), Switch::On);
+    track.end(&id(), Last::Ended(Reason::Stopped, String::new()));
+    let start = track.start(&one, &known(&birth));
+    let outside = "it was stopped from outside";
+    assert_eq!(start.because.as_deref(), Some(outside), "once");
+}
