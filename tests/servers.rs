@@ -264,7 +264,7 @@ impl Store {
     /// # Panics
     /// When it is gone.
     pub fn freeze(&self) {
-        kill(Pid::from_raw(self.pid()), Signal::SIGSTOP).expect("stop the server");
+        freeze(self.pid());
     }
 
     /// Lets it go on after [`Store::freeze`].
@@ -274,6 +274,25 @@ impl Store {
     pub fn thaw(&self) {
         kill(Pid::from_raw(self.pid()), Signal::SIGCONT).expect("continue the server");
     }
+}
+
+/// Stops all threads of a process, and returns when they have: the signal alone reaches them in a moment.
+///
+/// # Panics
+/// When it is gone.
+pub(crate) fn freeze(pid: i32) {
+    kill(Pid::from_raw(pid), Signal::SIGSTOP).expect("stop the server");
+    let is_still = |task: &Path| {
+        let stat = crate::read(&task.join("stat"));
+        stat.rsplit(") ")
+            .next()
+            .is_some_and(|rest| rest.starts_with('T'))
+    };
+    crate::wait_for("a server that stands still", START, || {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("its threads");
+        let mut tasks = tasks.filter_map(Result::ok);
+        tasks.all(|task| is_still(&task.path())).then_some(())
+    });
 }
 
 /// A program under its guard.

@@ -86,14 +86,6 @@ impl Schedule {
         }
     }
 
-    /// The seconds of `@every`.
-    fn interval(&self) -> Option<i64> {
-        match self.rule {
-            Rule::Every(seconds) => Some(seconds),
-            Rule::At(_) => None,
-        }
-    }
-
     /// The zone its times are told in.
     pub fn zone(&self) -> &TimeZone {
         &self.zone

@@ -7,6 +7,16 @@ use tests::{http, text, wait_for};
 
 use crate::rig::{ADDS, Rig, now};
 
+/// The schedule's row, once it is known when it runs next.
+fn listed(rig: &Rig, id: &str) -> Value {
+    wait_for("the next tick", LONG, || {
+        let said = rig.stack.ok(&["cron", "ls", "-o", "json"]);
+        let rows: Vec<Value> = serde_json::from_str(&said).unwrap();
+        let row = rows.into_iter().find(|row| row["id"] == id);
+        row.filter(|row| row["next_tick"].is_string())
+    })
+}
+
 #[test]
 fn a_tick_that_is_wanted_now_runs_once_and_the_next_one_keeps_its_time() {
     let Some(mut rig) = Rig::start("schedules::asked") else {
@@ -26,13 +36,7 @@ fn a_tick_that_is_wanted_now_runs_once_and_the_next_one_keeps_its_time() {
         doc! {"schedule": "0 0 1 1 *", "enabled": false},
     );
     rig.stack.begin();
-    let listed = || {
-        let said = rig.stack.ok(&["cron", "ls", "-o", "json"]);
-        let rows: Vec<Value> = serde_json::from_str(&said).unwrap();
-        let row = rows.into_iter().find(|row| row["id"] == id.as_str());
-        row.filter(|row| row["next_tick"].is_string())
-    };
-    let next = wait_for("the next tick", LONG, listed)["next_tick"].clone();
+    let next = listed(&rig, &id)["next_tick"].clone();
     let asked = now();
     rig.stack.ok(&["cron", "run", &id]);
     let (at, _) = rig.until(&id, "tick that runs", |_, word| word == "started");
@@ -48,7 +52,7 @@ fn a_tick_that_is_wanted_now_runs_once_and_the_next_one_keeps_its_time() {
         second > at && word == "completed"
     });
     assert_eq!(rig.ticks(&id), [at, second]);
-    let again = wait_for("the next tick", LONG, listed);
+    let again = listed(&rig, &id);
     assert_eq!(again["next_tick"], next);
     assert_eq!(again["last_tick"]["state"], "completed");
 

@@ -283,7 +283,7 @@ impl Mongo {
     /// # Panics
     /// When it is gone.
     pub fn freeze(&self) {
-        kill(Pid::from_raw(self.pid()), Signal::SIGSTOP).expect("stop the server");
+        super::freeze(self.pid());
     }
 
     /// Lets it go on after [`Mongo::freeze`].

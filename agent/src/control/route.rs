@@ -108,10 +108,21 @@ impl Route {
     /// What it takes. A question changes nothing of ours.
     pub fn access(&self) -> Access {
         match self {
-            Self::Document | Self::Bots | Self::Bot(_) | Self::History(_) => Access::Read,
-            Self::Schedules | Self::Jobs | Self::Job(_) | Self::Query => Access::Read,
-            Self::Do(..) | Self::RunNow(_) | Self::CancelJob(_) | Self::Confirm => Access::Write,
-            Self::Switch(_) | Self::Roll | Self::Collect => Access::Write,
+            Self::Document
+            | Self::Bots
+            | Self::Bot(_)
+            | Self::History(_)
+            | Self::Schedules
+            | Self::Jobs
+            | Self::Job(_)
+            | Self::Query => Access::Read,
+            Self::Do(..)
+            | Self::RunNow(_)
+            | Self::CancelJob(_)
+            | Self::Confirm
+            | Self::Switch(_)
+            | Self::Roll
+            | Self::Collect => Access::Write,
         }
     }
 
@@ -128,8 +139,13 @@ impl Route {
             Self::Collect => "gc".to_owned(),
             Self::RunNow(word) => format!("run of {word:?} now"),
             Self::CancelJob(id) => format!("end of job {id:?}"),
-            Self::Document | Self::Bots | Self::Bot(_) | Self::History(_) => "look".to_owned(),
-            Self::Schedules | Self::Jobs | Self::Job(_) => "look".to_owned(),
+            Self::Document
+            | Self::Bots
+            | Self::Bot(_)
+            | Self::History(_)
+            | Self::Schedules
+            | Self::Jobs
+            | Self::Job(_) => "look".to_owned(),
             Self::Query => "question".to_owned(),
         }
     }

@@ -161,13 +161,14 @@ async fn stand_in(mut requests: UnboundedReceiver<Request>) {
                 let id = bot_id();
                 drop(to.send(Ok(Done { id, name, but })));
             }
-            Request::Do(word, _, to) => drop(to.send(Err(nobody(&word)))),
-            Request::Schedules(to) => drop(to.send(vec![planned()])),
             Request::RunNow(word, to) if word == "grid" => {
                 let (id, name, but) = (bot_id(), word, None);
                 drop(to.send(Ok(Done { id, name, but })));
             }
-            Request::RunNow(word, to) => drop(to.send(Err(nobody(&word)))),
+            Request::Do(word, _, to) | Request::RunNow(word, to) => {
+                drop(to.send(Err(nobody(&word))));
+            }
+            Request::Schedules(to) => drop(to.send(vec![planned()])),
             Request::Jobs(7, to) => drop(to.send(Err(NoJob::Nowhere("no database".into())))),
             Request::Jobs(_, to) => drop(to.send(Ok(vec![job()]))),
             Request::Job(id, to) | Request::CancelJob(id, to) => {

@@ -38,10 +38,10 @@ fn shown(job: &Job) -> Value {
 }
 
 fn refused(why: NoJob) -> Answer {
-    let (status, why) = match &why {
+    let (status, why) = match why {
         NoJob::Nowhere(why) => (StatusCode::NOT_FOUND, why),
         NoJob::Over(why) => (StatusCode::CONFLICT, why),
         NoJob::Away(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
     };
-    Answer::error(status, why)
+    Answer::error(status, &why)
 }

@@ -186,7 +186,7 @@ fn an_agent_that_is_told_to_let_bots_run_before_it_has_looked_knows_why_they_sta
     track.let_go();
     track.keep(&BTreeMap::new(), &BTreeSet::new(), Switch::On);
     track.end(&id(), Last::Ended(Reason::Stopped, String::new()));
-    let wanted = BTreeMap::from([(id(), Wanted::Always)]);
+    let wanted = BTreeMap::from([(id(), Wanted::Run(launch::digest(&one)))]);
     track.keep(&wanted, &BTreeSet::new(), Switch::On);
     let start = track.start(&one, &known(&birth));
     assert_eq!(start.because.as_deref(), Some("all bots were stopped"));
