@@ -336,13 +336,14 @@ impl World {
         }
     }
 
-    /// Without a listing or the lease: only what a person has asked for. Where another agent acts, that is what was said
-    /// just now: what was said here before may have been taken back there.
+    /// Without a listing or the lease: only what a person has asked for. Unless this agent acts and knows all that was
+    /// said, that is what was said just now: what was said here before may have been taken back elsewhere.
     fn obey(&mut self) {
         let (stopped, switch, now) = (&self.stopped, self.switch, self.now());
-        let (said, stands_by) = (mem::take(&mut self.said), self.lease.stands_by());
+        let knows_all = self.lease.may_act() && self.knows_words();
+        let said = mem::take(&mut self.said);
         let is_stopped = |bot: &BotId| {
-            let counts = !stands_by || said.contains(bot);
+            let counts = knows_all || said.contains(bot);
             counts && (switch == Switch::Off || stopped.contains(bot))
         };
         for action in plan::ordered(&self.engine.actual(), is_stopped) {
