@@ -18,7 +18,7 @@ build: examples/market/market ## the four programs, for tests and the demo
 examples/market/market: examples/market/main.rs
 	rustc --edition 2024 -O $< -o $@
 
-test: ## everything, with what it needs set up first; THE0_TEST_JOBS (4) test binaries at a time
+test: ## everything, with what it needs set up first; THE0_TEST_JOBS (3) test binaries at a time
 	tests/setup/all.sh
 	$(MAKE) lint
 	$(MAKE) build dist

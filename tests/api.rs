@@ -38,7 +38,7 @@ impl<'a> Client<'a> {
     /// `template` is the path as the document has it, for the bot `bot`, and `query` what stands behind it.
     fn ask(&mut self, route: (&str, &str), bot: &str, query: &str, body: &Value) -> (u16, Value) {
         let (method, template) = route;
-        let path = template.replace("{bot}", bot) + query;
+        let path = template.replace("{bot}", bot).replace("{job}", bot) + query;
         let body = match body {
             Value::Null => String::new(),
             body => body.to_string(),
@@ -102,6 +102,21 @@ fn every_route_of_a_real_agent_answers_as_its_document_says() {
         });
         assert_eq!(status, expected);
     }
+    let (status, rows) = client.get("/v1/schedules", "", "");
+    assert_eq!((status, &rows["schedules"]), (200, &json!([])));
+    let (status, done) = client.post("/v1/schedules/{bot}/run", "grid", &Value::Null);
+    assert_eq!(status, 200);
+    assert!(
+        done["but"].as_str().unwrap().contains("not at times"),
+        "{done}"
+    );
+    // There is no database of jobs here.
+    assert_eq!(client.get("/v1/jobs", "", "").0, 404);
+    assert_eq!(client.get("/v1/jobs/{job}", "j1", "").0, 404);
+    assert_eq!(
+        client.post("/v1/jobs/{job}/cancel", "j1", &Value::Null).0,
+        404
+    );
     assert_eq!(client.post("/v1/confirm", "", &Value::Null).0, 200);
     // There is no container here.
     assert_eq!(

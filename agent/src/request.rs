@@ -25,7 +25,7 @@ use crate::report::{self, Records, Row, Sight, Sources};
 use crate::roll::Roll;
 use crate::schedule::timetable::shown;
 pub use jobs::NoJob;
-pub use times::Planned;
+pub use times::{Planned, TRIES};
 
 /// What to do with a bot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +76,8 @@ pub enum Request {
     Do(String, Verb, Sender<Result<Done, Unclear>>),
     /// Bots that run at times.
     Schedules(Sender<Vec<Planned>>),
-    /// Run the next tick of the bot that is called so now.
-    RunNow(String, Sender<Result<Done, Unclear>>),
+    /// Run the next tick of the bot that is called so now; tried so often again while something of it is being written.
+    RunNow(String, u32, Sender<Result<Done, Unclear>>),
     /// The latest jobs, so many.
     Jobs(usize, Sender<Result<Vec<Job>, NoJob>>),
     /// The job of this id.
@@ -111,7 +111,7 @@ impl Request {
             Request::History(word, count, to) => recall(world, &word, count, to),
             Request::Do(word, verb, to) => drop(to.send(order(world, &word, verb))),
             Request::Schedules(to) => drop(to.send(times::planned(world))),
-            Request::RunNow(word, to) => times::run_now(world, &word, to),
+            Request::RunNow(word, tries, to) => times::run_now(world, word, tries, to),
             Request::Jobs(count, to) => jobs::list(world, count, to),
             Request::Job(id, to) => jobs::show(world, id, to),
             Request::CancelJob(id, to) => jobs::cancel(world, id, to),

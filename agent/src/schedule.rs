@@ -12,7 +12,7 @@
 //! loop owns [`Schedules`]; what is written comes back as [`News`]. An idle schedule costs nothing: what is due is the
 //! first of a sorted set. So many starts are under way at once and no more; the others wait, the longest due first.
 
-mod ask;
+pub mod ask;
 pub mod book;
 pub mod decide;
 mod entry;

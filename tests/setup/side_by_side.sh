@@ -1,34 +1,39 @@
 #!/usr/bin/env bash
 # Runs the test binaries of the workspace side by side: they wait for servers and containers more than they compute.
 # THE0_TEST_JOBS of them at once, those that take longest first; what one printed comes in one piece when it has ended.
+# What looks at, or changes, things of the whole machine comes last and alone: processes of a user, addresses, rules.
 #
 #   side_by_side.sh FLAGS      the flags of `cargo test` that say what is built
 set -uo pipefail
 cargo=${CARGO:-cargo}
-jobs=${THE0_TEST_JOBS:-4}
+jobs=${THE0_TEST_JOBS:-3}
+alone='privilege hardening'
 longest='docker outages s3 jobs events sync schedules soak history lease'
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 "$cargo" test "$@" --no-run --message-format=json-render-diagnostics >"$work/built" || exit
-python3 - "$work/built" "$longest" >"$work/binaries" <<'PYTHON' || exit
+python3 - "$work" "$longest" "$alone" <<'PYTHON' || exit
 import json, os, sys
 
-longest = sys.argv[2].split()
+work, longest, alone = sys.argv[1], sys.argv[2].split(), sys.argv[3].split()
 found = []
-for line in open(sys.argv[1]):
+for line in open(f"{work}/built"):
     said = json.loads(line)
     if said.get("reason") != "compiler-artifact" or not said.get("executable") or not said["profile"]["test"]:
         continue
     package = os.path.dirname(said["manifest_path"])
     name = said["target"]["name"]
     label = f"{os.path.basename(package)}: {name}"
-    rank = longest.index(name) if name in longest and package.endswith("/tests") else len(longest)
-    found.append((rank, label, package, said["executable"]))
+    is_whole = package.endswith("/tests")
+    rank = longest.index(name) if is_whole and name in longest else len(longest)
+    where = "alone" if is_whole and name in alone else "together"
+    found.append((rank, where, label, package, said["executable"]))
 if not found:
     sys.exit("no test binary was built")
-for _, label, package, executable in sorted(found):
-    print(label, package, executable, sep="\t")
+with open(f"{work}/alone", "w") as one, open(f"{work}/together", "w") as many:
+    for _, where, *row in sorted(found):
+        print(*row, sep="\t", file=one if where == "alone" else many)
 PYTHON
 
 # One binary: its name, its output, its time; the exit code is kept.
@@ -49,7 +54,11 @@ one() {
 export -f one
 export work
 
-tr '\n' '\0' <"$work/binaries" | xargs -0 -P "$jobs" -I '{}' bash -c 'one "$1"' one '{}'
+run() {
+  tr '\n' '\0' <"$work/$1" | xargs -0 -P "$2" -I '{}' bash -c 'one "$1"' one '{}'
+}
+run together "$jobs"
+run alone 1
 [ ! -s "$work/failed" ] || {
   printf '\nerror: failed: %s\n' "$(paste -sd, "$work/failed")"
   exit 101

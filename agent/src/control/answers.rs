@@ -22,7 +22,7 @@ use crate::history::{Entry, KEPT};
 use crate::id::{self, Known, Unclear};
 use crate::plan::Switch;
 use crate::report::Row;
-use crate::request::{Done, Request, Verb};
+use crate::request::{Done, Request, TRIES, Verb};
 
 /// The loop's door.
 type Loop = UnboundedSender<Request>;
@@ -102,7 +102,7 @@ async fn do_it(route: Route, asked: &str, body: &[u8], to: &Loop) -> Result<Answ
             Ok(Answer::ok(json!({"schedules": rows})))
         }
         Route::RunNow(word) => {
-            let done = ask(to, |to| Request::RunNow(word, to)).await?;
+            let done = ask(to, |to| Request::RunNow(word, TRIES, to)).await?;
             ordered(done)
         }
         Route::Jobs => jobs::list(asked, to).await,

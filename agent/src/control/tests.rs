@@ -161,11 +161,11 @@ async fn stand_in(mut requests: UnboundedReceiver<Request>) {
                 let id = bot_id();
                 drop(to.send(Ok(Done { id, name, but })));
             }
-            Request::RunNow(word, to) if word == "grid" => {
+            Request::RunNow(word, _, to) if word == "grid" => {
                 let (id, name, but) = (bot_id(), word, None);
                 drop(to.send(Ok(Done { id, name, but })));
             }
-            Request::Do(word, _, to) | Request::RunNow(word, to) => {
+            Request::Do(word, _, to) | Request::RunNow(word, _, to) => {
                 drop(to.send(Err(nobody(&word))));
             }
             Request::Schedules(to) => drop(to.send(vec![planned()])),

@@ -9,6 +9,7 @@ use super::World;
 use crate::engine::Engine;
 use crate::lister::Waker;
 use crate::plan::{Switch, Wanted};
+use crate::schedule::ask::Asked;
 use crate::schedule::ledger::{Key, Ledger};
 use crate::schedule::{News, Order};
 
@@ -66,11 +67,11 @@ impl World {
         self.schedules.as_ref()?.timing(bot)
     }
 
-    /// Makes the bot's next tick due now; `tell` gets why it is not.
-    pub fn run_now(&mut self, bot: &BotId, tell: impl FnOnce(Option<String>) + Send + 'static) {
+    /// Makes the bot's next tick due now; `tell` gets what has become of that.
+    pub fn run_now(&mut self, bot: &BotId, tell: impl FnOnce(Asked) + Send + 'static) {
         match &mut self.schedules {
             Some(schedules) => schedules.run_now(bot, tell),
-            None => tell(Some("no bot runs at times here".to_owned())),
+            None => tell(Asked::Not("no bot runs at times here".to_owned())),
         }
     }
 

@@ -1,17 +1,24 @@
 //! Bots that run at times: what is known of them, and the next tick now.
 
+use std::time::Duration;
+
 use contract::BotId;
 use contract::record::Time;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot::Sender;
 
-use super::{Done, find};
+use super::{Done, Request, find};
 use crate::bots::Offer;
 use crate::id::{Known, Unclear};
 use crate::plan::Switch;
 use crate::reconcile::World;
 use crate::report::Tick;
+use crate::schedule::ask::Asked;
 use crate::schedule::ledger;
+
+/// How often it is tried while something of the schedule is being written, and the pause between two tries.
+pub const TRIES: u32 = 100;
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// A bot that runs at times.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,8 +66,8 @@ pub fn planned(world: &World) -> Vec<Planned> {
 }
 
 /// Makes the next tick of the bot that is called so due now.
-pub fn run_now(world: &mut World, word: &str, to: Sender<Result<Done, Unclear>>) {
-    let Known { id, name, .. } = match find(world, word) {
+pub fn run_now(world: &mut World, word: String, tries: u32, to: Sender<Result<Done, Unclear>>) {
+    let Known { id, name, .. } = match find(world, &word) {
         Ok(known) => known,
         Err(unclear) => return drop(to.send(Err(unclear))),
     };
@@ -72,7 +79,19 @@ pub fn run_now(world: &mut World, word: &str, to: Sender<Result<Done, Unclear>>)
     if done.but.is_some() {
         return drop(to.send(Ok(done)));
     }
-    world.run_now(&id, move |but| {
+    let requests = world.requests.clone();
+    world.run_now(&id, move |asked| {
+        let but = match asked {
+            Asked::Due => None,
+            Asked::Busy(_) if tries > 0 => {
+                tokio::spawn(async move {
+                    tokio::time::sleep(AGAIN).await;
+                    drop(requests.send(Request::RunNow(word, tries - 1, to)));
+                });
+                return;
+            }
+            Asked::Busy(why) | Asked::Not(why) => Some(why),
+        };
         let _ = to.send(Ok(Done { but, ..done }));
     });
 }

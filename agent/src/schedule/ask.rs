@@ -7,26 +7,45 @@ use super::ledger::Ledger;
 use super::timetable::Seconds;
 use super::{Schedules, Work, wall};
 
+/// What has become of a wish for a tick now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// One is due, and that is written down.
+    Due,
+    /// Something else of it is just being written: it may be asked again in a moment.
+    Busy(String),
+    /// None is due, or nobody knows, and why.
+    Not(String),
+}
+
 impl Schedules {
     /// Makes the bot's next tick due now. It is written down before `tell` is called, so whoever acts then runs it, by the
-    /// policy of the schedule, as any tick that is due. `tell` gets why it is not, if it is not.
-    pub fn run_now(&mut self, bot: &BotId, tell: impl FnOnce(Option<String>) + Send + 'static) {
+    /// policy of the schedule, as any tick that is due.
+    pub fn run_now(&mut self, bot: &BotId, tell: impl FnOnce(Asked) + Send + 'static) {
         let Some(entry) = self.known.get_mut(bot) else {
-            return tell(Some("no times are known for it".to_owned()));
+            return tell(Asked::Not("no times are known for it".to_owned()));
         };
         if entry.is_stale || entry.work != Work::Rest {
-            let why = "something of it is just being written: try again in a moment";
-            return tell(Some(why.to_owned()));
+            let why = "its last tick is just being started or written down: try again";
+            return tell(Asked::Busy(why.to_owned()));
         }
         let (from, timetable) = (entry.ledger.clone(), entry.timetable.clone());
         let Some(to) = due(&from, wall()) else {
-            return tell(None);
+            return tell(Asked::Due);
         };
         entry.work = Work::Writing;
         self.active.insert(bot.clone());
         let (book, news, bot) = (self.book.clone(), self.news.clone(), bot.clone());
         let end = move |bot, to, done: Written| {
-            tell(done.obstacle());
+            tell(match &done {
+                Written::Taken => Asked::Due,
+                Written::Refused => Asked::Busy(
+                    "another agent, or an event, was faster: look at it and try again".to_owned(),
+                ),
+                Written::Unknown(why) => {
+                    Asked::Not(format!("whether it is written down is not known: {why}"))
+                }
+            });
             let _ = news.send(super::told(bot, to, done));
         };
         if let Book::Folder(_) = book {

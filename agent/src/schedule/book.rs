@@ -44,21 +44,6 @@ pub enum Written {
     Unknown(String),
 }
 
-impl Written {
-    /// Why it is not there for certain, for a person.
-    pub fn obstacle(&self) -> Option<String> {
-        match self {
-            Written::Taken => None,
-            Written::Refused => {
-                Some("another agent, or an event, was faster: look at it and try again".to_owned())
-            }
-            Written::Unknown(why) => {
-                Some(format!("whether it is written down is not known: {why}"))
-            }
-        }
-    }
-}
-
 /// What is in a file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Page {
