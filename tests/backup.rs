@@ -20,6 +20,7 @@ use tests::stack::{BOTS, COUNTER, LONG, Stack};
 use tests::{Process, bin, run, text, wait_for};
 
 const SCHEDULES: &str = "bot_scheduler.bot_schedules";
+const JOBS: &str = "backtest_runner.backtests";
 
 /// Contents by path.
 type Files = BTreeMap<String, Vec<u8>>;
@@ -86,6 +87,9 @@ fn a_stack_is_backed_up_while_its_bots_run_and_runs_on_from_it_where_nothing_is_
         .collect();
     let schedule = document(&host.id("cron"), "u/c/1", doc! {"schedule": "0 * * * *"});
     host.mongo.insert(SCHEDULES, [schedule]);
+    let job = host.id("job");
+    let ended = doc! {"id": &job, "status": "completed", "success": true, "told": true};
+    host.mongo.insert(JOBS, [ended]);
     host.begin();
     host.states(&bots, "running");
     for bot in &bots {
@@ -109,9 +113,23 @@ fn a_stack_is_backed_up_while_its_bots_run_and_runs_on_from_it_where_nothing_is_
     assert!(said.contains("is put back"), "{said}");
     assert_eq!(documents(&host.mongo, BOTS), kept);
     assert_eq!(host.mongo.all(SCHEDULES).len(), 1);
+    assert_eq!(host.mongo.all(JOBS).len(), 1);
     has_states_of(&host, &inside, &bots);
     let again = host.ok(&["restore", &path]);
     assert!(again.contains("; 0 of it"), "{again}");
+    // What has become of a job since then is not undone.
+    host.mongo.update(
+        JOBS,
+        doc! {"id": &job},
+        doc! {"$set": {"status": "cancelled"}},
+    );
+    host.ok(&["restore", &path]);
+    let job = &host.mongo.all(JOBS)[0];
+    assert!(
+        job.get_str("status")
+            .is_ok_and(|status| status == "cancelled"),
+        "{job}"
+    );
 
     let saved: Vec<u64> = bots.iter().map(|bot| host.saved(bot)).collect();
     assert!(saved.iter().all(|count| *count > 0), "{saved:?}");
@@ -135,7 +153,7 @@ fn is_whole(host: &Stack, path: &str) {
     let said = text(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert!(
-        said.contains("4 documents") && said.contains("3 states"),
+        said.contains("5 documents") && said.contains("3 states"),
         "{said}"
     );
     // The schedule's code was never there.

@@ -103,6 +103,8 @@ fn a_host_on_which_all_is_well_passes_and_nothing_that_was_tried_is_left() {
         ("mongodb", "server", "version 6"),
         ("mongodb", "topology", "rs0"),
         ("mongodb", "rights", "most members"),
+        ("mongodb", "schedules", "most members"),
+        ("mongodb", "jobs", "0 wait, 0 run"),
         ("mongodb", "documents", "1, 1 of them to run"),
         ("store", "clock", "the same"),
         ("store", "bucket", "bot-logs: read, write, delete"),
@@ -219,7 +221,16 @@ fn a_database_that_is_away_frozen_closed_or_spoilt_is_told() {
         "MONGO_URI",
         &format!("mongodb://reader:hunter3@{hosts}/?replicaSet=rs0"),
     );
-    Found::on(&host).fails("mongodb", "rights", "readWrite", &["mongodb"]);
+    let found = Found::on(&host);
+    found.fails("mongodb", "rights", "readWrite", &["mongodb"]);
+    for (check, database) in [("schedules", "bot_scheduler"), ("jobs", "backtest_runner")] {
+        let line = found.of("mongodb", check);
+        let remedy = format!("readWrite on {database}");
+        assert!(
+            line.contains("warning: ") && line.contains(&remedy),
+            "{line}"
+        );
+    }
     host.set("MONGO_URI", "mongodb://user:hunter/2@host");
     Found::on(&host).fails("mongodb", "address", "not usable", &["mongodb", "docker"]);
     host.set("MONGO_URI", "");

@@ -10,19 +10,6 @@ mod notices;
 
 use serde_json::Value;
 
-/// Crashes at its first run with this state, and then idles.
-const CRASHES_ONCE: &str = r#"
-import os, pathlib, sys, time
-def main(id, config):
-    mark = pathlib.Path(os.environ["STATE_DIR"]) / "mark.json"
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    if not mark.exists():
-        mark.write_text("1")
-        sys.exit(7)
-    print("IDLE", flush=True)
-    time.sleep(100000)
-"#;
-
 /// A number of a run, why it was started, and how it ended.
 type Line = (u64, String, Option<String>);
 

@@ -4,6 +4,8 @@
 mod ends;
 #[path = "jobs/hand.rs"]
 mod hand;
+#[path = "jobs/keys.rs"]
+mod keys;
 #[path = "jobs/kills.rs"]
 mod kills;
 #[path = "jobs/queue.rs"]

@@ -16,12 +16,13 @@
 //! | comes and goes each second | [`mongodb`] | [`nats`] | [`store`] | [`docker`] |
 //! | all at once | [`starts`], [`all`], `soak` | | | |
 //!
-//! A full disk: [`disk`] (the agent's), `hardening::fills` and `docker::crash` (a bot's). Clocks: the lease goes by clocks
-//! that only run on (`lease::claim` in the agent), the breakers too (`breaker` there); a store that finds the agent's
-//! clock wrong is one that says no. How often what is away is asked: `breaker` in the agent.
+//! A full disk: [`disk`] (the agent's), `hardening::fills` and `docker::crash` (a bot's). Clocks that jump: [`clock`], and of
+//! schedules `schedules::decide` in the agent. How often what is away is asked: `breaker` in the agent.
 
 #[path = "outages/all.rs"]
 mod all;
+#[path = "outages/clock.rs"]
+mod clock;
 #[path = "outages/disk.rs"]
 mod disk;
 #[path = "outages/docker.rs"]

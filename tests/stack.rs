@@ -38,6 +38,19 @@ def main(id, config):
         time.sleep(0.05)
 "#;
 
+/// Crashes at its first run with this state, and then idles.
+pub const CRASHES_ONCE: &str = r#"
+import os, pathlib, sys, time
+def main(id, config):
+    mark = pathlib.Path(os.environ["STATE_DIR"]) / "mark.json"
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    if not mark.exists():
+        mark.write_text("1")
+        sys.exit(7)
+    print("IDLE", flush=True)
+    time.sleep(100000)
+"#;
+
 /// Does nothing, for ever.
 pub const IDLE: &str =
     "import time\ndef main(id, config):\n    print('IDLE', flush=True)\n    time.sleep(100000)\n";

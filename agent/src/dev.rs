@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use contract::record::{Outcome, Synced};
 use contract::{BotId, BotType, Paths, file};
 use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::oneshot;
 
 use crate::bots::directory::{Directory, RHYTHM};
 use crate::bots::{Bots, Offer};
@@ -81,15 +82,22 @@ pub fn run(options: &Options, data: &Path) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let end = runtime.block_on(session(
-        options.settle,
-        api,
-        root,
-        host,
-        store,
-        supervisor,
-        &console,
-    ));
+    let end = runtime.block_on(async {
+        let mut signals = Signals::catch().context("signals")?;
+        if !is_prepared(&store, &console, &mut signals).await {
+            return Ok(End::Clean);
+        }
+        let parts = Parts {
+            settle: options.settle,
+            api,
+            root,
+            host,
+            store,
+            supervisor,
+            signals,
+        };
+        session(parts, &console).await
+    });
     console.flush();
     match end? {
         End::Clean => match unsaved(&data)? {
@@ -105,16 +113,27 @@ pub fn run(options: &Options, data: &Path) -> Result<()> {
     }
 }
 
-async fn session(
+/// What a session is made of.
+struct Parts {
     settle: Duration,
     api: Option<Listen>,
     root: PathBuf,
     host: Host,
     store: Store,
     supervisor: PathBuf,
-    console: &Console,
-) -> Result<End> {
-    let signals = Signals::catch().context("signals")?;
+    signals: Signals,
+}
+
+async fn session(parts: Parts, console: &Console) -> Result<End> {
+    let Parts {
+        settle,
+        api,
+        root,
+        host,
+        store,
+        supervisor,
+        signals,
+    } = parts;
     let data = host.data.clone();
     let settings = history::Settings::parse(&crate::host::environment())?;
     let path = place::socket(&host.data);
@@ -167,8 +186,10 @@ async fn session(
     Ok(end)
 }
 
-/// Opens the store, says which it is and makes its buckets. One that does not answer keeps nobody from starting:
-/// each bot's own `sync` waits for it.
+/// Opens the store and says which it is.
+///
+/// # Errors
+/// Its address cannot be used.
 pub fn open_store(host: &Host, console: &Console) -> Result<Store> {
     let store = place::open_store(host)?;
     console.say(&format!("code, states and logs are in {}", host.store));
@@ -177,13 +198,35 @@ pub fn open_store(host: &Host, console: &Console) -> Result<Store> {
             "bots of this data folder had theirs in {other} before: what is there stays there"
         ));
     }
+    Ok(store)
+}
+
+/// Makes the buckets that are missing, and says so. What does not answer now is asked again when it is needed.
+pub fn prepare_store(store: &Store, console: &Console) {
     match store.prepare() {
         Ok(made) => made
             .iter()
             .for_each(|bucket| console.say(&format!("made bucket {bucket}"))),
         Err(err) => console.warn(&format!("{err}; bots start when the store answers")),
     }
-    Ok(store)
+}
+
+/// The same, unless a signal to end comes first; whether none did.
+async fn is_prepared(store: &Store, console: &Console, signals: &mut Signals) -> bool {
+    let (to, prepared) = oneshot::channel();
+    let (store, ours) = (store.clone(), console.clone());
+    // Nobody waits for this thread where the session ends meanwhile.
+    std::thread::spawn(move || {
+        prepare_store(&store, &ours);
+        let _ = to.send(());
+    });
+    tokio::select! {
+        _ = prepared => true,
+        signal = signals.next() => {
+            console.say(&format!("{}: nothing was started yet", signal.name()));
+            false
+        }
+    }
 }
 
 /// The bots whose last run's end is not in the store.

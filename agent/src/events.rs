@@ -94,7 +94,11 @@ async fn run(source: Source, outside: Outside, progress: watch::Sender<Progress>
     let times = index(Writer::new(schedules()), &console);
     let index = async { tokio::join!(bots, times) };
     let waker = outside.waker.clone();
-    let changes = changes::follow(source.mongo.apart(), &waker, &console);
+    let changes = async {
+        let bots = changes::follow(source.mongo.apart(), &waker, &console);
+        let times = changes::follow(schedules(), &waker, &console);
+        tokio::join!(bots, times)
+    };
     let orders = orders::keep(source.mongo.apart(), source.orders, &waker);
     let Some(address) = source.nats else {
         tokio::join!(index, changes, orders);
@@ -102,7 +106,7 @@ async fn run(source: Source, outside: Outside, progress: watch::Sender<Progress>
     };
     let writers = Writers {
         schedules: Writer::new(schedules()),
-        bots: Writer::new(source.mongo),
+        bots: Writer::new(source.mongo.apart()),
     };
     let mut consumer = Consumer::new(address, &source.stack, writers, outside, progress);
     tokio::join!(index, changes, orders, consumer.run());

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use contract::BotId;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -52,12 +53,18 @@ pub fn start(agent: &Agent) -> Result<()> {
 /// # Errors
 /// No agent runs.
 pub fn stop(agent: &Agent) -> Result<()> {
-    kept(&post(agent, "/v1/stop", &Value::Null, PATIENCE)?)?;
+    let answer = post(agent, "/v1/stop", &Value::Null, PATIENCE)?;
+    kept(&answer)?;
+    let turned: Turned = serde_json::from_value(answer).context("the agent's answer")?;
+    if !turned.jobs.is_empty() {
+        output::print(&run_on(&turned.jobs))?;
+    }
     let text = "all bots are being stopped, and none is started until `agent start --all`; `agent drain` waits for the last";
     Ok(output::print(text)?)
 }
 
-/// Stops all bots and waits for the last; fails if one does not end, or has something that is not in the store.
+/// Stops all bots and waits for the last, and for the jobs that run; fails if one does not end, or has something that is
+/// not in the store.
 ///
 /// # Errors
 /// See above, or no agent runs.
@@ -68,7 +75,7 @@ pub fn drain(agent: &Agent, timeout: Duration) -> Result<()> {
         let patience = end.saturating_duration_since(Instant::now()).max(LOOK);
         let answer = post(agent, "/v1/stop", &Value::Null, patience.min(PATIENCE))?;
         let turned: Turned = serde_json::from_value(answer).context("the agent's answer")?;
-        if turned.known && turned.live.is_empty() {
+        if turned.known && turned.live.is_empty() && turned.jobs.is_empty() {
             return finish(&turned);
         }
         if told.as_ref() != Some(&turned) {
@@ -86,7 +93,22 @@ fn waits(turned: &Turned) -> String {
     if !turned.known {
         return "it is not known what runs: the Docker daemon does not answer, or was not listed yet".to_owned();
     }
-    format!("still there: {}", turned.live.join(", "))
+    let mut parts = Vec::new();
+    if !turned.live.is_empty() {
+        parts.push(format!("still there: {}", turned.live.join(", ")));
+    }
+    if !turned.jobs.is_empty() {
+        parts.push(run_on(&turned.jobs));
+    }
+    parts.join("; ")
+}
+
+fn run_on(jobs: &[BotId]) -> String {
+    let jobs: Vec<&str> = jobs.iter().map(BotId::as_str).collect();
+    format!(
+        "jobs run on to their end (`agent job cancel` ends one): {}",
+        jobs.join(", ")
+    )
 }
 
 fn finish(turned: &Turned) -> Result<()> {

@@ -17,7 +17,7 @@ use crate::bots::mongo::{Deadlines, Mongo, Place};
 use crate::bots::{Bots, Offer};
 use crate::control::Api;
 use crate::control::listen::{ADDRESS, Listen};
-use crate::dev::open_store;
+use crate::dev::{open_store, prepare_store};
 use crate::engine::docker::container::CA_INSIDE;
 use crate::engine::docker::template::{CA_FILE, Template, passed};
 use crate::engine::docker::{self, Access, Engine as Docker, KeyMaker};
@@ -111,15 +111,18 @@ pub fn run(options: &Options, data: &Path) -> Result<()> {
     let console = Console::open(out, colours).context("the console")?;
     let mut setup = setup(options, &data, &console)?;
     place::remember_containers(&data, Some(&setup.containers))?;
-    let store = open_store(&setup.host, &console)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    // Before anything that may wait.
+    let signals = runtime.block_on(async { Signals::catch() });
+    let signals = signals.context("signals")?;
+    let store = open_store(&setup.host, &console)?;
     let lease = setup.keeper.as_ref().map_or(Lease::alone(), Keeper::lease);
     show(&setup, &store, &lease, &console)?;
     let keeper = setup.keeper.take().map(Keeper::start);
     let keeper = keeper.transpose().context("the lease")?;
-    let ended = runtime.block_on(session(options, setup, store, lease, &console));
+    let ended = runtime.block_on(session(options, setup, store, lease, signals, &console));
     // What is under way ends with the runtime: nobody acts when the lease is given back.
     drop(runtime);
     keeper.into_iter().for_each(Handle::end);
@@ -130,7 +133,11 @@ pub fn run(options: &Options, data: &Path) -> Result<()> {
 /// Tells outside how things are.
 fn show(setup: &Setup, store: &Store, lease: &Lease, console: &Console) -> Result<()> {
     setup.board.watch(lease.clone());
-    health::probe::start(store.clone(), setup.board.clone()).context("the probe")?;
+    let first = {
+        let (store, console) = (store.clone(), console.clone());
+        move || prepare_store(&store, &console)
+    };
+    health::probe::start(first, store.clone(), setup.board.clone()).context("the probe")?;
     if let Some(address) = setup.listen {
         health::http::start(address, setup.board.clone(), console);
     }
@@ -271,9 +278,9 @@ async fn session(
     mut setup: Setup,
     store: Store,
     lease: Lease,
+    signals: Signals,
     console: &Console,
 ) -> Result<()> {
-    let signals = Signals::catch().context("signals")?;
     let path = place::socket(&setup.host.data);
     let socket = control::open(&path)?;
     let (requests_to, requests) = unbounded_channel();

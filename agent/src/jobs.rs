@@ -17,6 +17,7 @@ pub mod hand;
 mod post;
 mod runner;
 pub mod table;
+pub mod turns;
 pub mod verdict;
 
 use std::sync::Arc;
@@ -98,8 +99,17 @@ impl Settings {
     }
 }
 
+/// The queue, and who has a turn.
+#[derive(Debug)]
+pub struct Queue {
+    /// The jobs.
+    pub table: table::Table,
+    /// Who has a turn.
+    pub turns: turns::Turns,
+}
+
 /// Starts to run jobs, in the runtime of the caller and for as long as that lives; gives the queue to look at.
-pub fn start(source: Source) -> table::Table {
+pub fn start(source: Source) -> Queue {
     let wake = Arc::new(Notify::new());
     let table = table::Table::new(source.mongo);
     let post = source.nats.map(|address| {
@@ -108,14 +118,17 @@ pub fn start(source: Source) -> table::Table {
         tokio::spawn(post.run());
         office
     });
-    let queue = table.share();
+    let queue = Queue {
+        table: table.share(),
+        turns: turns::Turns::default(),
+    };
     let runner = runner::Runner::new(
         source.access,
         source.store,
         source.settings,
         table,
         post,
-        wake,
+        (wake, queue.turns.clone()),
     );
     tokio::spawn(runner.run());
     queue

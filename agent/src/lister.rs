@@ -4,7 +4,8 @@
 //! time-outs and its watch over the servers go on while the lister waits, and nothing it does delays the agent's loop.
 //!
 //! Changes seen by `notify`, and whoever calls [`Waker::wake`], only make the next listing come sooner; each listing
-//! starts from nothing. A failed one is tried again sooner too, so that what comes back is seen soon.
+//! starts from nothing. One that failed is tried again at its gate's pace, whoever asks for it: sooner than usual, so that
+//! what comes back is seen soon, and no more often, so that what is away is left alone.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -28,7 +29,7 @@ const SHARE: u32 = 20;
 const PACE: Pace = Pace {
     first: Duration::from_secs(1),
     longest: Duration::from_secs(5),
-    patience: Duration::ZERO,
+    patience: Duration::from_secs(60),
 };
 /// After a change is seen, it is waited until nothing more changes for as long.
 const DEBOUNCE: Duration = Duration::from_millis(150);
@@ -111,10 +112,12 @@ struct Lister {
 impl Lister {
     fn run(&mut self, runtime: &Runtime, listings: &UnboundedSender<Listed>) {
         loop {
+            // Nobody else asks at this gate: that one tries is to be seen from outside.
+            let _ = self.gate.enter();
             let begun = Instant::now();
             // Outside of the runtime: what reads folders asks the store, whose client has a runtime of its own.
             let listing = self.bots.list(&self.store, begun, runtime);
-            let pause = self.pause(&listing, begun.elapsed());
+            let next = self.next(&listing, begun.elapsed());
             self.watch.follow(self.bots.places());
             if listings.send((begun, listing)).is_err() {
                 return;
@@ -122,7 +125,7 @@ impl Lister {
             let closed = runtime.block_on(async {
                 tokio::select! {
                     () = listings.closed() => true,
-                    () = wait(&self.hints, pause) => false,
+                    () = next.come(&self.hints) => false,
                 }
             });
             if closed {
@@ -131,14 +134,32 @@ impl Lister {
         }
     }
 
-    fn pause(&self, listing: &Result<Arc<Listing>, ListError>, cost: Duration) -> Duration {
+    fn next(&self, listing: &Result<Arc<Listing>, ListError>, cost: Duration) -> Next {
         match listing {
             Ok(listing) => {
                 self.gate.succeeded();
                 let usual = || self.rhythm.max(cost * SHARE);
-                listing.again.unwrap_or_else(usual)
+                Next::Within(listing.again.unwrap_or_else(usual))
             }
-            Err(err) => self.gate.failed(&err.why).min(self.rhythm),
+            Err(err) => Next::After(self.gate.failed(&err.why)),
+        }
+    }
+}
+
+/// When the next listing is made.
+#[derive(Debug, Clone, Copy)]
+enum Next {
+    /// After this time, or when there is a hint.
+    Within(Duration),
+    /// After this time; hints are kept until then.
+    After(Duration),
+}
+
+impl Next {
+    async fn come(self, hints: &Hints) {
+        match self {
+            Self::Within(pause) => wait(hints, pause).await,
+            Self::After(pause) => sleep(pause).await,
         }
     }
 }
@@ -214,6 +235,11 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     fn waits(hints: &Hints) -> bool {
+        comes(Next::Within(LONG), hints)
+    }
+
+    /// Whether all of the time was waited for.
+    fn comes(next: Next, hints: &Hints) -> bool {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .start_paused(true)
@@ -221,7 +247,7 @@ mod tests {
             .unwrap();
         runtime.block_on(async {
             let begun = tokio::time::Instant::now();
-            wait(hints, LONG).await;
+            next.come(hints).await;
             begun.elapsed() == LONG
         })
     }
@@ -235,5 +261,13 @@ mod tests {
         }
         assert!(!waits(&hints));
         assert!(waits(&hints), "three were one");
+    }
+
+    #[test]
+    fn what_is_away_is_left_alone_and_a_hint_is_kept() {
+        let hints = Hints::default();
+        hints.waker.wake();
+        assert!(comes(Next::After(LONG), &hints));
+        assert!(!waits(&hints), "it is not lost");
     }
 }

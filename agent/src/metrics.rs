@@ -5,6 +5,7 @@
 //! declared under other names, which `promtool check metrics` does not take.)
 
 pub mod histogram;
+mod names;
 mod saves;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,12 @@ use crate::history::{self, Entry};
 use crate::plan::{Outcome, Why};
 use crate::store;
 use histogram::Histogram;
+use names::{
+    ACTED, ACTIONS, AGE, BEGAN, BOT_CPU, BOT_MEMORY, BOTS, BUILD, CPU, DEPENDENCY, DURATION,
+    ERRORS, EVENTS, EXECUTED, FAILURES, FAMILIES, FILES, GATE, LAG, LEASE, LISTING, LIVE_BYTES,
+    LIVE_CUT, MEMORY, NEXT, OUTCOMES, PUSHED, RECONCILE, STARTED, STARTS, STATES, STOPPED, UNSAVED,
+    WAITING, WHYS,
+};
 use saves::Saves;
 
 /// The upper bounds of the histogram's buckets, in seconds.
@@ -32,188 +39,6 @@ const BUCKETS: [f64; 11] = [
 const LONG: [f64; 11] = [
     0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 3600.0, 21600.0, 86400.0, 604_800.0,
 ];
-/// How a run can come out.
-const OUTCOMES: [&str; 10] = [
-    "success",
-    "error",
-    "killed",
-    "oom",
-    "stopped",
-    "start_failed",
-    "fenced",
-    "edited",
-    "disk",
-    "lost",
-];
-/// States a bot can be in.
-const STATES: [&str; 12] = [
-    "unknown",
-    "starting",
-    "running",
-    "waiting",
-    "stopping",
-    "stopped",
-    "disabled",
-    "failed",
-    "completed",
-    "invalid",
-    "removed",
-    "held",
-];
-const STARTS: [&str; 6] = ["started", "found", "stopped", "failed", "refused", "busy"];
-const ACTIONS: [&str; 6] = ["start", "signal", "inspect", "renew_keys", "remove", "open"];
-const WHYS: [Why; 10] = [
-    Why::Asked,
-    Why::Disabled,
-    Why::Deleted,
-    Why::Absent,
-    Why::Changed,
-    Why::Restarted,
-    Why::Rolled,
-    Why::Limit,
-    Why::Replaced,
-    Why::Ending,
-];
-
-const BOTS: &str = "the0_bots";
-const STARTED: &str = "the0_starts_total";
-const STOPPED: &str = "the0_stops_total";
-const ACTED: &str = "the0_actions_total";
-const RECONCILE: &str = "the0_reconcile_duration_seconds";
-const EXECUTED: &str = "the0_bot_executions_total";
-const DURATION: &str = "the0_bot_execution_duration_seconds";
-const DEPENDENCY: &str = "the0_dependency_up";
-const GATE: &str = "the0_dependency_state";
-const FAILURES: &str = "the0_dependency_failures";
-const NEXT: &str = "the0_dependency_next_try_seconds";
-const LEASE: &str = "the0_lease_held";
-const LISTING: &str = "the0_listing_age_seconds";
-const UNSAVED: &str = "the0_unsaved_bots";
-const EVENTS: &str = "the0_events_total";
-const WAITING: &str = "the0_events_waiting";
-const LIVE_BYTES: &str = "the0_live_log_bytes_total";
-const LIVE_CUT: &str = "the0_live_log_lines_cut_total";
-const LAG: &str = "the0_event_lag_seconds";
-const AGE: &str = "the0_sync_age_seconds";
-const PUSHED: &str = "the0_push_bytes_total";
-const ERRORS: &str = "the0_store_errors_total";
-const BOT_CPU: &str = "the0_bot_cpu_seconds_total";
-const BOT_MEMORY: &str = "the0_bot_memory_bytes";
-const BUILD: &str = "the0_build_info";
-const CPU: &str = "process_cpu_seconds_total";
-const MEMORY: &str = "process_resident_memory_bytes";
-const FILES: &str = "process_open_fds";
-const BEGAN: &str = "process_start_time_seconds";
-
-/// Name, kind and help of every metric, in the order in which they are told.
-const FAMILIES: [(&str, &str, &str); 29] = [
-    (BOTS, "gauge", "Bots by state."),
-    (STARTED, "counter", "Starts of bots by how they came out."),
-    (
-        STOPPED,
-        "counter",
-        "Stops of bots by why they were stopped.",
-    ),
-    (
-        ACTED,
-        "counter",
-        "Operations on the Docker daemon by kind and outcome.",
-    ),
-    (
-        RECONCILE,
-        "histogram",
-        "Time to compare what runs with what should and to act on it.",
-    ),
-    (
-        EXECUTED,
-        "counter",
-        "Runs of bots that have ended, by how they came out.",
-    ),
-    (DURATION, "histogram", "How long runs of bots lasted."),
-    (
-        DEPENDENCY,
-        "gauge",
-        "Whether a dependency answers (1) or not (0).",
-    ),
-    (
-        GATE,
-        "gauge",
-        "Whether a dependency is asked (closed), left alone for a while (open), or tried by one (half_open).",
-    ),
-    (
-        FAILURES,
-        "gauge",
-        "How often in a row a dependency has not answered.",
-    ),
-    (
-        NEXT,
-        "gauge",
-        "Time until a dependency that does not answer is asked again.",
-    ),
-    (
-        LEASE,
-        "gauge",
-        "Whether this agent may act (1) or stands by (0).",
-    ),
-    (LISTING, "gauge", "Age of the listing of bots that counts."),
-    (
-        UNSAVED,
-        "gauge",
-        "Ended bots of which something is on this host only.",
-    ),
-    (
-        EVENTS,
-        "counter",
-        "Events over NATS by what became of them.",
-    ),
-    (WAITING, "gauge", "Events over NATS known to wait."),
-    (
-        LIVE_BYTES,
-        "counter",
-        "Bytes of bots' lines sent over NATS.",
-    ),
-    (
-        LIVE_CUT,
-        "counter",
-        "Lines that were too long to be sent whole over NATS.",
-    ),
-    (
-        LAG,
-        "gauge",
-        "Age of the oldest event that is not acknowledged, as far as is known.",
-    ),
-    (
-        AGE,
-        "gauge",
-        "How long the running bot that waits longest has not been saved.",
-    ),
-    (
-        PUSHED,
-        "counter",
-        "Bytes of states and logs that the store took from bots.",
-    ),
-    (
-        ERRORS,
-        "counter",
-        "Requests that the object store did not answer or refused, by who asked.",
-    ),
-    (
-        BOT_CPU,
-        "counter",
-        "Processor time of a bot's container in seconds.",
-    ),
-    (BOT_MEMORY, "gauge", "Memory of a bot's container in bytes."),
-    (BUILD, "gauge", "The agent's version."),
-    (CPU, "counter", "Processor time of the agent in seconds."),
-    (MEMORY, "gauge", "Resident memory of the agent in bytes."),
-    (FILES, "gauge", "Open file descriptors of the agent."),
-    (
-        BEGAN,
-        "gauge",
-        "Start of the agent in seconds since the epoch.",
-    ),
-];
-
 type Labels = Vec<(&'static str, &'static str)>;
 
 /// The values.

@@ -31,7 +31,7 @@ use crate::engine::{Bond, Engine, Instance, News};
 use crate::events::{Progress, Sight};
 use crate::health::Board;
 use crate::history::Watch;
-use crate::jobs::table::Table;
+use crate::jobs::Queue;
 use crate::launch::Host;
 use crate::lease::Lease;
 use crate::lister::{Listed, Waker};
@@ -89,7 +89,7 @@ pub struct World {
     /// Bots that run at times.
     pub schedules: Option<Schedules>,
     /// Run-to-end jobs, where there is a database for them.
-    pub jobs: Option<Table>,
+    pub jobs: Option<Queue>,
     /// The right to act.
     pub lease: Lease,
     /// Where it is told outside how things are.
@@ -210,6 +210,7 @@ impl World {
                 event => self.take_all(event, events),
             }
             self.hear_words();
+            self.turn_jobs();
             if self.engine.is_ready() && self.looks() {
                 first.take().into_iter().for_each(|first| first(self));
                 if self.wake.is_none_or(|wake| self.now() >= wake) {
@@ -219,6 +220,14 @@ impl World {
                 self.obey();
             }
             self.show();
+        }
+    }
+
+    /// Jobs get their turn while bots may run, and it is known whether they may.
+    pub fn turn_jobs(&self) {
+        if let Some(jobs) = &self.jobs {
+            let may = self.switch == Switch::On && self.knows_words();
+            jobs.turns.give(may);
         }
     }
 

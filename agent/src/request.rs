@@ -47,6 +47,9 @@ pub struct Turned {
     pub live: Vec<String>,
     /// Bots of which something is on this host's volumes only, by name.
     pub unsaved: Vec<String>,
+    /// Run-to-end jobs that run; they are not stopped.
+    #[serde(default)]
+    pub jobs: Vec<BotId>,
     /// Why the next agent will not know of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unkept: Option<String>,
@@ -263,10 +266,13 @@ fn turn(world: &mut World, switch: Switch) -> Turned {
         names.sort();
         names
     };
+    world.turn_jobs();
+    let jobs = world.jobs.as_ref().map(|queue| queue.turns.running());
     Turned {
         known: world.engine.is_ready(),
         live: names(live),
         unsaved: names(unsaved),
+        jobs: jobs.unwrap_or_default(),
         unkept,
     }
 }

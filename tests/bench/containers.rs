@@ -11,8 +11,10 @@ mod event;
 mod figures;
 mod hundred;
 mod line;
+mod live;
 mod ours;
 mod rate;
+mod ticks;
 mod wire;
 
 use std::fs::File;
@@ -49,6 +51,18 @@ pub fn event(_: &Path) {
 /// How soon the agent acts again after an outage.
 pub fn recovery(_: &Path) {
     on_a_host("containers-recovery", event::recovery);
+}
+
+/// What live logs cost.
+pub fn live(_: &Path) {
+    on_a_host("containers-live", live::measure);
+}
+
+/// Schedules: claims, starts, and waiting.
+pub fn ticks(_: &Path) {
+    on_a_host("containers-ticks", ticks::claims);
+    on_a_host("containers-ticks", ticks::starts);
+    on_a_host("containers-ticks", ticks::waits);
 }
 
 /// A runtime that every part needs.

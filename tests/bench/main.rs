@@ -29,7 +29,7 @@ fn main() {
     };
     let folder = folder.canonicalize().unwrap_or(folder);
     let parts: Vec<_> = std::env::args().skip(2).collect();
-    let measure: [(&str, Measure); 13] = [
+    let measure: [(&str, Measure); 15] = [
         ("init", init::compare),
         ("bot", bot::measure),
         ("archives", archives::compare),
@@ -43,6 +43,8 @@ fn main() {
         ("containers-hundred", containers::hundred),
         ("containers-event", containers::event),
         ("containers-recovery", containers::recovery),
+        ("containers-live", containers::live),
+        ("containers-ticks", containers::ticks),
     ];
     for (part, measure) in measure {
         if parts.is_empty() || parts.iter().any(|wanted| is_of(part, wanted)) {

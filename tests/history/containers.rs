@@ -9,11 +9,11 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tests::servers::mongo::bson::{Document, doc};
 use tests::servers::mongo::document;
-use tests::stack::{BOTS, COUNTER, IDLE, LONG, Stack};
+use tests::stack::{BOTS, COUNTER, CRASHES_ONCE, IDLE, LONG, Stack};
 use tests::{Process, wait_for};
 
 use crate::notices::Listener;
-use crate::{CRASHES_ONCE, Line, line, lines};
+use crate::{Line, line, lines};
 
 const RUNS: &str = "bot_runner.runs";
 

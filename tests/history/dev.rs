@@ -9,9 +9,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
+use tests::stack::CRASHES_ONCE;
 use tests::{Process, bin, read, run, skip, text, wait_for};
 
-use crate::{CRASHES_ONCE, Line, line, lines};
+use crate::{Line, line, lines};
 
 /// Longer than anything takes here on a loaded machine.
 pub const LONG: Duration = Duration::from_secs(60);

@@ -123,3 +123,28 @@ fn over_the_network(rig: &Rig, cancelled: &str, completed: &str) {
     );
     assert_eq!(there(&["show", "nobody"]).status.code(), Some(4));
 }
+
+#[test]
+fn with_all_bots_stopped_no_job_begins_and_a_drain_waits_for_those_that_run() {
+    let Some(rig) = Rig::start("jobs::drain", &[("THE0_JOBS", "2")]) else {
+        return;
+    };
+    let runs = rig.job("runs", SLOW, &json!({"seconds": 10}));
+    let container = rig.host.docker.container(rig.container(&runs));
+    container.says("BEGAN", tests::stack::LONG);
+    let said = rig.host.ok(&["stop", "--all"]);
+    assert!(
+        said.contains(&runs) && said.contains("job cancel"),
+        "{said}"
+    );
+    let waits = rig.job("waits", GOOD, &json!({}));
+    rig.becomes(&waits, "queued");
+    let early = rig.host.run(&["drain", "--timeout", "1s"]);
+    let why = text(&early.stderr);
+    assert!(!early.status.success() && why.contains(&runs), "{why}");
+    rig.host.ok(&["drain", "--timeout", "90s"]);
+    rig.becomes(&runs, "completed");
+    rig.becomes(&waits, "queued");
+    rig.host.ok(&["start", "--all"]);
+    rig.becomes(&waits, "completed");
+}

@@ -33,10 +33,15 @@ impl Rig {
     /// One whose agent has these settings; `None` when a part is missing, which has been said.
     pub fn start(test: &str, settings: &[(&str, &str)]) -> Option<Self> {
         let mut host = Stack::start(test, &["python3.11"])?;
-        host.listen()?;
         for (name, value) in settings {
             host.set(name, value);
         }
+        Self::on(host)
+    }
+
+    /// The same on this host, which has no agent yet.
+    pub fn on(mut host: Stack) -> Option<Self> {
+        host.listen()?;
         host.begin();
         host.nats.as_ref().unwrap().wait_for(JOBS);
         Some(Self { host })

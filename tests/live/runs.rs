@@ -4,25 +4,13 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use tests::servers::mongo::bson::doc;
-use tests::stack::{IDLE, LONG, Stack};
+use tests::stack::{CRASHES_ONCE, IDLE, LONG, Stack};
 use tests::wait_for;
 
 use crate::host;
 
 const STREAM: &str = "THE0_JOBS";
 const RUNS: &str = "bot_runner.runs";
-
-/// Crashes at its first run with this state, and then idles.
-const CRASHES_ONCE: &str = r#"
-import os, pathlib, sys, time
-def main(id, config):
-    mark = pathlib.Path(os.environ["STATE_DIR"]) / "mark.json"
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    if not mark.exists():
-        mark.write_text("1")
-        sys.exit(7)
-    time.sleep(100000)
-"#;
 
 /// What was told of a bot's runs: the kind, the number, and how it came out.
 fn told(host: &Stack, bot: &str) -> Vec<(String, u64, Option<String>)> {

@@ -38,3 +38,14 @@ fn an_agent_that_is_answered_by_nobody_tells_so_and_begins_when_it_is() {
     world.settles();
     world.makes_good();
 }
+
+#[test]
+fn an_agent_that_is_ended_while_it_waits_for_an_answer_ends_well() {
+    let Some(mut world) = World::new("outages::starts_ended") else {
+        return;
+    };
+    world.all_doors(Way::Hangs);
+    world.stack.launch();
+    world.stack.says("code, states and logs are in");
+    world.stack.end();
+}

@@ -9,6 +9,8 @@ python3 -m pip --version >/dev/null 2>&1 || missing+=(python3 python3-pip)
 command -v node >/dev/null || missing+=(nodejs)
 command -v setpriv >/dev/null || missing+=(util-linux)
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
+# Clocks that jump; the tests need its library only.
+command -v faketime >/dev/null || missing+=(faketime)
 if ((${#missing[@]})); then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     apt-get update -qq

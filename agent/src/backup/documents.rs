@@ -18,7 +18,10 @@ use crate::bots::mongo::{Deadlines, Mongo, Place};
 use crate::lease::{self, active::Active};
 
 /// What is in a backup, as `database.collection`.
-pub const COLLECTIONS: [&str; 2] = ["bot_runner.bots", "bot_scheduler.bot_schedules"];
+pub const COLLECTIONS: [&str; 3] = ["bot_runner.bots", "bot_scheduler.bot_schedules", JOBS];
+/// Where run-to-end jobs are. One that is there is never replaced: how far it is now is so, and an older word on it would
+/// run it again.
+pub const JOBS: &str = "backtest_runner.backtests";
 /// The longest document that MongoDB has, and some.
 const LONGEST: usize = 17 << 20;
 

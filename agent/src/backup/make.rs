@@ -13,7 +13,7 @@ use contract::{BotId, ObjectKey, Secret};
 use hyper::Method;
 use nix::fcntl::OFlag;
 
-use super::documents::{COLLECTIONS, Database};
+use super::documents::{COLLECTIONS, Database, JOBS};
 use super::format::{FORMAT, Header, Manifest, What};
 use super::pack::Writer;
 use crate::bots::mongo::open;
@@ -113,6 +113,9 @@ pub fn make<W: Write>(order: &Order, data: &Path, out: W, folder: &Path) -> Resu
     for bot in &found.bots {
         making.bot(bot, order)?;
     }
+    for job in found.jobs.iter().filter(|_| order.logs) {
+        making.logs(job)?;
+    }
     making.settings(&data)?;
     for (bot, path) in &found.registered {
         let mut file = File::open(path).with_context(|| path.display().to_string())?;
@@ -132,6 +135,8 @@ pub fn make<W: Write>(order: &Order, data: &Path, out: W, folder: &Path) -> Resu
 #[derive(Default)]
 struct Found {
     bots: BTreeSet<BotId>,
+    /// They have code and logs, and no state.
+    jobs: BTreeSet<BotId>,
     code: BTreeSet<ObjectKey>,
     registered: Vec<(BotId, PathBuf)>,
 }
@@ -147,8 +152,11 @@ impl Found {
         for collection in COLLECTIONS {
             let mut file = spool(folder)?;
             let count = database.copy(collection, &mut file, |document| {
-                let (bot, code) = open::owner(document);
-                self.bots.extend(bot);
+                let (owner, code) = open::owner(document);
+                match collection {
+                    JOBS => self.jobs.extend(owner),
+                    _ => self.bots.extend(owner),
+                }
                 self.code.extend(code);
             })?;
             tables.push((collection.to_owned(), count, file));
@@ -218,9 +226,14 @@ impl<W: Write> Making<W> {
             }
         }
         if order.logs {
-            for key in self.store.keys(Bucket::Logs, &format!("logs/{bot}"))? {
-                self.object(Bucket::Logs, &key)?;
-            }
+            self.logs(bot)?;
+        }
+        Ok(())
+    }
+
+    fn logs(&mut self, of: &BotId) -> Result<()> {
+        for key in self.store.keys(Bucket::Logs, &format!("logs/{of}"))? {
+            self.object(Bucket::Logs, &key)?;
         }
         Ok(())
     }

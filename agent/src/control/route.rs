@@ -139,14 +139,8 @@ impl Route {
             Self::Collect => "gc".to_owned(),
             Self::RunNow(word) => format!("run of {word:?} now"),
             Self::CancelJob(id) => format!("end of job {id:?}"),
-            Self::Document
-            | Self::Bots
-            | Self::Bot(_)
-            | Self::History(_)
-            | Self::Schedules
-            | Self::Jobs
-            | Self::Job(_) => "look".to_owned(),
             Self::Query => "question".to_owned(),
+            _ => "look".to_owned(),
         }
     }
 }

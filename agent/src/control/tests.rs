@@ -187,6 +187,7 @@ async fn stand_in(mut requests: UnboundedReceiver<Request>) {
                     known,
                     live,
                     unsaved,
+                    jobs: vec![bot_id()],
                     unkept: None,
                 }));
             }

@@ -1,4 +1,5 @@
-//! The database of bots: whether it answers, keeps what it acknowledges, and lets the agent read and write.
+//! The database of bots, schedules and jobs: whether it answers, keeps what it acknowledges, and lets the agent read and
+//! write.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -12,12 +13,17 @@ use tokio::time::timeout;
 
 use super::sheet::{Part, Sheet};
 use super::{ANSWER, Needs};
+use crate::bots::both::Both;
 use crate::bots::mongo::{Deadlines, Mongo, Place};
 use crate::bots::{Listing, Offer};
 
 const MONGO: Part = Part::Mongo;
 /// The agent's own collection beside the bots'.
 const OWN: &str = "the0";
+/// Where jobs are.
+const JOBS: (&str, &str) = ("backtest_runner", "backtests");
+/// What is found of rights that are there.
+const RIGHTS: &str = "reads and writes, kept by most members";
 /// Ids that are told of several documents with the same.
 const TOLD: i64 = 5;
 
@@ -56,9 +62,13 @@ pub async fn look(uri: &Secret, sheet: &RefCell<Sheet>, needs: &RefCell<Needs>) 
         place: &place,
         sheet,
     };
-    asked.write().await;
+    let bots = asked.write(&place.database).await;
+    let times = asked.write(&Place::schedules().database).await;
+    let jobs = asked.write(JOBS.0).await;
+    asked.rights(bots, times);
+    asked.jobs(jobs).await;
     asked.index().await;
-    match mongo.list().await {
+    match Both::new(mongo.apart()).list().await {
         Ok(listing) => documents(&listing, &mut sheet.borrow_mut(), &mut needs.borrow_mut()),
         Err(err) => {
             let remedy = "grant its user the role readWrite on bot_runner";
@@ -130,9 +140,9 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// Writes a document of its own so that most members have it, and takes it away.
-    async fn write(&self) {
-        let collection = self.client.database(&self.place.database).collection(OWN);
+    /// Writes a document of its own so that most members have it, and takes it away; else why it cannot.
+    async fn write(&self, database: &str) -> Result<(), String> {
+        let collection = self.client.database(database).collection(OWN);
         let id = format!("doctor-{}-{}", std::process::id(), super::signed::random());
         let mut most = WriteConcern::majority();
         most.w_timeout = Some(ANSWER.saturating_sub(Duration::from_secs(1)));
@@ -147,14 +157,59 @@ impl Asked<'_> {
             Err(late) => Err(self.mongo.explain(late)),
             Ok(tried) => tried,
         };
+        tried.map_err(|why| {
+            format!("{database}.{OWN} cannot be written so that most members have it: {why}")
+        })
+    }
+
+    /// Without schedules there may still be bots.
+    fn rights(&self, bots: Result<(), String>, schedules: Result<(), String>) {
         let mut sheet = self.sheet.borrow_mut();
-        match tried {
-            Ok(()) => sheet.ok(MONGO, "rights", "reads and writes, kept by most members"),
+        match bots {
+            Ok(()) => sheet.ok(MONGO, "rights", RIGHTS),
             Err(why) => sheet.failed(
                 MONGO,
                 "rights",
-                format!("{}.{OWN} cannot be written so that most members have it: {why}", self.place.database),
+                why,
                 "grant its user the role readWrite on bot_runner, and have most members of the set up",
+            ),
+        }
+        match schedules {
+            Ok(()) => sheet.ok(MONGO, "schedules", RIGHTS),
+            Err(why) => sheet.warning(
+                MONGO,
+                "schedules",
+                why,
+                "grant its user the role readWrite on bot_scheduler; until then no bot runs at times",
+            ),
+        }
+    }
+
+    /// The same of jobs, and how many there are.
+    async fn jobs(&self, rights: Result<(), String>) {
+        let jobs = self.client.database(JOBS.0).collection::<Document>(JOBS.1);
+        let count = |status: &str| {
+            jobs.count_documents(doc! {"status": status})
+                .max_time(ANSWER)
+        };
+        let counted = async { Ok((count("queued").await?, count("running").await?)) };
+        let counted = match (rights, timeout(ANSWER, counted).await) {
+            (Err(why), _) => Err(why),
+            (_, Err(late)) => Err(self.mongo.explain(late)),
+            (_, Ok(counted)) => {
+                counted.map_err(|err: mongodb::error::Error| self.mongo.explain(err))
+            }
+        };
+        let mut sheet = self.sheet.borrow_mut();
+        match counted {
+            Ok((queued, running)) => {
+                sheet.ok(MONGO, "jobs", format!("{RIGHTS}; {queued} wait, {running} run"));
+            }
+            Err(why) => sheet.warning(
+                MONGO,
+                "jobs",
+                why,
+                "grant its user the role readWrite on backtest_runner; until then no run-to-end job runs",
             ),
         }
     }

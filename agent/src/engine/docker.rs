@@ -69,8 +69,9 @@ pub use refusal::NotStarted;
 const ANSWER: u64 = 60;
 /// What a container has between TERM and KILL beyond what its supervisor may take.
 const SLACK: Duration = Duration::from_secs(15);
-/// How soon keys that could not be renewed are asked for again, at most; a quarter of their life, if that is less.
-const RENEW_AGAIN: Duration = Duration::from_mins(5);
+/// How soon keys that could not be renewed are asked for again, at most; a quarter of their life, if that is less. While
+/// the store does not answer nobody asks, and all whose time has come do when it does.
+const RENEW_AGAIN: Duration = Duration::from_mins(1);
 /// Within this time an agent hands new keys to the containers it finds.
 const RENEW_FOUND: Duration = Duration::from_mins(1);
 /// Time between two tries to send a signal that the daemon did not take.
@@ -332,6 +333,7 @@ impl Engine {
             let access = self.access.clone();
             tokio::spawn(async move { access.guard().await });
         }
+        let renews = is_ours && self.access.keys.ready().is_ok();
         let mut signals = Vec::new();
         let mut renewals = Vec::new();
         for (bot, slot) in &mut self.slots {
@@ -343,7 +345,7 @@ impl Engine {
                 }
                 signals.push((bot.clone(), signal));
             }
-            if is_ours && slot.renew_at.is_some_and(|due| now >= due) {
+            if renews && slot.renew_at.is_some_and(|due| now >= due) {
                 let again = RENEW_AGAIN.min(self.access.template.keys / 4);
                 slot.renew_at = Some(now + again);
                 renewals.push(bot.clone());

@@ -21,13 +21,14 @@ const LEAST: Duration = Duration::from_millis(20);
 /// See [`LEAST`].
 const MOST: Duration = Duration::from_secs(1);
 
-/// Starts to ask; ends with the agent.
+/// Starts to ask, once `first` is done; ends with the agent.
 ///
 /// # Errors
 /// The thread cannot be started.
-pub fn start(store: Store, board: Board) -> io::Result<()> {
+pub fn start(first: impl FnOnce() + Send + 'static, store: Store, board: Board) -> io::Result<()> {
     board.attach(Dependency::Store, store.gate());
     let ask = move || {
+        first();
         loop {
             let answer = store.probe();
             let is_refused = answer.is_err();

@@ -1,9 +1,9 @@
 //! Looks at jobs and their containers, and does what [`decide`] says, one thing a job at a time.
 //!
 //! It looks again when something has come or was done, and every few seconds; a look with nothing to do is three small
-//! queries. Nothing that is known here alone matters: an agent that ends at any point leaves what the next one needs.
+//! queries. Keys of those that run are renewed as bots' are. Nothing that is known here alone matters: an agent that ends at any point leaves what the next one needs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use super::decide::{Container, Memory, Rules, Status, Step, decide};
 use super::document::{self, Job};
 use super::post::Office;
 use super::table::Table;
+use super::turns::Turns;
 use super::verdict::{Terms, judge};
 use super::{Settings, verdict};
 use crate::bots::mongo::Failed;
@@ -34,6 +35,8 @@ const SWEEP: Duration = Duration::from_secs(30);
 const TRIES: u32 = 5;
 /// The first pause after something that did not work, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(30)];
+/// How soon keys that could not be renewed are asked for again, at most; a quarter of their life, if that is less.
+const RENEW_AGAIN: Duration = Duration::from_mins(1);
 
 /// What every step needs; clones share it.
 #[derive(Clone)]
@@ -50,9 +53,11 @@ pub struct Runner {
     hands: Hands,
     table: Table,
     wake: Arc<Notify>,
+    turns: Turns,
     known: HashMap<BotId, Known>,
     busy: HashSet<BotId>,
     steps: JoinSet<Done>,
+    renewals: JoinSet<Renewed>,
     swept: Option<Instant>,
     told: String,
 }
@@ -65,7 +70,29 @@ struct Known {
     why: String,
     failures: u32,
     not_before: Option<Instant>,
+    /// When its keys are renewed.
+    renewal: Renewal,
 }
+
+/// When a job's keys are renewed.
+#[derive(Debug, Clone, Copy, Default)]
+enum Renewal {
+    /// It is not known how long they are good: as soon as it is seen to run.
+    #[default]
+    Unknown,
+    At(Instant),
+    /// They have no end.
+    Never,
+}
+
+impl Renewal {
+    fn within(time: Option<Duration>) -> Self {
+        time.map_or(Self::Never, |time| Self::At(Instant::now() + time))
+    }
+}
+
+/// What has come of a renewal.
+type Renewed = (BotId, Result<Renewal, String>);
 
 /// A step that has come to its end.
 struct Done {
@@ -77,6 +104,8 @@ struct Done {
 /// How it went.
 enum How {
     Well,
+    /// It runs, with keys until then.
+    Runs(Renewal),
     /// It did not, which may pass.
     Badly(String),
     /// The job cannot be started, which may pass, and counts.
@@ -91,7 +120,7 @@ impl Runner {
         settings: Settings,
         table: Table,
         office: Option<Office>,
-        wake: Arc<Notify>,
+        (wake, turns): (Arc<Notify>, Turns),
     ) -> Self {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         Self {
@@ -104,9 +133,11 @@ impl Runner {
             },
             table,
             wake,
+            turns,
             known: HashMap::new(),
             busy: HashSet::new(),
             steps: JoinSet::new(),
+            renewals: JoinSet::new(),
             swept: None,
             told: String::new(),
         }
@@ -131,6 +162,11 @@ impl Runner {
                     self.take(done);
                 }
             }
+            Some(renewed) = self.renewals.join_next() => {
+                if let Ok(renewed) = renewed {
+                    self.take_renewed(renewed);
+                }
+            }
             () = self.wake.notified() => {}
             () = sleep(time) => {}
         }
@@ -146,6 +182,11 @@ impl Runner {
                 known.not_before = None;
                 return;
             }
+            How::Runs(renewal) => {
+                (known.failures, known.not_before) = (0, None);
+                known.renewal = renewal;
+                return;
+            }
             How::Badly(why) => why,
             How::NotStarted(why) => {
                 known.memory.tries += 1;
@@ -158,6 +199,19 @@ impl Runner {
         let pause = (PAUSES[0] * factor).min(PAUSES[1]);
         known.not_before = Some(Instant::now() + pause);
         self.tell(format!("job {job}: {why}; it is tried again"));
+    }
+
+    fn take_renewed(&mut self, (job, renewed): Renewed) {
+        match renewed {
+            Ok(renewal) => {
+                if let Some(known) = self.known.get_mut(&job) {
+                    known.renewal = renewal;
+                }
+            }
+            Err(why) => self.tell(format!(
+                "job {job}: its keys are not renewed yet: {why}; it is tried again"
+            )),
+        }
     }
 
     fn tell(&mut self, text: String) {
@@ -183,7 +237,19 @@ impl Runner {
         self.known
             .retain(|id, _| jobs.iter().any(|job| job.id == *id));
         let running = jobs.iter().filter(|job| job.status == Status::Running);
-        let mut room = self.hands.settings.at_once.saturating_sub(running.count());
+        let running: Vec<&Job> = running.collect();
+        let mut room = self.hands.settings.at_once.saturating_sub(running.len());
+        let mut have = running
+            .iter()
+            .map(|job| job.id.clone())
+            .collect::<BTreeSet<_>>();
+        have.extend(self.busy.iter().cloned());
+        self.turns.saw(have);
+        if let Some(containers) = &containers {
+            for job in running {
+                self.renew_in_time(job, containers);
+            }
+        }
         for job in &jobs {
             let claimed = self.consider(job, containers.as_ref(), room > 0);
             room = room.saturating_sub(usize::from(claimed));
@@ -221,7 +287,8 @@ impl Runner {
         let facts = job.facts(DateTime::now());
         let step = decide(&facts, container, known.memory, &self.rules(), has_room);
         let can_tell = self.hands.office.is_some();
-        if step == Step::Wait || (step == Step::Tell && !can_tell) {
+        let is_held = step == Step::Claim && !self.turns.take(&job.id);
+        if step == Step::Wait || is_held || (step == Step::Tell && !can_tell) {
             return false;
         }
         let id = seen.flatten().map(|seen| seen.id.clone());
@@ -233,6 +300,39 @@ impl Runner {
         };
         self.begin(step, act, id.unwrap_or_default());
         step == Step::Claim
+    }
+
+    /// Sends new keys into the container of a job that runs, when it is time and the store answers.
+    fn renew_in_time(&mut self, job: &Job, containers: &HashMap<BotId, job::Seen>) {
+        let seen = containers.get(&job.id);
+        let Some(seen) = seen.filter(|seen| of(job, seen) == Container::Running) else {
+            return;
+        };
+        let known = self.known.entry(job.id.clone()).or_default();
+        let is_due = match known.renewal {
+            Renewal::Unknown => true,
+            Renewal::At(at) => at <= Instant::now(),
+            Renewal::Never => false,
+        };
+        let access = self.hands.access.clone();
+        if !is_due || access.keys.ready().is_err() {
+            return;
+        }
+        known.renewal = Renewal::within(Some(RENEW_AGAIN.min(access.template.keys / 4)));
+        let (mut table, id, container) = (self.table.share(), job.id.clone(), seen.id.clone());
+        self.renewals.spawn(async move {
+            let renewed = async {
+                let whole = table.whole(&id).await;
+                let whole = whole.map_err(|failed| table.why(&failed))?;
+                let bot = whole.and_then(|whole| document::bot(&whole).ok());
+                let Some(bot) = bot else {
+                    return Ok(Renewal::Never);
+                };
+                let renewed = job::renew(&access, &bot, &container).await;
+                renewed.map(Renewal::within)
+            };
+            (id.clone(), renewed.await)
+        });
     }
 
     fn rules(&self) -> Rules {
@@ -368,7 +468,7 @@ impl Act {
         match job::begin(&access, &made).await {
             Ok(()) => {
                 access.console.say(&format!("job {} runs", self.job.id));
-                How::Well
+                How::Runs(Renewal::within(made.renew_in))
             }
             Err(not) => self.not_started(not).await,
         }

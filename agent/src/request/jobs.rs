@@ -57,11 +57,11 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T, NoJob>> + Send + 'static,
 {
-    let Some(table) = &world.jobs else {
+    let Some(queue) = &world.jobs else {
         let why = "this agent has no jobs: they are in the database of MONGO_URI";
         return drop(to.send(Err(NoJob::Nowhere(why.to_owned()))));
     };
-    let work = work(table.share());
+    let work = work(queue.table.share());
     tokio::spawn(async move { drop(to.send(work.await)) });
 }
 

@@ -5,7 +5,7 @@ use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ pub struct Wire {
 #[derive(Default)]
 struct Inside {
     is_cut: AtomicBool,
+    held: OnceLock<&'static str>,
     asked: Mutex<Vec<(Instant, String)>>,
     live: Mutex<Vec<UnixStream>>,
 }
@@ -73,6 +74,11 @@ impl Wire {
         }
     }
 
+    /// From now on requests with this in their first line are not passed on, and never answered.
+    pub fn holds(&self, what: &'static str) {
+        let _ = self.inside.held.set(what);
+    }
+
     /// It does again.
     pub fn mend(&self) {
         self.inside.is_cut.store(false, Ordering::SeqCst);
@@ -88,29 +94,31 @@ impl Inside {
         let clone = |stream: &UnixStream| stream.try_clone().expect("a descriptor");
         lock(&self.live).extend([clone(&client), clone(&daemon)]);
         let (answers, asker) = (clone(&daemon), clone(&client));
-        thread::spawn(move || pass(answers, asker, |_| {}));
+        thread::spawn(move || pass(answers, asker, |_| true));
         let inside = Arc::clone(self);
         thread::spawn(move || pass(client, daemon, |bytes| inside.note(bytes)));
     }
 
-    /// A request begins where a write of the client does.
-    fn note(&self, bytes: &[u8]) {
+    /// A request begins where a write of the client does. Whether it is passed on.
+    fn note(&self, bytes: &[u8]) -> bool {
         if bytes.starts_with(b"POST ") {
             let line = bytes
                 .split(|byte| *byte == b'\r')
                 .next()
                 .unwrap_or_default();
             let line = String::from_utf8_lossy(line).into_owned();
+            let is_held = self.held.get().is_some_and(|what| line.contains(what));
             lock(&self.asked).push((Instant::now(), line));
+            return !is_held;
         }
+        true
     }
 }
 
-fn pass(mut from: UnixStream, mut to: UnixStream, seen: impl Fn(&[u8])) {
+fn pass(mut from: UnixStream, mut to: UnixStream, passes: impl Fn(&[u8]) -> bool) {
     let mut buffer = [0; 16 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
-        seen(&buffer[..count]);
-        if to.write_all(&buffer[..count]).is_err() {
+        if passes(&buffer[..count]) && to.write_all(&buffer[..count]).is_err() {
             break;
         }
     }

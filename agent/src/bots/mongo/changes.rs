@@ -46,20 +46,21 @@ enum Word {
     /// It will be tried again soon, and the listings tell what is wrong.
     Nothing,
     /// It is as it was set up.
-    Aside(&'static str),
+    Aside(String),
     /// A person should act.
-    Loud(&'static str),
+    Loud(String),
 }
 
 /// Wakes the lister of `mongo`'s documents when there are changes, for ever.
 pub async fn follow(mut mongo: Mongo, waker: &Waker, console: &Console) {
     let seen = Notify::new();
+    let place = format!("{}.{}", mongo.place.database, mongo.place.collection);
     let watch = async {
         let (mut tries, mut told) = (0, Word::Nothing);
         loop {
             let begun = Instant::now();
             let Err(failed) = watch(&mut mongo, &seen).await;
-            let (word, is_final) = judge(&failed);
+            let (word, is_final) = judge(&failed, &place);
             if word != told {
                 tell(console, &word);
                 told = word;
@@ -123,21 +124,22 @@ fn pause(tries: u32) -> Duration {
 }
 
 /// What to say, and whether only a person can change it. Pure.
-fn judge(failed: &Failed) -> (Word, bool) {
+fn judge(failed: &Failed, place: &str) -> (Word, bool) {
     match code(failed) {
-        Some(ALONE) => (
-            Word::Aside(
-                "mongodb has no change streams, as it is no replica set: changes are seen when it is read each interval",
-            ),
-            true,
-        ),
-        Some(FORBIDDEN) => (
-            Word::Loud(
-                "changes in mongodb are not seen at once: its user may not watch bot_runner.bots: grant it the role \
-                 `read` on the database; it is read each interval",
-            ),
-            true,
-        ),
+        Some(ALONE) => {
+            let text = format!(
+                "mongodb has no change streams, as it is no replica set: changes in {place} are seen when it is read \
+                 each interval"
+            );
+            (Word::Aside(text), true)
+        }
+        Some(FORBIDDEN) => {
+            let text = format!(
+                "changes in mongodb are not seen at once: its user may not watch {place}: grant it the role `read` on \
+                 that database; it is read each interval"
+            );
+            (Word::Loud(text), true)
+        }
         _ => (Word::Nothing, false),
     }
 }

@@ -4,6 +4,7 @@
 //! nobody takes it for a bot's, and its name has two dots, which no bot's has.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bollard::container::LogOutput;
 use bollard::errors::Error;
@@ -54,6 +55,8 @@ pub struct Seen {
 pub struct Made {
     /// Its id.
     pub id: String,
+    /// From now; `None`: its keys have no end.
+    pub renew_in: Option<Duration>,
     document: Secret,
 }
 
@@ -111,7 +114,11 @@ pub async fn make(access: &Access, job: &Bot) -> Result<Made, NotStarted> {
     let document = container::document(variables, &granted.keys).map_err(Refused::from)?;
     access.may_act()?;
     let id = create(access, &job.id, options).await?;
-    Ok(Made { id, document })
+    Ok(Made {
+        id,
+        renew_in: granted.renew_in,
+        document,
+    })
 }
 
 async fn create(
@@ -167,6 +174,16 @@ pub async fn begin(access: &Access, made: &Made) -> Result<(), NotStarted> {
         access.forget_network().await;
     }
     begun
+}
+
+/// Hands new keys to a job that runs in this container; in what time it needs the next, if ever.
+///
+/// # Errors
+/// The store gives none, or the daemon does not take them; for a person.
+pub async fn renew(access: &Access, job: &Bot, id: &str) -> Result<Option<Duration>, String> {
+    let granted = access.keys.grant(job).await.map_err(|not| not.why)?;
+    start::tell(&access.docker, id, &container::renewal(&granted.keys)).await?;
+    Ok(granted.renew_in)
 }
 
 /// Takes back what was made.

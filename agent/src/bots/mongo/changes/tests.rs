@@ -115,7 +115,7 @@ fn a_server_of_its_own_has_none_and_that_is_said_aside() {
     let (mut mongo, seen) = (reader(&server), Notify::new());
     let tried = real().block_on(async { timeout(LONG, watch(&mut mongo, &seen)).await });
     let Err(failed) = tried.unwrap();
-    let (word, is_final) = judge(&failed);
+    let (word, is_final) = judge(&failed, BOTS);
     assert!(matches!(word, Word::Aside(_)) && is_final, "{failed:?}");
 }
 
@@ -134,7 +134,10 @@ fn who_may_not_watch_is_told_so() {
     let seen = Notify::new();
     let tried = real().block_on(async { timeout(LONG, watch(&mut mongo, &seen)).await });
     let Err(failed) = tried.unwrap();
-    assert!(matches!(judge(&failed).0, Word::Loud(_)), "{failed:?}");
+    assert!(
+        matches!(judge(&failed, BOTS).0, Word::Loud(_)),
+        "{failed:?}"
+    );
 }
 
 fn run<T>(work: impl Future<Output = T>) -> T {
