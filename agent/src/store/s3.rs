@@ -395,7 +395,11 @@ impl Failure {
             "InvalidAccessKeyId" | "SignatureDoesNotMatch" => {
                 ": check MINIO_ACCESS_KEY and MINIO_SECRET_KEY"
             }
-            "AccessDenied" => ": MINIO_ACCESS_KEY and MINIO_SECRET_KEY are wrong, or may not do it",
+            // All that an answer without a body tells of a request that is refused.
+            "AccessDenied" => {
+                ": MINIO_ACCESS_KEY and MINIO_SECRET_KEY are wrong, or may not do it, or this machine's clock is wrong"
+            }
+            "RequestTimeTooSkewed" => ": set this machine's clock, or the store's",
             _ => "",
         };
         format!("the store says {code}, {message}{remedy}")
