@@ -7,13 +7,15 @@ use std::process::{Output, Stdio};
 use nix::sys::signal::Signal;
 use tests::servers::free_port;
 use tests::stack::{LONG, Stack};
-use tests::{Process, Reply, http, read, run};
+use tests::{Process, Reply, http, read, run, wait_for};
 
 /// One of them, on a data folder of its own.
 pub struct Agent {
     folder: PathBuf,
     address: String,
     process: Option<Process>,
+    /// How much its earlier lives have said.
+    before: usize,
 }
 
 impl Agent {
@@ -24,6 +26,7 @@ impl Agent {
             folder: folder.to_owned(),
             address: format!("127.0.0.1:{}", free_port()),
             process: None,
+            before: 0,
         }
     }
 
@@ -32,6 +35,7 @@ impl Agent {
         if self.process.is_some() {
             return;
         }
+        self.before = self.said().len();
         let log = File::options().create(true).append(true).open(self.log());
         let log = log.expect("an agent's log");
         let args = ["bot-runner", "--reconcile-interval", "2s", "--settle", "5s"];
@@ -71,8 +75,11 @@ impl Agent {
         }
     }
 
-    /// Ends it as a person would, and gives the code.
+    /// Ends it as a person would, and gives the code. One that has not said a word yet is not there to be asked.
     pub fn end(&mut self) -> i32 {
+        wait_for("the first word of an agent", LONG, || {
+            (self.process.is_none() || self.said().len() > self.before).then_some(())
+        });
         let Some(mut process) = self.process.take() else {
             return 0;
         };
