@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
@@ -11,8 +12,10 @@ use crate::{SOON, http, wait_for};
 /// A link from a port of the loopback to a server, through a toxiproxy of its own.
 #[derive(Debug)]
 pub struct Link {
-    server: Server,
+    server: Mutex<Server>,
+    control: String,
     address: String,
+    upstream: String,
 }
 
 /// What a link does to what passes, in both directions where it can.
@@ -76,18 +79,23 @@ impl Link {
             guard: None,
         };
         server.run();
-        let control = server.address.clone();
-        wait_for("toxiproxy", SOON, || {
-            std::net::TcpStream::connect(&control).ok()
-        });
         let mut link = Self {
-            server,
-            address: String::new(),
+            control: server.address.clone(),
+            server: Mutex::new(server),
+            address: format!("{host}:0"),
+            upstream: upstream.to_owned(),
         };
-        let proxy = json!({"name": "store", "listen": format!("{host}:0"), "upstream": upstream});
-        let made = link.ask("POST", "/proxies", &proxy);
+        let made = link.lay();
         link.address = made["listen"].as_str().expect("an address").into();
         Some(link)
+    }
+
+    fn lay(&self) -> Value {
+        wait_for("toxiproxy", SOON, || {
+            std::net::TcpStream::connect(&self.control).ok()
+        });
+        let proxy = json!({"name": "store", "listen": self.address, "upstream": self.upstream});
+        self.ask("POST", "/proxies", &proxy)
     }
 
     /// Host and port it listens on.
@@ -107,12 +115,23 @@ impl Link {
         }
     }
 
-    /// Takes everything out of the way, and listens again.
+    /// Takes everything out of the way, and listens again. Toxiproxy sometimes never comes to an end with taking a toxic
+    /// away (its issue 558): it is started anew then.
     ///
     /// # Panics
-    /// When toxiproxy refuses.
+    /// When it does not come up.
     pub fn heal(&self) {
-        self.ask("POST", "/reset", &Value::Null);
+        let reply = http(&self.control, "POST", "/reset", "null");
+        if (200..300).contains(&reply.status) {
+            return;
+        }
+        eprintln!("toxiproxy does not get over a toxic and is started anew: {reply:?}");
+        {
+            let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+            server.stop();
+            server.run();
+        }
+        self.lay();
     }
 
     /// Refuses connections and ends those there are, until it is healed.
@@ -124,7 +143,7 @@ impl Link {
     }
 
     fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
-        let reply = http(&self.server.address, method, path, &body.to_string());
+        let reply = http(&self.control, method, path, &body.to_string());
         let refused = !(200..300).contains(&reply.status);
         assert!(!refused, "toxiproxy: {method} {path}: {reply:?}");
         reply.json()
