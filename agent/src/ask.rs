@@ -1,27 +1,26 @@
-//! The gateway's question: a bot, a path and parameters in, one answer out, by the contract's rules.
-//!
-//! [`Question::read`] and [`Answer`] are values; [`Question::put`] asks a bot's `query` over the network.
+//! The gateway's question: a bot, a path and parameters in, one answer out, by the contract's rules. All of it is values;
+//! [`crate::gateway`] does the asking.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use contract::params::Params;
 use contract::record::Time;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode, header};
-use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
-use tokio::net::TcpStream;
 
 /// How long an answer may take unless the question says otherwise.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// What a question may ask for at most.
 const LONGEST: Duration = Duration::from_secs(3600);
 /// The largest answer, in bytes.
-const LARGEST: usize = 16 << 20;
+pub const LARGEST: usize = 16 << 20;
 
 /// A question to a bot.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,6 +62,12 @@ pub enum Refusal {
     /// The bot does not run.
     #[error("bot {0} is not running: start it, this engine answers only live questions")]
     Down(String),
+    /// More is asked at once than is attended.
+    #[error("too many questions at once: try again in a moment")]
+    Busy,
+    /// Whoever asks may not ask this bot.
+    #[error("this token is not for bot {0}")]
+    Forbidden(String),
     /// The answer took too long.
     #[error("no answer within {0}")]
     Late(String),
@@ -72,12 +77,15 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    fn status(&self) -> StatusCode {
+    /// The status of HTTP that tells it.
+    pub fn status(&self) -> StatusCode {
         match self {
             Refusal::Method => StatusCode::METHOD_NOT_ALLOWED,
             Refusal::Body(_) | Refusal::NoBot | Refusal::NoPath => StatusCode::BAD_REQUEST,
             Refusal::Unknown(_) | Refusal::Unclear(_) | Refusal::Mute(_) => StatusCode::NOT_FOUND,
             Refusal::Late(_) => StatusCode::GATEWAY_TIMEOUT,
+            Refusal::Busy => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::Forbidden(_) => StatusCode::FORBIDDEN,
             Refusal::Down(_) | Refusal::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -93,7 +101,26 @@ pub struct Answer {
 }
 
 /// What a bot answered, or why not.
-pub type Reply = Result<Value, Refused>;
+pub type Reply = Result<Data, Refused>;
+
+/// What a bot answered.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Data {
+    /// As it came: JSON, a part of the bot's own answer that was not copied.
+    Raw(Bytes),
+    /// Made of it.
+    Value(Value),
+}
+
+impl Data {
+    /// As a value.
+    pub fn into_value(self) -> Value {
+        match self {
+            Self::Raw(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
+            Self::Value(value) => value,
+        }
+    }
+}
 
 /// An error of the bot or of ours.
 #[derive(Debug, Clone, PartialEq)]
@@ -155,53 +182,18 @@ impl Question {
         })
     }
 
-    /// Puts it to the `query` that listens on `address`.
+    /// As it is put to the `query` at `address`.
     ///
     /// # Errors
-    /// The bot's error, or why there is no answer.
-    pub async fn put(&self, address: SocketAddr) -> Reply {
-        let late = || Refusal::Late(humantime::format_duration(self.timeout).to_string());
-        let asked = tokio::time::timeout(self.timeout, self.exchange(address)).await;
-        let (status, body) = asked.map_err(|_| late())??;
-        if status == StatusCode::GATEWAY_TIMEOUT {
-            return Err(late().into());
-        }
-        understand(status, &body)
-    }
-
-    async fn exchange(&self, address: SocketAddr) -> Result<(StatusCode, Bytes), Refusal> {
-        let failed =
-            |what: &str, err: &dyn std::fmt::Display| Refusal::Failed(format!("{what}: {err}"));
-        let stream = TcpStream::connect(address).await;
-        let stream =
-            stream.map_err(|err| failed("the bot's query program cannot be reached", &err))?;
-        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = handshake.map_err(|err| failed("question", &err))?;
-        let connection = tokio::spawn(connection);
-        let request = self
-            .request(address)
-            .map_err(|err| failed("question", &err))?;
-        let exchange = async {
-            let response = sender.send_request(request).await;
-            let response = response.map_err(|err| failed("no answer", &err))?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), LARGEST).collect().await;
-            let body = body.map_err(|err| failed("the answer cannot be read", &err))?;
-            Ok((status, body.to_bytes()))
-        };
-        let answer = exchange.await;
-        connection.abort();
-        answer
-    }
-
-    fn request(&self, address: SocketAddr) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+    /// The path is none that HTTP takes.
+    pub fn request(&self, address: SocketAddr) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
         let params = Params::from(self.params.clone());
         let query = params.to_query();
         let path = encoded(&self.path);
         let target = if query.is_empty() {
-            path
+            format!("http://{address}{path}")
         } else {
-            format!("{path}?{query}")
+            format!("http://{address}{path}?{query}")
         };
         Request::post(target)
             .header(header::HOST, address.to_string())
@@ -234,14 +226,30 @@ fn encoded(path: &str) -> String {
     utf8_percent_encode(path, NOT_IN_A_PATH).to_string()
 }
 
+/// The usual answer, of which only the data is wanted.
+#[derive(Deserialize)]
+struct Usual<'a> {
+    status: &'a str,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
 /// What a bot's answer says: its data, or its error.
-fn understand(status: StatusCode, body: &[u8]) -> Reply {
+///
+/// # Errors
+/// The bot's error, or that the answer is not understood.
+pub fn understand(status: StatusCode, body: &Bytes) -> Reply {
+    if status.is_success()
+        && let Ok(Usual { status: "ok", data }) = serde_json::from_slice(body)
+    {
+        return Ok(Data::Raw(body.slice_ref(data.get().as_bytes())));
+    }
     let Ok(value) = serde_json::from_slice::<Value>(body) else {
         let why = format!("the bot's answer (status {}) is not JSON", status.as_u16());
         return Err(Refusal::Failed(why).into());
     };
     let Value::Object(mut fields) = value else {
-        return Ok(value);
+        return Ok(Data::Value(value));
     };
     let said = fields
         .get("status")
@@ -257,9 +265,9 @@ fn understand(status: StatusCode, body: &[u8]) -> Reply {
         return Err(Refused::Bots(text, fields));
     }
     if said.as_deref() == Some("ok") {
-        return Ok(fields.remove("data").unwrap_or(Value::Null));
+        return Ok(Data::Value(fields.remove("data").unwrap_or(Value::Null)));
     }
-    Ok(Value::Object(fields))
+    Ok(Data::Value(Value::Object(fields)))
 }
 
 impl Answer {
@@ -271,6 +279,7 @@ impl Answer {
         let status = match reply {
             Ok(data) => {
                 body["status"] = "ok".into();
+                let data = data.into_value();
                 if !data.is_null() {
                     body["data"] = data;
                 }
@@ -354,7 +363,8 @@ mod tests {
     fn a_bots_answer_becomes_the_gateways() {
         let answer = |status: u16, body: &str| {
             let status = StatusCode::from_u16(status).unwrap();
-            let answer = Answer::new(understand(status, body.as_bytes()), Instant::now());
+            let body = Bytes::from(body.to_owned());
+            let answer = Answer::new(understand(status, &body), Instant::now());
             let mut body = answer.body;
             let fields = body.as_object_mut().unwrap();
             assert!(fields.remove("duration").is_some() && fields.remove("timestamp").is_some());

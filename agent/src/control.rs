@@ -29,7 +29,7 @@
 
 mod answers;
 mod audit;
-mod guard;
+pub mod guard;
 pub mod listen;
 mod route;
 pub mod tokens;
@@ -55,6 +55,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{sleep, timeout};
 
+use crate::gateway::dispatch::Dispatcher;
 use crate::lease::{Lease, Standing};
 use crate::request::Request;
 use crate::show::Console;
@@ -77,16 +78,23 @@ pub struct Api {
     requests: UnboundedSender<Request>,
     lease: Lease,
     audit: Audit,
+    dispatcher: Dispatcher,
 }
 
 impl Api {
-    /// Answers what the loop behind `requests` says.
-    pub fn new(requests: UnboundedSender<Request>, lease: Lease, console: &Console) -> Self {
+    /// Answers what the loop behind `requests` says, and questions to bots as `dispatcher` does.
+    pub fn new(
+        requests: UnboundedSender<Request>,
+        lease: Lease,
+        console: &Console,
+        dispatcher: Dispatcher,
+    ) -> Self {
         let audit = Audit::new(console.clone());
         Self {
             requests,
             lease,
             audit,
+            dispatcher,
         }
     }
 }
@@ -271,7 +279,7 @@ async fn perform(route: Route, asked: String, body: Bytes, asker: Asker, api: Ap
     let answer = if route.needs_lease() && !api.lease.may_act() {
         Answer::error(StatusCode::CONFLICT, &passive(&api.lease))
     } else {
-        answers::answer(route, &asked, &body, &api.requests).await
+        answers::answer(route, &asked, &body, &api).await
     };
     if let Some(route) = deed {
         api.audit.tell(&told(&route, &asker, &answer));

@@ -19,6 +19,8 @@ use crate::document::Bot;
 use crate::engine::Engine;
 use crate::engine::process::Process;
 use crate::failure::Failure;
+use crate::gateway::bounds::Most;
+use crate::gateway::dispatch::Dispatcher;
 use crate::history::notices::Logs;
 use crate::history::{self, History};
 use crate::launch::Host;
@@ -29,7 +31,7 @@ use crate::schedule::{self, Schedules};
 use crate::show::{Colours, Console};
 use crate::signals::Signals;
 use crate::store::Store;
-use crate::{control, lister, place};
+use crate::{control, gateway, lister, place};
 
 /// The starters of bots in languages that need one.
 const WRAPPERS: [(&str, &str); 2] = [
@@ -51,6 +53,8 @@ pub struct Options {
     settle: Duration,
     #[command(flatten)]
     api: control::listen::Options,
+    #[command(flatten)]
+    gateway: gateway::Options,
 }
 
 /// Runs a session on the data folder `data` until a signal ends it.
@@ -68,6 +72,8 @@ pub fn run(options: &Options, data: &Path) -> Result<()> {
     nix::sys::prctl::set_dumpable(false).context("close our memory to others")?;
     let supervisor = find_programs(options.bin.as_deref())?;
     let api = options.api.listen("")?;
+    let gateway = options.gateway.listen(false)?;
+    let most = Most::parse(&crate::host::environment())?;
     let data = place::make(data)?;
     let _owned = place::own(&data)?;
     install_wrappers(&data)?;
@@ -90,6 +96,7 @@ pub fn run(options: &Options, data: &Path) -> Result<()> {
         let parts = Parts {
             settle: options.settle,
             api,
+            gateway: (gateway, most),
             root,
             host,
             store,
@@ -117,6 +124,7 @@ pub fn run(options: &Options, data: &Path) -> Result<()> {
 struct Parts {
     settle: Duration,
     api: Option<Listen>,
+    gateway: (Option<gateway::Listen>, Most),
     root: PathBuf,
     host: Host,
     store: Store,
@@ -128,6 +136,7 @@ async fn session(parts: Parts, console: &Console) -> Result<End> {
     let Parts {
         settle,
         api,
+        gateway: (gateway, most_questions),
         root,
         host,
         store,
@@ -171,10 +180,13 @@ async fn session(parts: Parts, console: &Console) -> Result<End> {
         signals,
         ticks: ticks(),
     };
-    let answers = Api::new(to_loop, Lease::alone(), console);
+    let dispatcher = Dispatcher::new(to_loop.clone(), None, most_questions);
+    let gateway = gateway::open(gateway, &dispatcher, console).await?;
+    let answers = Api::new(to_loop, Lease::alone(), console, dispatcher);
     control::listen::start(api, answers.clone(), console).await;
     tokio::spawn(control::serve(socket, answers));
     let end = world.run(&mut events, |world| greet(world, &root)).await;
+    drop(gateway);
     world.close_history();
     let _ = file::remove(&path);
     match end {

@@ -162,14 +162,12 @@ pub fn collect(agent: &Agent, bots: &[String], discard_state: bool) -> Result<()
     Ok(())
 }
 
-/// The platform's other programs.
+/// The platform's other program.
 ///
 /// # Errors
-/// Always: they are not there yet.
+/// Always: it is not there yet.
 pub fn later() -> Result<()> {
-    let word = std::env::args().find(|arg| ["query-server", "controller"].contains(&arg.as_str()));
-    let word = word.unwrap_or_default();
     bail!(
-        "{word} is not in this version: the gateway on :9477 and Kubernetes are still to come; `agent run` runs realtime bots and schedules"
+        "controller is not in this version: Kubernetes is still to come; `agent run` runs bots on one host with Docker"
     )
 }

@@ -19,9 +19,12 @@ use crate::control::Api;
 use crate::control::listen::{ADDRESS, Listen};
 use crate::dev::{open_store, prepare_store};
 use crate::engine::docker::container::CA_INSIDE;
+use crate::engine::docker::question::Questions;
 use crate::engine::docker::template::{CA_FILE, Template, passed};
 use crate::engine::docker::{self, Access, Engine as Docker, KeyMaker};
 use crate::engine::{Engine, News};
+use crate::gateway::bounds::Most;
+use crate::gateway::dispatch::Dispatcher;
 use crate::health::http::VARIABLE;
 use crate::health::{self, Board, Dependency};
 use crate::history::notices::Logs;
@@ -40,7 +43,7 @@ use crate::show::{Colours, Console};
 use crate::signals::Signals;
 use crate::store::address::Endpoint;
 use crate::store::{Address, Store};
-use crate::{control, events, jobs, lister};
+use crate::{control, events, gateway, jobs, lister};
 
 /// The variable of how many bots the metrics tell one by one, and what it is without it.
 const MEASURED: &str = "THE0_METRICS_BOTS";
@@ -69,6 +72,17 @@ pub struct Options {
     settle: Duration,
     #[command(flatten)]
     api: control::listen::Options,
+    #[command(flatten)]
+    gateway: gateway::Options,
+}
+
+/// What an agent is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It runs bots, and answers questions about them.
+    Acts,
+    /// It only answers questions about bots that another agent runs.
+    Answers,
 }
 
 /// What is needed to run.
@@ -95,13 +109,16 @@ struct Setup {
     board: Board,
     listen: Option<SocketAddr>,
     api: Option<Listen>,
+    gateway: (Option<gateway::Listen>, Most),
+    /// Whether history is written.
+    writes: bool,
 }
 
 /// Runs on the data folder `data` until a signal ends it.
 ///
 /// # Errors
 /// What keeps it from starting.
-pub fn run(options: &Options, data: &Path) -> Result<()> {
+pub fn run(options: &Options, role: Role, data: &Path) -> Result<()> {
     // The store's keys are in our environment.
     nix::sys::prctl::set_dumpable(false).context("close our memory to others")?;
     let data = place::make(data)?;
@@ -110,6 +127,9 @@ pub fn run(options: &Options, data: &Path) -> Result<()> {
     let colours = Colours::of(&out);
     let console = Console::open(out, colours).context("the console")?;
     let mut setup = setup(options, &data, &console)?;
+    if role == Role::Answers {
+        setup.only_answers();
+    }
     place::remember_containers(&data, Some(&setup.containers))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -118,7 +138,11 @@ pub fn run(options: &Options, data: &Path) -> Result<()> {
     let signals = runtime.block_on(async { Signals::catch() });
     let signals = signals.context("signals")?;
     let store = open_store(&setup.host, &console)?;
-    let lease = setup.keeper.as_ref().map_or(Lease::alone(), Keeper::lease);
+    let lease = match (&setup.keeper, role) {
+        (_, Role::Answers) => Lease::never(),
+        (Some(keeper), Role::Acts) => keeper.lease(),
+        (None, Role::Acts) => Lease::alone(),
+    };
     show(&setup, &store, &lease, &console)?;
     let keeper = setup.keeper.take().map(Keeper::start);
     let keeper = keeper.transpose().context("the lease")?;
@@ -227,8 +251,19 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
         keeper: database.map(keep).transpose()?,
         listen: health::http::address(environment.get(VARIABLE).map(String::as_str))?,
         api: options.api.listen(ADDRESS)?,
+        gateway: (options.gateway.listen(true)?, Most::parse(&environment)?),
+        writes: true,
         board,
     })
+}
+
+impl Setup {
+    /// Nothing is left of it that writes, starts or tells something.
+    fn only_answers(&mut self) {
+        (self.source, self.teller, self.live) = (None, None, None);
+        (self.desk, self.keeper, self.api) = (None, None, None);
+        self.writes = false;
+    }
 }
 
 /// Whether what bots print is sent over NATS, where there is one.
@@ -302,16 +337,11 @@ async fn session(
     let (book, me, most) = setup.book;
     let schedules = Schedules::new(book, me, most, news_to.clone(), console.clone());
     access.permits = Some(schedules.permits());
-    let mut queue = None;
-    if let Some(source) = &setup.source {
-        queue = Some(jobs::start(jobs::Source {
-            nats: source.nats.clone(),
-            mongo: source.mongo.apart(),
-            access: access.clone(),
-            store: store.clone(),
-            settings: setup.jobs,
-        }));
-    }
+    let queue = setup.source.as_ref();
+    let queue = queue.map(|source| start_jobs(source, setup.jobs, &access, &store));
+    let own = Docker::connect(setup.containers.docker_host.as_deref())?;
+    let apart = Questions::new(&access, own);
+    let dispatcher = Dispatcher::new(requests_to.clone(), Some(apart), setup.gateway.1);
     let (docker_to, from_docker) = unbounded_channel();
     tokio::spawn(pass_on(from_docker, news_to));
     let engine = Engine::Docker(Box::new(Docker::new(
@@ -344,8 +374,10 @@ async fn session(
         address,
         lease: lease.clone(),
     });
-    let watch = Watch::start(&settings, history, logs, &world.host.data, console);
-    world.history = Some(watch.context("history")?);
+    if setup.writes {
+        let watch = Watch::start(&settings, history, logs, &world.host.data, console);
+        world.history = Some(watch.context("history")?);
+    }
     if let Some(source) = setup.source {
         let outside = events::Outside {
             waker: waker.clone(),
@@ -365,7 +397,8 @@ async fn session(
         signals,
         ticks: ticks(),
     };
-    let api = Api::new(to_loop, lease, console);
+    let gateway = gateway::open(setup.gateway.0, &dispatcher, console).await?;
+    let api = Api::new(to_loop, lease, console, dispatcher);
     control::listen::start(setup.api, api.clone(), console).await;
     tokio::spawn(control::serve(socket, api));
     let manager = Manager::of_environment().map(Arc::new);
@@ -374,10 +407,29 @@ async fn session(
         tokio::spawn(async move { manager.feed().await });
     }
     world.run(&mut events, greet).await;
+    if let Some(gateway) = gateway {
+        world.answer_until(&mut events, gateway.end()).await;
+    }
     manager.inspect(|manager| manager.ending());
     world.close_history();
     let _ = file::remove(&path);
     Ok(())
+}
+
+/// Runs jobs, in the runtime of the caller.
+fn start_jobs(
+    source: &events::Source,
+    settings: jobs::Settings,
+    access: &Access,
+    store: &Store,
+) -> jobs::Queue {
+    jobs::start(jobs::Source {
+        nats: source.nats.clone(),
+        mongo: source.mongo.apart(),
+        access: access.clone(),
+        store: store.clone(),
+        settings,
+    })
 }
 
 /// What the daemon tells is news.

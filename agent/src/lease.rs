@@ -82,6 +82,15 @@ impl Lease {
         Self(Some(Arc::default()))
     }
 
+    /// For an agent that only looks: it never may.
+    pub fn never() -> Self {
+        let lease = Self::shared();
+        if let Some(mut right) = lease.right() {
+            right.standing = Standing::Lapsed("this one only answers questions".to_owned());
+        }
+        lease
+    }
+
     /// Whether this agent may act at this moment.
     pub fn may_act(&self) -> bool {
         self.turn().is_some()

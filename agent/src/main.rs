@@ -28,6 +28,7 @@ mod engine;
 mod events;
 mod failure;
 mod fleet;
+mod gateway;
 mod health;
 mod history;
 mod host;
@@ -88,7 +89,10 @@ fn run(cli: Cli) -> Result<()> {
     let agent = Agent::of(&cli.data, cli.host.as_deref(), cli.token_file.as_deref())?;
     match cli.command {
         Command::Dev(options) => dev::run(&options, agent.folder("dev")?),
-        Command::Run(options) => host::run(&options, agent.folder("run")?),
+        Command::Run(options) => host::run(&options, host::Role::Acts, agent.folder("run")?),
+        Command::QueryServer(options) => {
+            host::run(&options, host::Role::Answers, agent.folder("query-server")?)
+        }
         Command::Ps { output } => commands::ps(&agent, output),
         Command::History { bot, count, output } => commands::history(&agent, &bot, count, output),
         Command::Logs {

@@ -18,6 +18,7 @@ mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -221,6 +222,22 @@ impl World {
             }
             self.show();
         }
+    }
+
+    /// Answers what is asked until `done`, and does nothing else.
+    pub async fn answer_until(&mut self, events: &mut Events, done: impl Future<Output = ()>) {
+        let mut done = pin!(done);
+        loop {
+            tokio::select! {
+                () = &mut done => return,
+                Some(request) = events.requests.recv() => request.answer(self),
+            }
+        }
+    }
+
+    /// Whether there was a listing.
+    pub fn is_listed(&self) -> bool {
+        self.listed.is_some()
     }
 
     /// Jobs get their turn while bots may run, and it is known whether they may.

@@ -1,13 +1,14 @@
 //! What may be asked of a running agent, answered by the loop that owns the world.
 
 mod jobs;
+mod questions;
 mod times;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use contract::{BotId, Runtime, file, record::Listening};
+use contract::{BotId, Runtime, record::Listening};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot::{self, Sender};
 
@@ -25,6 +26,7 @@ use crate::report::{self, Records, Row, Sight, Sources};
 use crate::roll::Roll;
 use crate::schedule::timetable::shown;
 pub use jobs::NoJob;
+pub use questions::{Target, Whom};
 pub use times::{Planned, TRIES};
 
 /// What to do with a bot.
@@ -87,8 +89,8 @@ pub enum Request {
     Job(String, Sender<Result<Job, NoJob>>),
     /// Cancel it; gives how far it was.
     CancelJob(String, Sender<Result<Job, NoJob>>),
-    /// Where the bot that is called so answers questions.
-    Where(String, Sender<Result<SocketAddr, Refusal>>),
+    /// Who answers for the bot that is called so.
+    Target(Whom, Sender<Result<Target, Refusal>>),
     /// The bots that are missing were removed on purpose.
     Confirm(Sender<Vec<BotId>>),
     /// Let all bots run as they are wanted, or none; tells how far that is.
@@ -118,7 +120,7 @@ impl Request {
             Request::Jobs(count, to) => jobs::list(world, count, to),
             Request::Job(id, to) => jobs::show(world, id, to),
             Request::CancelJob(id, to) => jobs::cancel(world, id, to),
-            Request::Where(word, to) => drop(to.send(address(world, &word))),
+            Request::Target(whom, to) => drop(to.send(questions::target(world, &whom))),
             Request::Confirm(to) => drop(to.send(world.confirm().into_iter().collect())),
             Request::Switch(switch, to) => drop(to.send(turn(world, switch))),
             Request::Roll(most, to) => roll(world, most, to),
@@ -389,33 +391,5 @@ fn obstacle(world: &World, id: &BotId) -> Option<String> {
         Offer::Bot(_) => Some("it is disabled (enabled: false)".to_owned()),
         Offer::Unusable(why) => Some(why.clone()),
         Offer::Gone => Some("it was taken away".to_owned()),
-    }
-}
-
-fn address(world: &World, word: &str) -> Result<SocketAddr, Refusal> {
-    let refused = |unclear| match unclear {
-        Unclear::Nobody { .. } => Refusal::Unknown(word.to_owned()),
-        several @ Unclear::Several { .. } => Refusal::Unclear(format!("bot not found: {several}")),
-    };
-    let Known { id, name, .. } = find(world, word).map_err(refused)?;
-    if world
-        .listing
-        .bot(&id)
-        .is_some_and(|bot| bot.definition.query.is_none())
-    {
-        return Err(Refusal::Mute(name));
-    }
-    if let Engine::Docker(docker) = &world.engine {
-        return docker.address(&id).ok_or(Refusal::Down(name));
-    }
-    let live = world
-        .instances()
-        .get(&id)
-        .is_some_and(|instance| instance.pid.is_some());
-    let path = world.host.paths(&id).listening();
-    let listening: Option<Listening> = file::read_json(&path).ok().flatten();
-    match listening {
-        Some(listening) if live => Ok(listening.address),
-        _ => Err(Refusal::Down(name)),
     }
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::id::{BotId, NameError, ObjectKey};
+use crate::params::Params;
 use crate::paths::Paths;
 use crate::runtime::{Program, Runtime, UnknownRuntime};
 use crate::secret::Secret;
@@ -155,6 +156,17 @@ impl LaunchError {
     }
 }
 
+/// A question for which a container of its own is started (contract, section 5).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Question {
+    /// Its path, with its slash.
+    pub path: String,
+    /// Its parameters.
+    pub params: Params,
+    /// Where its result goes in the store; `None`: to standard output.
+    pub result_key: Option<ObjectKey>,
+}
+
 /// A bot to run, every part checked.
 #[derive(Debug, Clone)]
 pub struct Launch {
@@ -172,6 +184,8 @@ pub struct Launch {
     pub config: Secret,
     /// How its life goes.
     pub bot_type: BotType,
+    /// What is asked instead of running it.
+    pub question: Option<Question>,
     /// Its folders.
     pub paths: Paths,
     /// Folder of the language wrappers.
@@ -198,7 +212,6 @@ impl Launch {
         use LaunchError::Missing;
         let variables = renamed(variables);
         let read = Values(&variables);
-        read.no_question()?;
         let launch = Self {
             bot: read.name(vars::BOT_ID)?.ok_or(Missing(vars::BOT_ID))?,
             runtime: read.required(vars::RUNTIME)?.parse()?,
@@ -209,6 +222,7 @@ impl Launch {
             code_file: read.name(vars::CODE_FILE)?,
             config: read.config()?,
             bot_type: read.bot_type()?,
+            question: read.question()?,
             paths: read.paths(),
             wrappers: read.path(vars::THE0_WRAPPERS, "/opt/the0/wrappers"),
             confine: read.confine()?,
@@ -224,7 +238,11 @@ impl Launch {
     }
 
     fn check_sizes(&self) -> Result<(), LaunchError> {
-        for (name, value) in self.program_environment(Program::Bot) {
+        let program = match self.question {
+            Some(_) => Program::Query,
+            None => Program::Bot,
+        };
+        for (name, value) in self.program_environment(program) {
             let size = name.len() + 1 + value.len() + 1;
             if size > LONGEST_VARIABLE {
                 return Err(LaunchError::TooLarge {
@@ -278,8 +296,9 @@ impl Launch {
 
     /// The whole environment of the bot or its query program: what the contract lists and what is harmless.
     ///
-    /// For [`Program::Query`], `QUERY_PATH` is set and empty, by which the SDKs refuse writes to the state;
-    /// the caller adds [`vars::THE0_QUERY_PORT`].
+    /// For [`Program::Query`], `QUERY_PATH` is set, by which the SDKs refuse writes to the state. Where there is a
+    /// question, that is its path, and its parameters are there, too; else it is empty, and the caller adds
+    /// [`vars::THE0_QUERY_PORT`].
     pub fn program_environment(&self, program: Program) -> Variables {
         let mut env = self.harmless();
         let mut set = |name: &str, value: &str| env.insert(name.to_owned(), value.to_owned());
@@ -306,9 +325,22 @@ impl Launch {
             let tail = existing.map_or(String::new(), |v| format!(":{v}"));
             set(vars::PYTHONPATH, &format!("{code}/vendor:{code}{tail}"));
         }
-        if program == Program::Query {
-            set(vars::QUERY_PATH, "");
-            set(vars::BOT_TYPE, BotType::Realtime.name());
+        match (program, &self.question) {
+            (Program::Bot, _) => {}
+            (Program::Query, None) => {
+                set(vars::QUERY_PATH, "");
+                set(vars::BOT_TYPE, BotType::Realtime.name());
+            }
+            (Program::Query, Some(question)) => {
+                set(vars::QUERY_PATH, &question.path);
+                set(vars::QUERY_PARAMS, &question.params.to_body());
+                let fits = |(name, value): &(&str, String)| {
+                    !name.contains(['=', '\0']) && !value.contains('\0')
+                };
+                for (name, value) in question.params.texts().filter(fits) {
+                    set(&format!("QUERY_PARAM_{name}"), &value);
+                }
+            }
         }
         env
     }

@@ -45,19 +45,21 @@ impl Params {
     /// The query string, without a `?`.
     pub fn to_query(&self) -> String {
         let encode = |text: &str| utf8_percent_encode(text, RESERVED).to_string();
+        self.texts()
+            .map(|(name, value)| format!("{}={}", encode(name), encode(&value)))
+            .collect::<Vec<_>>()
+            .join("&")
+    }
+
+    /// Each name with its value as text; those that are null are left out.
+    pub fn texts(&self) -> impl Iterator<Item = (&str, String)> {
         let text = |value: &Value| match value {
             Value::Null => None,
             Value::String(text) => Some(text.clone()),
             other => Some(other.to_string()),
         };
-        let pairs = self
-            .0
-            .iter()
-            .filter_map(|(name, value)| Some((name, text(value)?)));
-        pairs
-            .map(|(name, value)| format!("{}={}", encode(name), encode(&value)))
-            .collect::<Vec<_>>()
-            .join("&")
+        let pairs = self.0.iter();
+        pairs.filter_map(move |(name, value)| Some((name.as_str(), text(value)?)))
     }
 
     /// The JSON body.

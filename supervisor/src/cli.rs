@@ -47,8 +47,6 @@ pub enum Command {
     Sync(Beside),
     /// `query` alone.
     Queries,
-    /// A one-shot question.
-    Question(OsString),
     /// Print this and exit.
     Print(String),
 }
@@ -64,6 +62,8 @@ pub struct BotOptions {
     pub query: QueryServer,
     /// Whose end is ours as well.
     pub die_with_parent: Option<i32>,
+    /// The path of a question that is answered instead.
+    pub question: Option<String>,
 }
 
 /// Who runs `query`.

@@ -10,6 +10,7 @@ mod log;
 mod machine;
 mod oom;
 mod processes;
+mod question;
 mod records;
 mod result;
 mod side;
@@ -49,7 +50,6 @@ fn obey(command: Command) -> u8 {
         Command::Health => return tell_health(),
         Command::Sync(beside) => return words::failed("sync", &beside.become_sync()),
         Command::Queries => return words::become_query(),
-        Command::Question(path) => return words::no_question(&path),
         Command::Exec(stage, inside) => return stage::become_program(&stage, &inside),
         Command::Run(options) => init::run(options),
         Command::Bot(options) => bot::run(&options),

@@ -23,7 +23,7 @@ pub fn forget(path: &Path) {
 
 /// What the run has said, if anything that is understood.
 pub fn read(path: &Path) -> Option<RunResult> {
-    match content(path) {
+    match content(path, RunResult::MOST) {
         Ok(bytes) => {
             let result = RunResult::parse(&bytes);
             if result.is_none() {
@@ -42,7 +42,11 @@ pub fn read(path: &Path) -> Option<RunResult> {
     }
 }
 
-fn content(path: &Path) -> io::Result<Vec<u8>> {
+/// What is in it, at most `most` bytes.
+///
+/// # Errors
+/// It is not there, no plain file, or larger.
+pub fn content(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let file = File::options()
         .read(true)
@@ -52,9 +56,10 @@ fn content(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::Error::other("it is not a regular file"));
     }
     let mut bytes = Vec::new();
-    file.take(RunResult::MOST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > RunResult::MOST {
-        return Err(io::Error::other("it is larger than 1 MiB"));
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        let why = format!("it is larger than {} MiB", most >> 20);
+        return Err(io::Error::other(why));
     }
     Ok(bytes)
 }

@@ -6,19 +6,22 @@
 //! holds keys must never be.
 
 use std::ffi::OsString;
-use std::io;
-use std::os::fd::BorrowedFd;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use contract::exit;
-use contract::launch::Variables;
-use contract::stage::Stage;
+use contract::launch::{Keys, Line, Variables};
+use contract::stage::{Cage, Placement, Stage};
 use fork::Fork;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::SigSet;
-use nix::unistd;
+use nix::unistd::{self, pipe2};
 
+use crate::signals;
 use crate::stage::{Inside, Report, become_program};
 
 /// The three descriptors of a child; `None`: ours.
@@ -86,6 +89,70 @@ fn tell(report: Report, failed: &str) {
     if !told {
         contract::error!("{failed}");
     }
+}
+
+/// A program of ours that lies beside us.
+#[derive(Debug, Clone, Copy)]
+pub struct Ours<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its arguments.
+    pub args: &'a [&'a str],
+    /// Its whole environment.
+    pub env: &'a Variables,
+    /// What waits on its standard input.
+    pub keys: Option<&'a Keys>,
+}
+
+impl Ours<'_> {
+    /// Starts it in a session of its own, to end when we do; both of its outputs go to `journal`. Gives its process id
+    /// and the other end of its standard input.
+    ///
+    /// # Errors
+    /// No process, memory or descriptor is left.
+    pub fn start(
+        self,
+        journal: BorrowedFd<'_>,
+        inside: &Inside,
+        mask: &SigSet,
+    ) -> io::Result<(i32, OwnedFd)> {
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
+        fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        if let Some(keys) = self.keys {
+            write_keys(keys, &writer)?;
+        }
+        let mut command = vec![sibling(self.name)?];
+        command.extend(self.args.iter().map(Into::into));
+        let stage = Stage {
+            placement: Placement::Session,
+            cage: Cage::Open,
+            parent_death_signal: signals::TERM,
+            oom_score_above: 0,
+            directory: None,
+            command,
+        };
+        let stdio = Stdio {
+            input: Some(reader.as_fd()),
+            output: Some(journal),
+            error: Some(journal),
+        };
+        let pid = second_stage(&stage, inside, self.env, stdio, mask)?;
+        Ok((pid, writer))
+    }
+}
+
+/// Writes keys as `sync` reads them.
+///
+/// # Errors
+/// Nobody reads, or the pipe is full.
+pub fn write_keys(keys: &Keys, pipe: &OwnedFd) -> io::Result<()> {
+    let line = Line::Keys {
+        v: Line::VERSION,
+        keys: keys.clone(),
+    };
+    let mut text = serde_json::to_vec(&line)?;
+    text.push(b'\n');
+    File::from(pipe.try_clone()?).write_all(&text)
 }
 
 fn prepare(stdio: Stdio<'_>, mask: &SigSet) -> io::Result<()> {

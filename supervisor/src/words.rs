@@ -3,6 +3,7 @@
 //! ```text
 //! execute [--skip-sync] [--skip-query-server]      the contract's run, less what others do
 //! execute --query-server-only                      `query`
+//! execute --query PATH                             one question, answered on standard output or into the store
 //! daemon init --bot-id .. --code-path .. ..        `sync fetch`
 //! daemon sync --bot-id .. --state-path .. ..       `sync watch`
 //! version
@@ -39,17 +40,21 @@ pub struct Beside {
 /// What is not understood.
 pub fn execute(mut parser: lexopt::Parser) -> Result<Command, UsageError> {
     let mut options = BotOptions::default();
-    let mut command = None;
+    let mut serves = false;
     while let Some(arg) = parser.next()? {
         match arg {
-            Long("query") => command = Some(Command::Question(parser.value()?)),
-            Long("query-server-only") => command = command.or(Some(Command::Queries)),
+            Long("query") => options.question = Some(parser.value()?.string()?),
+            Long("query-server-only") => serves = true,
             Long("skip-sync") => options.sides = Sides::Elsewhere,
             Long("skip-query-server") => options.query = QueryServer::Elsewhere,
             other => return Err(other.unexpected().into()),
         }
     }
-    Ok(command.unwrap_or(Command::Bot(options)))
+    Ok(if serves && options.question.is_none() {
+        Command::Queries
+    } else {
+        Command::Bot(options)
+    })
 }
 
 /// Reads what follows `daemon`.
@@ -166,15 +171,6 @@ fn become_program(name: &str, arguments: &[OsString], with: impl Fn(&mut Program
     }
 }
 
-/// Why a one-shot question is refused.
-pub fn no_question(path: &OsStr) -> u8 {
-    contract::error!(
-        "execute --query {}: this version answers questions of running bots only, on :9476: ask there, as in: query ask {0}",
-        path.display()
-    );
-    exit::BAD_LAUNCH
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -209,10 +205,9 @@ mod tests {
             read("execute --query-server-only --skip-sync"),
             Ok(Command::Queries)
         ));
-        assert!(matches!(
-            read("execute --query-server-only --query /x"),
-            Ok(Command::Question(_))
-        ));
+        let asked = options("execute --query-server-only --query /x --skip-sync");
+        assert_eq!(asked.question.as_deref(), Some("/x"));
+        assert_eq!(asked.sides, Sides::Elsewhere);
     }
 
     #[test]

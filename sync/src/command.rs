@@ -16,6 +16,7 @@ Usage:
   sync watch [--keys-from-stdin]   keep the store up to date with the disk until TERM
   sync state COMMAND ..            look at the states in the store and replace the current one:
                                    ls, get, put, restore, diff; see sync state --help
+  sync result FILE KEY             put the result of a one-shot question into the bucket of these
   sync unpack ARCHIVE DIR          unpack a zip, tar.gz or tar into DIR, confined to it
   sync --help | --version
 
@@ -38,6 +39,9 @@ The bot, its folders and the store are told by environment variables:
                                     its keys, unless they come from standard input
   MINIO_CODE_BUCKET MINIO_STATE_BUCKET MINIO_LOGS_BUCKET
                                     buckets (custom-bots bot-state bot-logs)
+  MINIO_QUERY_RESULTS_BUCKET        the same of results (query-results)
+  THE0_STATE                        off: no state is brought or saved; read: it is brought, and
+                                    neither claimed nor saved
   MAX_STATE_SIZE_MB                 largest state (8192)
   MAX_STATE_FILE_SIZE_MB            largest file of a state (none)
   THE0_MAX_UNPACKED_MB THE0_MAX_UNPACKED_ENTRIES THE0_MAX_UNPACKED_RATIO
@@ -59,6 +63,15 @@ pub enum Command {
     Watch(Watching),
     /// `sync state`.
     State(Order, Keys),
+    /// `sync result`.
+    Result {
+        /// Where the store's keys come from.
+        keys: Keys,
+        /// The result.
+        file: PathBuf,
+        /// Where it goes.
+        key: String,
+    },
     /// `sync unpack`.
     Unpack {
         /// The archive's file.
@@ -155,6 +168,16 @@ impl Command {
                     folder: folder.into(),
                 })
             }
+            (Some("result"), [Some(file), Some(key), None])
+                if told == plain && told.entry == Entry::Told =>
+            {
+                Ok(Self::Result {
+                    keys: told.keys,
+                    file: file.into(),
+                    key: key.into_string()?,
+                })
+            }
+            (Some("result"), _) => Err("result takes a file and a key".into()),
             (Some("unpack"), _) => Err("unpack takes an archive and a folder".into()),
             (Some("fetch" | "watch"), _) => Err("fetch and watch take no words".into()),
             (Some(""), _) => Err("no command given".into()),
@@ -209,6 +232,8 @@ mod tests {
             "fetch --until-done",
             "watch --readiness-port x",
             "unpack a d --any-entrypoint",
+            "result a",
+            "result a b c",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }

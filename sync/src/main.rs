@@ -39,6 +39,7 @@ mod unpack;
 mod watch;
 
 use std::fs::{self, File};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -54,7 +55,7 @@ use keys::KeyRing;
 use settings::{Entry, Keeping, Places, Settings};
 use state::Desk;
 use state::order::Order;
-use store::{Address, Store};
+use store::{Address, Condition, Metadata, Store};
 
 /// How soon the one who starts us with `--keys-from-stdin` sends the first.
 const KEYS_WITHIN: Duration = Duration::from_secs(10);
@@ -101,6 +102,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Fetch(keys, entry) => fetch(keys, entry),
         Command::Watch(watching) => watch(watching),
         Command::State(order, keys) => state(&order, keys),
+        Command::Result { keys, file, key } => result(keys, &file, &key),
         Command::Unpack { archive, folder } => {
             unpack::unpack(&archive, &folder).map_err(|error| Failure {
                 code: unpack::exit_code(&error),
@@ -144,9 +146,15 @@ fn fetch(keys: Keys, entry: Entry) -> Result<(), Failure> {
     code::finish(&settings).map_err(Failure::of(exit::CODE))?;
     restore::finish(&settings).map_err(Failure::of(exit::STATE))?;
     let store = open(&settings.places, &keys).map_err(Failure::of(exit::CODE))?;
-    if settings.state == Keeping::Off {
+    if settings.state != Keeping::Kept {
         let fetched = code::fetch(&settings, &store).context("the code could not be fetched");
-        return fetched.map_err(Failure::of(exit::CODE));
+        fetched.map_err(Failure::of(exit::CODE))?;
+        return match settings.state {
+            Keeping::Read => restore::copy(&settings, &store)
+                .context("the state could not be read")
+                .map_err(Failure::of(exit::STATE)),
+            _ => Ok(()),
+        };
     }
     let ahead = Ahead::begin(&settings.places, &keys);
     if let Err(error) = code::fetch(&settings, &store) {
@@ -197,6 +205,25 @@ fn state(order: &Order, keys: Keys) -> Result<(), Failure> {
         code: state::exit_code(&error),
         error,
     })
+}
+
+/// Puts the result of a one-shot question where whoever asked looks for it.
+fn result(keys: Keys, file: &Path, key: &str) -> Result<(), Failure> {
+    let variables = renamed(variables());
+    let places = Places::parse(&variables).map_err(|error| Failure {
+        code: error.exit_code(),
+        error: error.into(),
+    })?;
+    let put = || -> anyhow::Result<()> {
+        let bytes = fs::read(file).with_context(|| file.display().to_string())?;
+        let at = places.result(key)?;
+        let keys = read_keys(keys, &places.store)?;
+        let store = open(&places, &keys)?;
+        let put = || store.put_bytes(&at, &Condition::Any, &Metadata::new(), &bytes);
+        retry::until(places.deadline, put).with_context(|| at.to_string())?;
+        Ok(())
+    };
+    put().map_err(Failure::of(exit::INTERNAL))
 }
 
 fn open(places: &Places, keys: &KeyRing) -> anyhow::Result<Store> {

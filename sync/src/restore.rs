@@ -187,6 +187,16 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
+impl Failure {
+    /// Whether it is worth another try.
+    fn settled(self) -> anyhow::Result<Settled> {
+        match self {
+            Self::Corrupt(damaged) => Ok(Settled::Corrupt(damaged)),
+            Self::Other(error) => Err(error),
+        }
+    }
+}
+
 /// What was unpacked aside: the object's version, its digest, and where that was verified, its members.
 struct Filled {
     etag: Etag,
@@ -194,26 +204,70 @@ struct Filled {
     index: Option<Index>,
 }
 
+/// Tries until what comes is whole, or damaged twice in the same way.
+fn whole(
+    places: &Places,
+    store: &Store,
+    mut settle: impl FnMut() -> anyhow::Result<Settled>,
+) -> anyhow::Result<()> {
+    let end = Instant::now() + places.deadline;
+    let mut before: Option<Damaged> = None;
+    loop {
+        let damaged = match settle()? {
+            Settled::Done => return Ok(()),
+            Settled::Corrupt(damaged) => damaged,
+        };
+        let again = before.is_some_and(|before| before.came == damaged.came);
+        if again || Instant::now() > end {
+            bail!(corrupt(places, store, &damaged.why));
+        }
+        let (at, why) = (places.state(), &damaged.why);
+        contract::warn!("{at} came corrupt and is fetched once more: {why}");
+        before = Some(damaged);
+        // Someone may be in the middle of writing it by hand.
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// Makes a copy of the state be on the disk, for somebody who only reads it: nothing is claimed, and nothing is remembered;
+/// [`finish`] comes first.
+pub fn copy(settings: &Settings, store: &Store) -> anyhow::Result<()> {
+    let (places, state) = (&settings.places, &settings.launch.paths.state);
+    whole(places, store, || {
+        let Some(object) = open(places, store)? else {
+            contract::info!("state: there is none in the store");
+            return Ok(Settled::Done);
+        };
+        let remote = Remote::from(object.head.clone());
+        let staging = Staging::begin(state).context("make room for the state")?;
+        match fill(places, store, &staging, &remote, Some(object)) {
+            Ok(_) => {
+                let committed = staging.commit(Base::default(), |_| Ok(()));
+                committed.context("swap in the state")?;
+                contract::info!("state: a copy of the store's");
+                Ok(Settled::Done)
+            }
+            Err(failure) => {
+                staging.discard()?;
+                failure.settled()
+            }
+        }
+    })
+}
+
+/// The state's object, if there is one.
+fn open(places: &Places, store: &Store) -> anyhow::Result<Option<Object>> {
+    let at = places.state();
+    let opened = retry::until(places.deadline, || match store.get(&at) {
+        Err(Error::NotFound(_)) => Ok(None),
+        other => other.map(Some),
+    });
+    Ok(opened?)
+}
+
 impl Fetch<'_> {
     fn run(mut self) -> anyhow::Result<()> {
-        let places = &self.settings.places;
-        let end = Instant::now() + places.deadline;
-        let mut before: Option<Damaged> = None;
-        loop {
-            let damaged = match self.settle()? {
-                Settled::Done => return Ok(()),
-                Settled::Corrupt(damaged) => damaged,
-            };
-            let again = before.is_some_and(|before| before.came == damaged.came);
-            if again || Instant::now() > end {
-                bail!(corrupt(places, self.store, &damaged.why));
-            }
-            let (at, why) = (places.state(), &damaged.why);
-            contract::warn!("{at} came corrupt and is fetched once more: {why}");
-            before = Some(damaged);
-            // Someone may be in the middle of writing it by hand.
-            std::thread::sleep(Duration::from_secs(1));
-        }
+        whole(&self.settings.places, self.store, || self.settle())
     }
 
     fn settle(&mut self) -> anyhow::Result<Settled> {
@@ -252,10 +306,7 @@ impl Fetch<'_> {
             let head = retry::until(deadline, || self.store.head(&at))?;
             return Ok((head.map(Remote::from), None));
         }
-        let opened = retry::until(deadline, || match self.store.get(&at) {
-            Err(Error::NotFound(_)) => Ok(None),
-            other => other.map(Some),
-        })?;
+        let opened = open(&self.settings.places, self.store)?;
         let remote = |object: &Object| Remote::from(object.head.clone());
         Ok((opened.as_ref().map(remote), opened))
     }
@@ -301,14 +352,12 @@ impl Fetch<'_> {
     ) -> anyhow::Result<Settled> {
         let staging =
             Staging::begin(&self.settings.launch.paths.state).context("make room for the state")?;
-        let filled = match self.fill(&staging, remote, object) {
+        let places = &self.settings.places;
+        let filled = match fill(places, self.store, &staging, remote, object) {
             Ok(filled) => filled,
             Err(failure) => {
                 staging.discard()?;
-                return match failure {
-                    Failure::Corrupt(damaged) => Ok(Settled::Corrupt(damaged)),
-                    Failure::Other(error) => Err(error),
-                };
+                return failure.settled();
             }
         };
         self.swap(&staging, there, filled)?;
@@ -355,53 +404,53 @@ impl Fetch<'_> {
         contract::warn!("the state on disk is not what the store has; it is kept as {key}");
         Ok(())
     }
+}
 
-    /// Unpacks the object aside and verifies it.
-    fn fill(
-        &self,
-        staging: &Staging,
-        remote: &Remote,
-        object: Option<Object>,
-    ) -> Result<Filled, Failure> {
-        let places = &self.settings.places;
-        let (at, to) = (places.state(), staging.archive());
-        let etag = code::download(places, self.store, &at, object, &to)?;
-        let archive = File::open(staging.archive())?;
-        let damaged = |why| match hash(&archive) {
-            Ok(hash) => Failure::Corrupt(Damaged {
-                why,
-                came: (etag.clone(), hash),
-            }),
-            Err(error) => error.into(),
-        };
-        match extract::unpack(&mut archive.try_clone()?, &staging.tree(), rules(places)) {
-            Ok(()) => {}
-            Err(error) if matches!(error.reason(), Some(Reason::Size(_))) => {
-                let (at, most) = (places.state(), rules(places).budget.bytes >> 20);
-                return Err(Failure::Other(anyhow!(
-                    "{at} unpacks to more than {most} MiB and the bot is not started: raise MAX_STATE_SIZE_MB"
-                )));
-            }
-            Err(error) if error.reason().is_some() => return Err(damaged(error.to_string())),
-            Err(error) => return Err(error.into()),
-        }
-        let unread = io::Error::from(io::ErrorKind::InvalidData);
-        let digest = tree::read(&staging.tree())?.digest().ok_or(unread)?;
-        let expected = remote.digest.as_ref().filter(|_| etag == remote.etag);
-        if let Some(expected) = expected.filter(|expected| **expected != digest) {
-            let (got, expected) = (digest.short(), expected.short());
-            return Err(damaged(format!(
-                "its digest is {got} and should be {expected}"
+/// Unpacks the object aside and verifies it.
+fn fill(
+    places: &Places,
+    store: &Store,
+    staging: &Staging,
+    remote: &Remote,
+    object: Option<Object>,
+) -> Result<Filled, Failure> {
+    let (at, to) = (places.state(), staging.archive());
+    let etag = code::download(places, store, &at, object, &to)?;
+    let archive = File::open(staging.archive())?;
+    let damaged = |why| match hash(&archive) {
+        Ok(hash) => Failure::Corrupt(Damaged {
+            why,
+            came: (etag.clone(), hash),
+        }),
+        Err(error) => error.into(),
+    };
+    match extract::unpack(&mut archive.try_clone()?, &staging.tree(), rules(places)) {
+        Ok(()) => {}
+        Err(error) if matches!(error.reason(), Some(Reason::Size(_))) => {
+            let (at, most) = (places.state(), rules(places).budget.bytes >> 20);
+            return Err(Failure::Other(anyhow!(
+                "{at} unpacks to more than {most} MiB and the bot is not started: raise MAX_STATE_SIZE_MB"
             )));
         }
-        let verified = expected.is_some() && remote.generation.is_some();
-        let index = if verified { Index::of(&archive)? } else { None };
-        Ok(Filled {
-            etag,
-            digest,
-            index,
-        })
+        Err(error) if error.reason().is_some() => return Err(damaged(error.to_string())),
+        Err(error) => return Err(error.into()),
     }
+    let unread = io::Error::from(io::ErrorKind::InvalidData);
+    let digest = tree::read(&staging.tree())?.digest().ok_or(unread)?;
+    let expected = remote.digest.as_ref().filter(|_| etag == remote.etag);
+    if let Some(expected) = expected.filter(|expected| **expected != digest) {
+        let (got, expected) = (digest.short(), expected.short());
+        return Err(damaged(format!(
+            "its digest is {got} and should be {expected}"
+        )));
+    }
+    let verified = expected.is_some() && remote.generation.is_some();
+    let index = if verified { Index::of(&archive)? } else { None };
+    Ok(Filled {
+        etag,
+        digest,
+        index,
+    })
 }
 
 /// A state is put back as it was, whatever links it holds.

@@ -26,6 +26,8 @@ pub struct Places {
     pub state_bucket: String,
     /// Bucket of logs.
     pub logs_bucket: String,
+    /// Bucket of results of one-shot questions.
+    pub results_bucket: String,
     /// Largest state, bytes.
     pub largest_state: u64,
     /// Bounds on code bundles.
@@ -50,6 +52,8 @@ pub enum Keeping {
     Kept,
     /// It does not: nothing is claimed, brought or pushed.
     Off,
+    /// It is brought to be read: nothing is claimed or pushed.
+    Read,
 }
 
 /// The settings of one bot's `sync`.
@@ -87,6 +91,7 @@ impl Places {
             code_bucket: given.or("MINIO_CODE_BUCKET", "custom-bots"),
             state_bucket: given.or("MINIO_STATE_BUCKET", "bot-state"),
             logs_bucket: given.or("MINIO_LOGS_BUCKET", "bot-logs"),
+            results_bucket: given.or("MINIO_QUERY_RESULTS_BUCKET", "query-results"),
             largest_state: given.mebibytes(vars::MAX_STATE_SIZE_MB, 8192)?,
             budget,
             deadline: launch::duration("THE0_FETCH_DEADLINE", deadline, Duration::from_secs(60))?,
@@ -96,6 +101,11 @@ impl Places {
     /// The state's object.
     pub fn state(&self) -> Place {
         Place::new(&self.state_bucket, ObjectKey::state(&self.bot))
+    }
+
+    /// Where the result of a one-shot question goes.
+    pub fn result(&self, key: &str) -> anyhow::Result<Place> {
+        Ok(Place::new(&self.results_bucket, key.parse()?))
     }
 
     /// An object of ours beside the state.
@@ -166,9 +176,10 @@ impl Given<'_> {
         match self.get(variable) {
             None => Ok(Keeping::Kept),
             Some("off") => Ok(Keeping::Off),
+            Some("read") => Ok(Keeping::Read),
             Some(other) => Err(LaunchError::Value {
                 variable,
-                why: format!("is {other:?}: set it to off, or not at all"),
+                why: format!("is {other:?}: set it to off or read, or not at all"),
             }),
         }
     }
@@ -242,6 +253,7 @@ mod tests {
         let read = |word| parse(&[("THE0_STORE", "/s"), ("THE0_STATE", word)]);
         assert_eq!(read("").unwrap().state, Keeping::Kept);
         assert_eq!(read("off").unwrap().state, Keeping::Off);
+        assert_eq!(read("read").unwrap().state, Keeping::Read);
         assert!(read("maybe").is_err());
     }
 

@@ -41,7 +41,7 @@ pub fn begin<'a>(
     let base = Base::load(settings).context("read what the state is based on")?;
     let base = match settings.state {
         Keeping::Kept => base.context("the state was not fetched: run `sync fetch` first")?,
-        Keeping::Off => Base::default(),
+        Keeping::Off | Keeping::Read => Base::default(),
     };
     let synced = contract::file::read_json(&paths.synced()).ok().flatten();
     let shipper = Shipper::new(settings, store).context("read how far the log is shipped")?;
@@ -178,7 +178,7 @@ impl Watch<'_> {
     }
 
     fn look(&mut self) {
-        if self.settings.state == Keeping::Off {
+        if self.settings.state != Keeping::Kept {
             return self.pace.looked(self.now());
         }
         match self.pusher.look() {
@@ -249,7 +249,7 @@ impl Watch<'_> {
 
     fn push(&mut self, care: Care) {
         let began = self.now();
-        if self.settings.state == Keeping::Off {
+        if self.settings.state != Keeping::Kept {
             return self.pass_over(began);
         }
         // A state that is pushed each second is looked at no more often than one that rests.

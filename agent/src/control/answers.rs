@@ -15,14 +15,17 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot::{self, Sender};
 
+use super::Api;
 use super::route::Route;
-use crate::ask::{self, Question, Refusal, Reply};
+use crate::ask::{self, Question};
 use crate::engine::docker::left::Unsaved;
+use crate::gateway::dispatch::Dispatcher;
+use crate::gateway::tokens::Bots;
 use crate::history::{Entry, KEPT};
 use crate::id::{self, Known, Unclear};
 use crate::plan::Switch;
 use crate::report::Row;
-use crate::request::{Done, Request, TRIES, Verb};
+use crate::request::{Done, Request, TRIES, Verb, Whom};
 
 /// The loop's door.
 type Loop = UnboundedSender<Request>;
@@ -83,13 +86,14 @@ impl Answer {
 }
 
 /// Does what is asked for. `asked` is the part of the address behind the question mark.
-pub async fn answer(route: Route, asked: &str, body: &[u8], to: &Loop) -> Answer {
-    match do_it(route, asked, body, to).await {
+pub async fn answer(route: Route, asked: &str, body: &[u8], api: &Api) -> Answer {
+    match do_it(route, asked, body, api).await {
         Ok(answer) | Err(answer) => answer,
     }
 }
 
-async fn do_it(route: Route, asked: &str, body: &[u8], to: &Loop) -> Result<Answer, Answer> {
+async fn do_it(route: Route, asked: &str, body: &[u8], api: &Api) -> Result<Answer, Answer> {
+    let to = &api.requests;
     match route {
         Route::Document => document(),
         Route::Bots => bots(asked, to).await,
@@ -108,7 +112,7 @@ async fn do_it(route: Route, asked: &str, body: &[u8], to: &Loop) -> Result<Answ
         Route::Jobs => jobs::list(asked, to).await,
         Route::Job(id) => jobs::show(id, to).await,
         Route::CancelJob(id) => jobs::cancel(id, to).await,
-        Route::Query => Ok(query(body, to).await),
+        Route::Query => Ok(query(body, &api.dispatcher).await),
         Route::Confirm => {
             let bots = ask(to, Request::Confirm).await?;
             Ok(Answer::ok(json!({"confirmed": bots})))
@@ -352,17 +356,17 @@ async fn collect(order: CollectOrder, to: &Loop) -> Result<Answer, Answer> {
 }
 
 /// Answers a gateway's question.
-async fn query(body: &[u8], to: &Loop) -> Answer {
+async fn query(body: &[u8], dispatcher: &Dispatcher) -> Answer {
     let since = Instant::now();
-    let ask::Answer { status, body } = ask::Answer::new(reply(body, to).await, since);
+    let reply = match Question::read(&Method::POST, body) {
+        Ok(question) => {
+            let whom = Whom::Word(question.bot.clone());
+            dispatcher.ask(whom, &question, &Bots::All).await.reply
+        }
+        Err(refusal) => Err(refusal.into()),
+    };
+    let ask::Answer { status, body } = ask::Answer::new(reply, since);
     (status, body).into()
-}
-
-async fn reply(body: &[u8], to: &Loop) -> Reply {
-    let question = Question::read(&Method::POST, body)?;
-    let address = ask(to, |to| Request::Where(question.bot.clone(), to)).await;
-    let ending = |_| Err(Refusal::Failed("the agent is ending".into()));
-    question.put(address.unwrap_or_else(ending)?).await
 }
 
 /// How long an answer may be under way to somebody who takes it slowly.

@@ -106,7 +106,7 @@ pub fn admit(door: &Door, guard: &Guard, head: &Parts) -> Result<Asker, Denied> 
     };
     let asker = match guard {
         Guard::Tokens(path) => {
-            let tokens = Tokens::read(path).map_err(Denied::Tokens)?;
+            let tokens = Tokens::<Access>::read(path).map_err(Denied::Tokens)?;
             let grant = bearer(&head.headers).and_then(|token| tokens.grant(token));
             let Grant { name, access } = grant.ok_or(Denied::Token)?.clone();
             let who = format!("{name} at {}", address.ip());
@@ -130,7 +130,8 @@ fn only(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     values.next().is_none().then_some(value)
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+/// The bearer token of a request, if it has one.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = only(headers, AUTHORIZATION)?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

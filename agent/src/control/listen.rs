@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::guard::{Door, Guard};
+use super::route::Access;
 use super::tokens::{Tokens, Unusable};
 use super::{Api, attend};
 use crate::show::Console;
@@ -85,7 +86,7 @@ impl Options {
         let guard = match tokens {
             Some(path) => {
                 let path = PathBuf::from(path);
-                Tokens::read(&path)?;
+                Tokens::<Access>::read(&path)?;
                 Guard::Tokens(path)
             }
             None if address.ip().is_loopback() => Guard::Loopback,

@@ -9,15 +9,18 @@ use std::time::Instant;
 
 use ::tests::promise::Document;
 use contract::BotId;
+use contract::launch::Variables;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
+use crate::gateway::bounds::Most;
+use crate::gateway::dispatch::Dispatcher;
 use crate::id::Unclear;
 use crate::jobs::document::Job;
-use crate::request::{Done, NoJob, Planned, Turned};
+use crate::request::{Done, NoJob, Planned, Turned, Whom};
 use crate::show::Colours;
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -55,7 +58,9 @@ impl Rig {
     fn new(requests: UnboundedSender<Request>, lease: Lease) -> Self {
         let screen = Screen::default();
         let console = Console::open(screen.clone(), Colours::Off).unwrap();
-        let api = Api::new(requests, lease, &console);
+        let most = Most::parse(&Variables::new()).unwrap();
+        let dispatcher = Dispatcher::new(requests.clone(), None, most);
+        let api = Api::new(requests, lease, &console, dispatcher);
         Self {
             api,
             console,
@@ -178,7 +183,9 @@ async fn stand_in(mut requests: UnboundedReceiver<Request>) {
                     _ => Err(NoJob::Nowhere("no such job".into())),
                 }));
             }
-            Request::Where(word, to) => drop(to.send(Err(crate::ask::Refusal::Unknown(word)))),
+            Request::Target(Whom::Id(word) | Whom::Word(word), to) => {
+                drop(to.send(Err(crate::ask::Refusal::Unknown(word))));
+            }
             Request::Confirm(to) => drop(to.send(vec![bot_id()])),
             Request::Switch(_, to) => {
                 let (live, unsaved) = (vec!["grid".to_owned()], Vec::new());

@@ -1,4 +1,5 @@
-//! Who may ask over the network: a file of tokens, one a line, `NAME TOKEN [read|write]`.
+//! Who may ask over the network: a file of tokens, one a line, `NAME TOKEN` and what it allows: `[read|write]` of the API,
+//! bots of the gateway.
 //!
 //! It ensures:
 //! * the file is read at each request, so a token that was taken out or put in counts from the next one on, and a file
@@ -37,20 +38,43 @@ pub struct Unusable {
     why: String,
 }
 
+/// What tokens of a kind allow, as the rest of their line says.
+pub trait Allows: Sized {
+    /// The form of a line.
+    const FORM: &'static str;
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// It says something else.
+    fn read(word: Option<&str>) -> Result<Self, String>;
+}
+
+impl Allows for Access {
+    const FORM: &'static str = "NAME TOKEN read|write";
+
+    fn read(word: Option<&str>) -> Result<Self, String> {
+        match word {
+            None | Some("read") => Ok(Access::Read),
+            Some("write") => Ok(Access::Write),
+            Some(_) => Err("what it allows is `read` or `write`".to_owned()),
+        }
+    }
+}
+
 /// A token's owner and what it allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Grant {
+pub struct Grant<A> {
     /// The name, for the log.
     pub name: String,
     /// What it allows.
-    pub access: Access,
+    pub access: A,
 }
 
 /// Tokens as a file has them.
-#[derive(Default)]
-pub struct Tokens(Vec<(Grant, [u8; 32])>);
+pub struct Tokens<A>(Vec<(Grant<A>, [u8; 32])>);
 
-impl fmt::Debug for Tokens {
+impl<A: fmt::Debug> fmt::Debug for Tokens<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list()
             .entries(self.0.iter().map(|(grant, _)| grant))
@@ -58,7 +82,7 @@ impl fmt::Debug for Tokens {
     }
 }
 
-impl Tokens {
+impl<A: Allows> Tokens<A> {
     /// Reads them.
     ///
     /// # Errors
@@ -69,7 +93,7 @@ impl Tokens {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let mut tokens = Self::default();
+        let mut tokens = Self(Vec::new());
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
@@ -88,13 +112,13 @@ impl Tokens {
             tokens.0.push((grant, digest(token)));
         }
         if tokens.0.is_empty() {
-            return Err("it has no token: write lines of NAME TOKEN read|write".to_owned());
+            return Err(format!("it has no token: write lines of {}", A::FORM));
         }
         Ok(tokens)
     }
 
     /// What this token allows.
-    pub fn grant(&self, token: &str) -> Option<&Grant> {
+    pub fn grant(&self, token: &str) -> Option<&Grant<A>> {
         let given = digest(token);
         let mut found = None;
         for (grant, digest) in &self.0 {
@@ -110,18 +134,14 @@ fn digest(token: &str) -> [u8; 32] {
     Sha256::digest(token).into()
 }
 
-fn entry(line: &str) -> Result<(Grant, &str), String> {
+fn entry<A: Allows>(line: &str) -> Result<(Grant<A>, &str), String> {
     let mut words = line.split_whitespace();
     let (Some(name), Some(token)) = (words.next(), words.next()) else {
-        return Err("write it as NAME TOKEN read|write".to_owned());
+        return Err(format!("write it as {}", A::FORM));
     };
-    let access = match words.next() {
-        None | Some("read") => Access::Read,
-        Some("write") => Access::Write,
-        Some(_) => return Err("what it allows is `read` or `write`".to_owned()),
-    };
+    let access = A::read(words.next())?;
     if words.next().is_some() {
-        return Err("there is more than NAME TOKEN read|write".to_owned());
+        return Err(format!("there is more than {}", A::FORM));
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.len() > NAME || !name.chars().all(plain) {
@@ -207,7 +227,7 @@ mod tests {
     #[test]
     fn a_token_is_found_with_its_name_and_what_it_allows() {
         let text = format!("# who may\n\nci {LONG}1 write\n  eye\t{LONG}2\nlook {LONG}3 read\r\n");
-        let tokens = Tokens::parse(&text).unwrap();
+        let tokens = Tokens::<Access>::parse(&text).unwrap();
         let grant = |token: &str| {
             let grant = tokens.grant(token)?;
             Some((grant.name.as_str(), grant.access))
@@ -241,7 +261,7 @@ mod tests {
             (String::new(), "no token"),
         ];
         for (text, hint) in rows {
-            let why = Tokens::parse(&text).unwrap_err();
+            let why = Tokens::<Access>::parse(&text).unwrap_err();
             assert!(why.contains(hint), "{text:?}: {why}");
             assert!(!why.contains(LONG) && !why.contains("short1"), "{why}");
         }
@@ -255,7 +275,7 @@ mod tests {
         for mode in [0o644, 0o640, 0o604, 0o620, 0o601] {
             fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
             for why in [
-                Tokens::read(&path).unwrap_err().to_string(),
+                Tokens::<Access>::read(&path).unwrap_err().to_string(),
                 own(&path).unwrap_err().to_string(),
             ] {
                 assert!(why.contains("chmod 600") && why.contains("tokens"), "{why}");
@@ -263,7 +283,7 @@ mod tests {
         }
         for mode in [0o600, 0o400] {
             fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-            assert!(Tokens::read(&path).unwrap().grant(LONG).is_some());
+            assert!(Tokens::<Access>::read(&path).unwrap().grant(LONG).is_some());
         }
     }
 
@@ -272,7 +292,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tokens");
         let refused = |hint: &str| {
-            let why = Tokens::read(&path).unwrap_err().to_string();
+            let why = Tokens::<Access>::read(&path).unwrap_err().to_string();
             assert!(why.contains(hint), "{why}");
         };
         refused("No such file");

@@ -26,6 +26,7 @@ pub mod logs;
 pub mod metadata;
 pub mod names;
 mod news;
+pub mod question;
 pub mod refusal;
 mod slot;
 mod socket;

@@ -35,7 +35,7 @@ fn a_bad_value_names_its_variable_and_the_remedy_but_never_a_configuration() {
         ("ENTRYPOINT", "../x", "relative"),
         ("CODE_FILE", "../x", ".."),
         ("THE0_GRACE", "soon", "30s"),
-        ("QUERY_PATH", "/portfolio", "unset it"),
+        ("QUERY_PATH", "/a\0b", "leave it out"),
         ("THE0_CONFINE", "maybe", "full, signals or off"),
     ];
     for (name, value, remedy) in rows {
@@ -156,4 +156,52 @@ fn a_launch_document_does_not_print_its_values() {
     let line: Line =
         serde_json::from_str(r#"{"type":"launch","v":1,"env":{"BOT_CONFIG":"hunter2"}}"#).unwrap();
     assert!(!format!("{line:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_question_is_in_the_environment_of_the_query_program_alone() {
+    let launch = parse(&[
+        ("QUERY_ENTRYPOINT", "query.py"),
+        ("BOT_TYPE", "scheduled"),
+        ("QUERY_PATH", "/trades"),
+        (
+            "QUERY_PARAMS",
+            r#"{"symbol":"BTC/USD","limit":5,"cursor":null,"a=b":1,"nul":"\u0000"}"#,
+        ),
+        ("QUERY_RESULT_KEY", "b1/1-ab/result.json"),
+    ])
+    .unwrap();
+    let env = launch.program_environment(Program::Query);
+    let asked: Vec<_> = env
+        .iter()
+        .filter(|(name, _)| name.starts_with("QUERY_"))
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    assert_eq!(
+        asked,
+        [
+            (
+                "QUERY_PARAMS",
+                launch.question.as_ref().unwrap().params.to_body().as_str()
+            ),
+            ("QUERY_PARAM_limit", "5"),
+            ("QUERY_PARAM_symbol", "BTC/USD"),
+            ("QUERY_PATH", "/trades"),
+        ]
+    );
+    assert_eq!(env["BOT_TYPE"], "scheduled");
+    let of_the_bot = launch.program_environment(Program::Bot);
+    assert!(!of_the_bot.keys().any(|name| name.starts_with("QUERY_")));
+    assert_eq!(
+        launch.question.unwrap().result_key.unwrap().as_str(),
+        "b1/1-ab/result.json"
+    );
+    for params in ["[1]", "{hunter2", "5"] {
+        let error = parse(&[("QUERY_PATH", "/x"), ("QUERY_PARAMS", params)]).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("QUERY_PARAMS") && !text.contains("hunter2"),
+            "{text}"
+        );
+    }
 }

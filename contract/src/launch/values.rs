@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{BotType, Confine, LaunchError, Variables};
+use super::{BotType, Confine, LaunchError, Question, Variables};
 use crate::id::NameError;
 use crate::paths::Paths;
 use crate::secret::Secret;
@@ -74,16 +74,34 @@ impl<'a> Values<'a> {
         Ok(Some(text.strip_prefix("./").unwrap_or(text).to_owned()))
     }
 
-    /// A container started to answer one question must not run the bot instead.
-    pub(super) fn no_question(self) -> Result<(), LaunchError> {
-        match self.get(vars::QUERY_PATH) {
-            None => Ok(()),
-            Some(_) => Err(LaunchError::Value {
+    /// The one question that the container is there for.
+    pub(super) fn question(self) -> Result<Option<Question>, LaunchError> {
+        let Some(path) = self.get(vars::QUERY_PATH) else {
+            return Ok(None);
+        };
+        if path.contains('\0') {
+            return Err(LaunchError::Value {
                 variable: vars::QUERY_PATH,
-                why: "is set, and this version answers questions of running bots only, on :9476: \
-                      unset it to run the bot"
-                    .into(),
-            }),
+                why: "has a NUL, which no variable can hold: leave it out".into(),
+            });
+        }
+        let text = self.get(vars::QUERY_PARAMS).unwrap_or("{}");
+        let refuse = |why: &str| LaunchError::Value {
+            variable: vars::QUERY_PARAMS,
+            why: format!("{why}: give a JSON object, as in {{\"symbol\":\"BTC/USD\"}}"),
+        };
+        match serde_json::from_str(text) {
+            Ok(serde_json::Value::Object(params)) => Ok(Some(Question {
+                path: path.to_owned(),
+                params: params.into(),
+                result_key: self.name(vars::QUERY_RESULT_KEY)?,
+            })),
+            Ok(_) => Err(refuse("is JSON but not an object")),
+            Err(err) => Err(refuse(&format!(
+                "is not JSON (line {}, column {})",
+                err.line(),
+                err.column()
+            ))),
         }
     }
 

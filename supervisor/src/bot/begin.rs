@@ -22,6 +22,7 @@ use crate::log::Log;
 use crate::machine::{Event, Machine, Plan, Restart, Sides};
 use crate::oom::Counter;
 use crate::processes;
+use crate::question;
 use crate::records::Records;
 use crate::side::Side;
 use crate::signals::{self, Signals};
@@ -51,7 +52,7 @@ pub(super) fn begin(options: &BotOptions) -> io::Result<Begun> {
     }
     crate::become_reaper();
     follow_parent(options);
-    let (variables, input) = match wait_for_launch(&signals)? {
+    let (mut variables, input) = match wait_for_launch(&signals)? {
         Came::Variables(variables, input) => (variables, input),
         Came::Stopped(signal) => {
             contract::info!("{} before there was a launch", signals::name(signal));
@@ -62,6 +63,9 @@ pub(super) fn begin(options: &BotOptions) -> io::Result<Begun> {
             return Ok(Begun::Over(exit::NO_LAUNCH));
         }
     };
+    if let Some(path) = &options.question {
+        variables.insert(vars::QUERY_PATH.to_owned(), path.clone());
+    }
     let var = var_folder(&variables);
     let mut launch = match Launch::parse(variables) {
         Ok(launch) => launch,
@@ -73,6 +77,10 @@ pub(super) fn begin(options: &BotOptions) -> io::Result<Begun> {
     journal::set_level(launch.log_level());
     journal::set_format(launch.log_format());
     journal::about(launch.bot.as_str());
+    if let Some(asked) = &launch.question {
+        let code = question::answer(&launch, asked, options.sides, &signals)?;
+        return Ok(Begun::Over(code));
+    }
     Ok(Begun::Bot(Box::new(prepare(
         launch, options, signals, input,
     )?)))

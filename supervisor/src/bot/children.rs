@@ -1,11 +1,11 @@
 //! Starting and ending our children: fetch, the sides, the bot.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 
 use contract::exit;
-use contract::launch::{Confine, Line, Variables};
+use contract::launch::{Confine, Variables};
 use contract::record::Time;
 use contract::runtime::Program;
 use contract::stage::{Cage, Placement, Stage};
@@ -32,7 +32,7 @@ impl Bot {
     pub(super) fn start_fetch(&mut self) {
         contract::info!("fetching code and state");
         let env = self.launch.sync_environment();
-        match self.start_ours("sync", &["fetch", "--keys-from-stdin"], &env, signals::TERM) {
+        match self.start_ours("sync", &["fetch", "--keys-from-stdin"], &env) {
             Ok((pid, _input)) => self.fetch = Some(pid),
             Err(err) => {
                 contract::error!("start sync fetch: {err}");
@@ -42,58 +42,30 @@ impl Bot {
         }
     }
 
-    /// Starts a program of ours beside us, with the keys waiting on its standard input; gives the other end, too.
+    /// Starts a program of ours beside us; gives the other end of its standard input, too, on which `sync` finds keys.
     fn start_ours(
         &self,
         name: &'static str,
         args: &[&str],
         env: &Variables,
-        parent_death_signal: i32,
     ) -> io::Result<(i32, OwnedFd)> {
-        let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
-        fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        if name == "sync" {
-            self.write_keys(&writer)?;
-        }
-        let mut command = vec![spawn::sibling(name)?];
-        command.extend(args.iter().map(Into::into));
-        let stage = Stage {
-            placement: Placement::Session,
-            cage: Cage::Open,
-            parent_death_signal,
-            oom_score_above: 0,
-            directory: None,
-            command,
-        };
-        let stdio = Stdio {
-            input: Some(reader.as_fd()),
-            output: Some(self.stderr.as_fd()),
-            error: Some(self.stderr.as_fd()),
-        };
-        let pid = spawn::second_stage(
-            &stage,
-            &self.inside(Report::Journal),
+        let ours = spawn::Ours {
+            name,
+            args,
             env,
-            stdio,
-            self.signals.given(),
-        )?;
-        Ok((pid, writer))
-    }
-
-    fn write_keys(&self, pipe: &OwnedFd) -> io::Result<()> {
-        let line = Line::Keys {
-            v: Line::VERSION,
-            keys: self.keys.clone(),
+            keys: (name == "sync").then_some(&self.keys),
         };
-        let mut text = serde_json::to_vec(&line)?;
-        text.push(b'\n');
-        File::from(pipe.try_clone()?).write_all(&text)
+        ours.start(
+            self.stderr.as_fd(),
+            &self.inside(Report::Journal),
+            self.signals.given(),
+        )
     }
 
     /// Writes the keys to the `sync` that runs.
     pub(super) fn hand_on_keys(&self) {
         if let Some(input) = self.sync.input()
-            && let Err(err) = self.write_keys(input)
+            && let Err(err) = spawn::write_keys(&self.keys, input)
         {
             contract::warn!(
                 "hand renewed keys to sync: {err}; it gets them when it is started again"
@@ -123,13 +95,12 @@ impl Bot {
     pub(super) fn start_due_sides(&mut self) {
         if self.sync.is_due(self.now()) {
             let env = self.launch.sync_environment();
-            let started =
-                self.start_ours("sync", &["watch", "--keys-from-stdin"], &env, signals::TERM);
+            let started = self.start_ours("sync", &["watch", "--keys-from-stdin"], &env);
             self.note_start(Which::Sync, started);
         }
         if self.query.is_due(self.now()) {
             let env = self.launch.query_environment();
-            let started = self.start_ours("query", &[], &env, signals::TERM);
+            let started = self.start_ours("query", &[], &env);
             self.note_start(Which::Query, started);
         }
     }

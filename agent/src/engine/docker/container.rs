@@ -18,6 +18,7 @@ use super::names::{self, Stack};
 use super::template::{Bounds, Template};
 use crate::document::Bot;
 use crate::history::Start;
+use crate::history::cause::Cause;
 use crate::launch;
 
 /// The time between TERM and KILL that the contract gives a container.
@@ -120,6 +121,34 @@ pub fn options(
         host_config: Some(host),
         ..ContainerCreateBody::default()
     })
+}
+
+/// One beside the bot's own: without the labels by which that is known, and with volumes that have no name and go with it.
+///
+/// # Errors
+/// See [`options`].
+pub fn apart(
+    bot: &Bot,
+    template: &Template,
+    image_id: &str,
+    network: &str,
+) -> Result<ContainerCreateBody, Refused> {
+    let start = Start::now(Cause::Created, None);
+    let mut options = options(bot, template, image_id, network, &start)?;
+    for not_its in [names::LAUNCH, names::TEMPLATE, names::CAUSE] {
+        options
+            .labels
+            .as_mut()
+            .and_then(|labels| labels.remove(not_its));
+    }
+    let host = options.host_config.as_mut();
+    let mounts = host.and_then(|host| host.mounts.as_mut());
+    for mount in mounts.into_iter().flatten() {
+        if mount.typ == Some(MountType::VOLUME) {
+            (mount.source, mount.volume_options) = (None, None);
+        }
+    }
+    Ok(options)
 }
 
 fn labels(

@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use bollard::container::LogOutput;
 use bollard::errors::Error;
-use bollard::models::{
-    ContainerCreateBody, ContainerStateStatusEnum, ContainerSummaryStateEnum, MountType,
-};
+use bollard::models::{ContainerCreateBody, ContainerStateStatusEnum, ContainerSummaryStateEnum};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, DownloadFromContainerOptionsBuilder,
     KillContainerOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
@@ -27,8 +25,6 @@ use super::names::{self, Stack};
 use super::refusal::{NotStarted, has_status, said};
 use super::{Engine, files, start};
 use crate::document::Bot;
-use crate::history::Start;
-use crate::history::cause::Cause;
 use crate::jobs::decide::Container;
 use crate::jobs::verdict::{Found, Left};
 use crate::place::Containers;
@@ -201,7 +197,7 @@ pub async fn remove(access: &Access, id: &str) -> Result<(), String> {
     removed.map_err(|err| said(&err))
 }
 
-async fn discard(access: &Access, id: &str, force: bool) -> Result<(), Error> {
+pub(super) async fn discard(access: &Access, id: &str, force: bool) -> Result<(), Error> {
     let options = RemoveContainerOptionsBuilder::default()
         .v(true)
         .force(force)
@@ -312,19 +308,16 @@ async fn last(access: &Access, id: &str) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-/// A bot's, with a job's labels, and volumes that have no name and go with it.
+/// A bot's, with a job's labels.
 fn options(
     access: &Access,
     job: &Bot,
     image_id: &str,
     network: &str,
 ) -> Result<ContainerCreateBody, Refused> {
-    let start = Start::now(Cause::Created, None);
-    let mut options = container::options(job, &access.template, image_id, network, &start)?;
+    let mut options = container::apart(job, &access.template, image_id, network)?;
     let mut labels = options.labels.take().unwrap_or_default();
-    for not_a_bots in [names::ID, names::LAUNCH, names::TEMPLATE, names::CAUSE] {
-        labels.remove(not_a_bots);
-    }
+    labels.remove(names::ID);
     let own = [
         (JOB, job.id.as_str()),
         (names::TYPE, BACKTEST),
@@ -332,15 +325,6 @@ fn options(
     ];
     labels.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
     options.labels = Some(labels);
-    let mounts = options
-        .host_config
-        .as_mut()
-        .and_then(|host| host.mounts.as_mut());
-    for mount in mounts.into_iter().flatten() {
-        if mount.typ == Some(MountType::VOLUME) {
-            (mount.source, mount.volume_options) = (None, None);
-        }
-    }
     Ok(options)
 }
 

@@ -17,6 +17,8 @@ pub const MANAGED: &str = "runtime.managed";
 pub const ID: &str = "runtime.id";
 /// The contract's label of what the container is there for.
 pub const TYPE: &str = "runtime.type";
+/// What [`TYPE`] says of a container that is there for one question: it is not the bot's.
+pub const QUERY: &str = "query";
 /// The contract's label of which of the code's entrypoints it runs.
 pub const ENTRYPOINT: &str = "runtime.entrypoint";
 /// The stack.
@@ -95,7 +97,7 @@ impl Stack {
     /// container that somebody has renamed runs its bot all the same.
     pub fn bot_of(&self, labels: &HashMap<String, String>) -> Option<BotId> {
         let is = |label: &str, value: &str| labels.get(label).is_some_and(|v| v == value);
-        if !is(MANAGED, "true") || !is(STACK, &self.0) {
+        if !is(MANAGED, "true") || !is(STACK, &self.0) || is(TYPE, QUERY) {
             return None;
         }
         labels.get(ID)?.parse().ok()

@@ -249,7 +249,7 @@ pub(super) async fn begin(docker: &Docker, id: &str, document: &Secret) -> Resul
     })
 }
 
-type Input = std::pin::Pin<Box<dyn tokio::io::AsyncWrite + Send>>;
+pub(super) type Input = std::pin::Pin<Box<dyn tokio::io::AsyncWrite + Send>>;
 
 async fn attach(docker: &Docker, id: &str) -> Result<Input, Error> {
     let options = AttachContainerOptionsBuilder::default()
@@ -259,7 +259,8 @@ async fn attach(docker: &Docker, id: &str) -> Result<Input, Error> {
     Ok(docker.attach_container(id, Some(options)).await?.input)
 }
 
-async fn hand_over(input: &mut Input, line: &Secret) -> std::io::Result<()> {
+/// Writes a line into a container, within a bound of time.
+pub(super) async fn hand_over(input: &mut Input, line: &Secret) -> std::io::Result<()> {
     let write = async {
         input.write_all(line.reveal().as_bytes()).await?;
         input.flush().await
