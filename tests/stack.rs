@@ -258,6 +258,7 @@ impl Stack {
         // Many run at one time, and the usual ports are one each.
         command.env("THE0_HEALTH_LISTEN", "");
         command.env("THE0_API_ADDRESS", "");
+        command.env("THE0_GATEWAY_ADDRESS", "");
         command.envs(self.store.environment());
         // Whoever runs the tests may run the bots in another runtime.
         command.envs(std::env::var_os("THE0_OCI_RUNTIME").map(|name| ("THE0_OCI_RUNTIME", name)));
@@ -355,6 +356,15 @@ impl Stack {
         agent.signal(nix::sys::signal::Signal::SIGTERM);
         let code = agent.code(LONG);
         assert_eq!(code, 0, "{}", self.said());
+    }
+
+    /// Waits for the end of an agent that was told to end.
+    ///
+    /// # Panics
+    /// When it does not end well.
+    pub fn ended(&mut self) {
+        let mut agent = self.agent.take().expect("an agent that runs");
+        assert_eq!(agent.code(LONG), 0, "{}", self.said());
     }
 
     /// Runs a command of the agent's to its end.
