@@ -96,6 +96,7 @@ fn a_host_on_which_all_is_well_passes_and_nothing_that_was_tried_is_left() {
     assert_eq!(found.code, 0, "{:#?}", found.checks);
     for (part, check, what) in [
         ("settings", "variables", host.name()),
+        ("settings", "questions", "none are answered"),
         ("docker", "daemon", "cgroup v"),
         ("docker", "network", "can be made"),
         ("docker", "container", "made and removed"),
@@ -398,6 +399,20 @@ fn a_store_whose_clock_is_wrong_fails_and_one_without_keys_for_bots_is_warned_of
     assert!(found.of("store", "server").contains("TLS"));
     host.set("THE0_CA_FILE", "");
     Found::on(&host).fails("store", "server", "certificate", &["store"]);
+}
+
+#[test]
+fn who_may_ask_bots_is_told() {
+    let Some(mut host) = host("doctor::questions") else {
+        return;
+    };
+    host.set("THE0_GATEWAY_ADDRESS", "0.0.0.0:9477");
+    Found::on(&host).warns("settings", "questions", "whoever reaches 0.0.0.0:9477");
+    host.set("THE0_GATEWAY_ADDRESS", "127.0.0.1:9477");
+    let line = Found::on(&host).of("settings", "questions");
+    assert!(line.starts_with("ok: "), "{line}");
+    host.set("THE0_GATEWAY_ADDRESS", "everywhere");
+    Found::on(&host).fails("settings", "questions", "THE0_GATEWAY_ADDRESS", &["settings"]);
 }
 
 #[test]

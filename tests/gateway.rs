@@ -8,5 +8,7 @@ mod contract;
 mod doors;
 #[path = "gateway/rig.rs"]
 mod rig;
+#[path = "gateway/runtimes.rs"]
+mod runtimes;
 #[path = "gateway/sdks.rs"]
 mod sdks;

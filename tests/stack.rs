@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -54,6 +54,33 @@ def main(id, config):
 /// Does nothing, for ever.
 pub const IDLE: &str =
     "import time\ndef main(id, config):\n    print('IDLE', flush=True)\n    time.sleep(100000)\n";
+
+/// The files of a folder as a bundle.
+///
+/// # Panics
+/// When they cannot be read.
+pub fn zipped(folder: &Path) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).expect("a folder").flatten() {
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+                continue;
+            }
+            let path = entry.path();
+            let name = path
+                .strip_prefix(folder)
+                .expect("a path below")
+                .to_string_lossy();
+            let options = zip::write::SimpleFileOptions::default();
+            zip.start_file(name, options).expect("an entry");
+            std::io::Write::write_all(&mut zip, &fs::read(&path).expect("a file"))
+                .expect("its content");
+        }
+    }
+    zip.finish().expect("a bundle").into_inner()
+}
 
 /// The host.
 #[derive(Debug)]

@@ -32,7 +32,7 @@ use tokio::time::timeout;
 
 use crate::engine::docker::template::{Template, passed};
 use crate::failure::Failure;
-use crate::host;
+use crate::{gateway, host};
 use crate::output::{self, Format};
 use crate::show::Colours;
 use crate::store::Address;
@@ -88,6 +88,7 @@ pub fn run(options: &Options, data: &Path) -> Result<()> {
 
 async fn look(options: &Options, data: &Path, sheet: &RefCell<Sheet>) -> Result<()> {
     let settings = Settings::read(data, sheet)?;
+    questions(&options.run.gateway, sheet);
     let uri = settings.mongo_uri(options);
     let from_folder = options.run.bots.is_some();
     let looked = RefCell::new(Needs::default());
@@ -130,6 +131,30 @@ async fn look(options: &Options, data: &Path, sheet: &RefCell<Sheet>) -> Result<
     }
     machine::look(&settings.data, needs.bots, sheet);
     Ok(())
+}
+
+/// Who may ask bots.
+fn questions(gateway: &gateway::Options, sheet: &RefCell<Sheet>) {
+    let (part, check) = (Part::Settings, "questions");
+    let mut sheet = sheet.borrow_mut();
+    match gateway.listen(true) {
+        Err(err) => sheet.failed(part, check, err.to_string(), "correct it"),
+        Ok(None) => sheet.ok(part, check, "none are answered over HTTP"),
+        Ok(Some(listen)) if listen.tokens.is_some() => {
+            sheet.ok(part, check, format!("answered on {}, with tokens", listen.address));
+        }
+        Ok(Some(listen)) if listen.address.ip().is_loopback() => {
+            let found = format!("answered on {}, of this machine", listen.address);
+            sheet.ok(part, check, found);
+        }
+        Ok(Some(listen)) => sheet.warning(
+            part,
+            check,
+            format!("whoever reaches {} may ask every bot", listen.address),
+            "name a file of tokens by THE0_QUERY_TOKENS, listen on loopback (THE0_GATEWAY_ADDRESS=127.0.0.1:9477), or let only \
+             the platform reach the port",
+        ),
+    }
 }
 
 /// What the documents say that bots need.

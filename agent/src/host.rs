@@ -72,8 +72,9 @@ pub struct Options {
     settle: Duration,
     #[command(flatten)]
     api: control::listen::Options,
+    /// Where questions are answered.
     #[command(flatten)]
-    gateway: gateway::Options,
+    pub gateway: gateway::Options,
 }
 
 /// What an agent is there for.

@@ -5,6 +5,7 @@
 //!
 //! Each part has a host of its own and leaves nothing of it behind, or says what it left.
 
+mod ask;
 mod bare;
 mod daemon;
 mod event;
@@ -51,6 +52,11 @@ pub fn event(_: &Path) {
 /// How soon the agent acts again after an outage.
 pub fn recovery(_: &Path) {
     on_a_host("containers-recovery", event::recovery);
+}
+
+/// What it costs to ask a bot.
+pub fn ask(_: &Path) {
+    on_a_host("containers-ask", ask::compare);
 }
 
 /// What live logs cost.

@@ -29,7 +29,7 @@ fn main() {
     };
     let folder = folder.canonicalize().unwrap_or(folder);
     let parts: Vec<_> = std::env::args().skip(2).collect();
-    let measure: [(&str, Measure); 15] = [
+    let measure: [(&str, Measure); 16] = [
         ("init", init::compare),
         ("bot", bot::measure),
         ("archives", archives::compare),
@@ -45,6 +45,7 @@ fn main() {
         ("containers-recovery", containers::recovery),
         ("containers-live", containers::live),
         ("containers-ticks", containers::ticks),
+        ("containers-ask", containers::ask),
     ];
     for (part, measure) in measure {
         if parts.is_empty() || parts.iter().any(|wanted| is_of(part, wanted)) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tests::containers::{Container, Docker};
 use tests::servers::{Minio, Store};
+use tests::stack::zipped;
 use tests::volume::unpack;
 use tests::{repository, skip};
 
@@ -167,30 +168,6 @@ impl<'a> Bot<'a> {
             content.into_keys().collect(),
         )
     }
-}
-
-/// The files of a folder as a bundle.
-pub fn zipped(folder: &Path) -> Vec<u8> {
-    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
-        for entry in fs::read_dir(next).expect("a folder").flatten() {
-            if entry.path().is_dir() {
-                folders.push(entry.path());
-                continue;
-            }
-            let path = entry.path();
-            let name = path
-                .strip_prefix(folder)
-                .expect("a path below")
-                .to_string_lossy();
-            let options = zip::write::SimpleFileOptions::default();
-            zip.start_file(name, options).expect("an entry");
-            std::io::Write::write_all(&mut zip, &fs::read(&path).expect("a file"))
-                .expect("its content");
-        }
-    }
-    zip.finish().expect("a bundle").into_inner()
 }
 
 pub fn ask(container: &Container, words: &[&str]) -> Value {

@@ -10,12 +10,11 @@ use std::time::{Duration, Instant};
 use mongodb::bson::doc;
 use serde_json::{Value, json};
 use tests::containers::{Container, Docker, image};
-use tests::stack::{COUNTER, Stack};
+use tests::stack::{COUNTER, Stack, zipped};
 use tests::{http, read, repository, run, skip, text, wait_for};
 
 use bot::{
     ALL, Bot, CPP, DOTNET, ENDED, HASKELL, LATE, Language, NODE, PYTHON, RUST, SCALA, ask, number,
-    zipped,
 };
 
 /// What a runtime promises, from the first start over a stop to a start elsewhere.

@@ -1,4 +1,4 @@
--- Answers /count.
+-- Answers /count, on a port or, where it is asked one question, in a file.
 module Main (main) where
 
 import Control.Exception (IOException, finally, try)
@@ -9,6 +9,7 @@ import Data.Maybe (fromMaybe)
 import Network.Socket
 import System.Directory (doesFileExist)
 import System.Environment (getEnv, lookupEnv)
+import System.Exit (ExitCode (..), exitWith)
 import System.IO
 
 count :: IO String
@@ -27,15 +28,20 @@ bodyLength :: [String] -> Int
 bodyLength fields = sum [read (drop (length name) field) | field <- map (map toLower) fields, name `isPrefixOf` field]
   where name = "content-length: "
 
+saidOf :: String -> IO (Bool, String)
+saidOf path = do
+  now <- count
+  return $ if path == "/count"
+    then (True, "{\"status\":\"ok\",\"data\":{\"count\":" ++ now ++ "}}")
+    else (False, "{\"status\":\"error\",\"error\":\"No handler\"}")
+
 answer :: Handle -> IO ()
 answer asker = do
   fields <- headOf asker
   replicateM_ (bodyLength fields) (hGetChar asker)
   let target = takeWhile (`notElem` " ?") (drop 1 (dropWhile (/= ' ') (concat (take 1 fields))))
-  now <- count
-  let (status, said) = if target == "/count"
-        then ("200 OK", "{\"status\":\"ok\",\"data\":{\"count\":" ++ now ++ "}}")
-        else ("404 Not Found", "{\"status\":\"error\",\"error\":\"No handler\"}")
+  (known, said) <- saidOf target
+  let status = if known then "200 OK" else "404 Not Found"
       fixed = ["HTTP/1.1 " ++ status, "Content-Type: application/json", "Connection: close"]
       size = "Content-Length: " ++ show (length said)
   hPutStr asker (concatMap (++ "\r\n") (fixed ++ [size, ""]) ++ said)
@@ -43,6 +49,14 @@ answer asker = do
 
 main :: IO ()
 main = do
+  asked <- fromMaybe "" <$> lookupEnv "QUERY_PATH"
+  if null asked then serve else do
+    (known, said) <- saidOf asked
+    writeFile "/query/result.json" said
+    exitWith (if known then ExitSuccess else ExitFailure 1)
+
+serve :: IO ()
+serve = do
   port <- read . fromMaybe "9476" <$> lookupEnv "THE0_QUERY_PORT"
   listener <- socket AF_INET Stream defaultProtocol
   setSocketOption listener ReuseAddr 1

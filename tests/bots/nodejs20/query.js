@@ -1,6 +1,6 @@
-// Answers /count.
+// Answers /count, on a port or, where it is asked one question, in a file.
 const { createServer } = require("node:http");
-const { readFileSync } = require("node:fs");
+const { readFileSync, writeFileSync } = require("node:fs");
 
 function count() {
   try {
@@ -10,8 +10,19 @@ function count() {
   }
 }
 
+function answer(path) {
+  const known = path === "/count";
+  return [known, JSON.stringify(known ? { status: "ok", data: { count: count() } } : { status: "error", error: "No handler" })];
+}
+
+if (process.env.QUERY_PATH) {
+  const [known, said] = answer(process.env.QUERY_PATH);
+  writeFileSync("/query/result.json", said);
+  process.exit(known ? 0 : 1);
+}
+
 createServer((request, response) => {
-  const known = new URL(request.url, "http://bot").pathname === "/count";
+  const [known, said] = answer(new URL(request.url, "http://bot").pathname);
   response.writeHead(known ? 200 : 404, { "content-type": "application/json" });
-  response.end(JSON.stringify(known ? { status: "ok", data: { count: count() } } : { status: "error", error: "No handler" }));
+  response.end(said);
 }).listen(Number(process.env.THE0_QUERY_PORT ?? 9476), "127.0.0.1");

@@ -1,0 +1,59 @@
+//! Bots of every runtime, with query programs written by hand to the contract, answer on both ways.
+
+use mongodb::bson::doc;
+use serde_json::json;
+use tests::servers::mongo::document;
+use tests::stack::{BOTS, LONG, zipped};
+use tests::{repository, skip, wait_for};
+
+use crate::rig::Rig;
+
+const ALL: [(&str, &str, &str); 7] = [
+    ("python3.11", "main.py", "query.py"),
+    ("nodejs20", "main.js", "query.js"),
+    ("rust-stable", "bot", "query"),
+    ("gcc13", "bot", "query"),
+    ("dotnet8", "Bot.dll", "Query.dll"),
+    ("scala3", "bot.jar", "query.jar:query.Main"),
+    ("ghc96", "bot", "query"),
+];
+
+#[test]
+fn bots_of_every_runtime_answer_live_and_apart() {
+    let test = "gateway::runtimes";
+    let Some(rig) = Rig::start(test, &[]) else {
+        return;
+    };
+    for (runtime, main, query) in ALL {
+        let code = repository().join(".cache/bots").join(runtime);
+        if !code.is_dir() {
+            skip(test, &format!("the {runtime} bot is not built: run tests/setup/bots.sh"));
+            continue;
+        }
+        if rig.stack.docker.image(test, runtime).is_none() {
+            continue;
+        }
+        let id = rig.stack.id(&runtime.replace('.', "-"));
+        let key = format!("tests/{id}/1.0.0");
+        rig.stack.objects().put("custom-bots", &key, &zipped(&code));
+        let mut bot = document(&id, &key, doc! {"name": runtime});
+        let custom = bot.get_document_mut("custom").unwrap();
+        let definition = custom.get_document_mut("config").unwrap();
+        definition.insert("runtime", runtime);
+        definition.insert("entrypoints", doc! {"bot": main, "query": query});
+        rig.stack.mongo.put(BOTS, &bot);
+        wait_for(&format!("a count of the {runtime} bot"), LONG, || {
+            (rig.answers(&id, "/count")["count"].as_u64()? > 1).then_some(())
+        });
+        rig.stack.change(&id, doc! {"enabled": false});
+        rig.stack.state(&id, "disabled");
+        let name = rig.stack.container(&id).name;
+        wait_for("the end of its container", LONG, || {
+            (rig.stack.docker.inspect(&name)["State"]["Running"] != true).then_some(())
+        });
+        let apart = rig.ask(&id, "/count", json!({})).json();
+        assert!(apart["data"]["count"].as_u64() > Some(1), "{runtime}: {apart}");
+        let none = rig.ask(&id, "/none", json!({}));
+        assert_eq!((none.status, &none.json()["error"]), (500, &json!("No handler")), "{runtime}");
+    }
+}
