@@ -412,7 +412,12 @@ fn who_may_ask_bots_is_told() {
     let line = Found::on(&host).of("settings", "questions");
     assert!(line.starts_with("ok: "), "{line}");
     host.set("THE0_GATEWAY_ADDRESS", "everywhere");
-    Found::on(&host).fails("settings", "questions", "THE0_GATEWAY_ADDRESS", &["settings"]);
+    Found::on(&host).fails(
+        "settings",
+        "questions",
+        "THE0_GATEWAY_ADDRESS",
+        &["settings"],
+    );
 }
 
 #[test]

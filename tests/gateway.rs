@@ -12,3 +12,5 @@ mod rig;
 mod runtimes;
 #[path = "gateway/sdks.rs"]
 mod sdks;
+#[path = "gateway/warm.rs"]
+mod warm;

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
+use contract::Secret;
 use contract::params::Params;
 use contract::record::Time;
 use http_body_util::Full;
@@ -186,7 +187,11 @@ impl Question {
     ///
     /// # Errors
     /// The path is none that HTTP takes.
-    pub fn request(&self, address: SocketAddr) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+    pub fn request(
+        &self,
+        address: SocketAddr,
+        token: Option<&Secret>,
+    ) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
         let params = Params::from(self.params.clone());
         let query = params.to_query();
         let path = encoded(&self.path);
@@ -195,7 +200,14 @@ impl Question {
         } else {
             format!("http://{address}{path}?{query}")
         };
-        Request::post(target)
+        let request = match token {
+            Some(token) => {
+                let bearer = format!("Bearer {}", token.reveal());
+                Request::post(target).header(header::AUTHORIZATION, bearer)
+            }
+            None => Request::post(target),
+        };
+        request
             .header(header::HOST, address.to_string())
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::from(params.to_body()))

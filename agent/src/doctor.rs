@@ -32,10 +32,10 @@ use tokio::time::timeout;
 
 use crate::engine::docker::template::{Template, passed};
 use crate::failure::Failure;
-use crate::{gateway, host};
 use crate::output::{self, Format};
 use crate::show::Colours;
 use crate::store::Address;
+use crate::{gateway, host};
 
 pub use sheet::{Part, Sheet};
 

@@ -173,11 +173,15 @@ async fn start(
                 return;
             };
             let sweeping = tokio::spawn(sweep(Arc::clone(&shared)));
-            serve::serve(listener, shared).await;
+            let warming = tokio::spawn(warm(Arc::clone(&shared)));
+            serve::serve(listener, Arc::clone(&shared)).await;
             sweeping.abort();
+            warming.abort();
+            if let Some(questions) = shared.dispatcher.apart() {
+                questions.end().await;
+            }
         });
-        // Containers that are being removed are, or the next agent does it.
-        runtime.shutdown_timeout(Duration::from_secs(2));
+        runtime.shutdown_background();
         let _ = ended.send(());
     };
     let thread = thread::Builder::new().name("gateway".into());
@@ -201,6 +205,13 @@ async fn sweep(shared: Arc<Shared>) {
             Err(_) => SOON,
         };
         sleep(pause).await;
+    }
+}
+
+/// Keeps containers that wait for questions.
+async fn warm(shared: Arc<Shared>) {
+    if let Some(questions) = shared.dispatcher.apart() {
+        questions.keep_warm().await;
     }
 }
 

@@ -19,7 +19,7 @@ use crate::control::Api;
 use crate::control::listen::{ADDRESS, Listen};
 use crate::dev::{open_store, prepare_store};
 use crate::engine::docker::container::CA_INSIDE;
-use crate::engine::docker::question::Questions;
+use crate::engine::docker::question::{Questions, Warm};
 use crate::engine::docker::template::{CA_FILE, Template, passed};
 use crate::engine::docker::{self, Access, Engine as Docker, KeyMaker};
 use crate::engine::{Engine, News};
@@ -47,6 +47,10 @@ use crate::{control, events, gateway, jobs, lister};
 
 /// The variable of how many bots the metrics tell one by one, and what it is without it.
 const MEASURED: &str = "THE0_METRICS_BOTS";
+/// The variable of whether a bot's :9476 wants a token of whoever asks over the network.
+const GUARD: &str = "THE0_QUERY_GUARD";
+/// The variable of whether the same question is asked once at a time.
+const SHARE: &str = "THE0_QUERY_SHARE";
 const MEASURED_AT_MOST: usize = 100;
 
 /// What the host's agent is told besides the environment.
@@ -110,7 +114,11 @@ struct Setup {
     board: Board,
     listen: Option<SocketAddr>,
     api: Option<Listen>,
-    gateway: (Option<gateway::Listen>, Most),
+    gateway: Option<gateway::Listen>,
+    /// How many questions at once, containers that wait for some, and whether the same ones are asked once.
+    questions: (Most, Warm, bool),
+    /// Whether a bot's `query` wants a token.
+    guards: bool,
     /// Whether history is written.
     writes: bool,
 }
@@ -185,7 +193,7 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
     let nats = nats.map(|url| events::Address::parse(&Secret::new(url)));
     let nats = nats.transpose()?;
     let teller = nats.clone().filter(|_| options.bots.is_none());
-    let live = is_live(value(live::VARIABLE).as_deref())?
+    let live = is_on(live::VARIABLE, value(live::VARIABLE).as_deref(), true)?
         .then(|| nats.clone())
         .flatten();
     let mut depends = vec![Dependency::Listing, Dependency::Store, Dependency::Docker];
@@ -252,7 +260,13 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
         keeper: database.map(keep).transpose()?,
         listen: health::http::address(environment.get(VARIABLE).map(String::as_str))?,
         api: options.api.listen(ADDRESS)?,
-        gateway: (options.gateway.listen(true)?, Most::parse(&environment)?),
+        gateway: options.gateway.listen(true)?,
+        questions: (
+            Most::parse(&environment)?,
+            Warm::parse(&environment)?,
+            is_on(SHARE, value(SHARE).as_deref(), false)?,
+        ),
+        guards: is_on(GUARD, value(GUARD).as_deref(), true)?,
         writes: true,
         board,
     })
@@ -267,12 +281,13 @@ impl Setup {
     }
 }
 
-/// Whether what bots print is sent over NATS, where there is one.
-fn is_live(given: Option<&str>) -> Result<bool> {
+/// A switch, or what it is without a word.
+fn is_on(variable: &str, given: Option<&str>, usual: bool) -> Result<bool> {
     match given {
-        None | Some("on" | "true" | "1") => Ok(true),
+        None => Ok(usual),
+        Some("on" | "true" | "1") => Ok(true),
         Some("off" | "false" | "0") => Ok(false),
-        Some(_) => bail!("{} is neither on nor off", live::VARIABLE),
+        Some(_) => bail!("{variable} is neither on nor off"),
     }
 }
 
@@ -329,6 +344,7 @@ async fn session(
     let docker = Docker::connect(setup.containers.docker_host.as_deref())?;
     let mut keys = KeyMaker::new(&setup.endpoint, setup.template.keys, console.clone())?;
     keys.gate = store.gate();
+    keys.guards = setup.guards;
     let live = setup.live.take();
     let live = live.map(|nats| start_live(nats, &setup.containers, &setup.board, console));
     let live = live.transpose()?;
@@ -341,8 +357,9 @@ async fn session(
     let queue = setup.source.as_ref();
     let queue = queue.map(|source| start_jobs(source, setup.jobs, &access, &store));
     let own = Docker::connect(setup.containers.docker_host.as_deref())?;
-    let apart = Questions::new(&access, own);
-    let dispatcher = Dispatcher::new(requests_to.clone(), Some(apart), setup.gateway.1);
+    let (most, warm, is_shared) = setup.questions;
+    let apart = Questions::new(&access, own, warm);
+    let dispatcher = Dispatcher::new(requests_to.clone(), Some(apart), most).sharing(is_shared);
     let (docker_to, from_docker) = unbounded_channel();
     tokio::spawn(pass_on(from_docker, news_to));
     let engine = Engine::Docker(Box::new(Docker::new(
@@ -398,7 +415,7 @@ async fn session(
         signals,
         ticks: ticks(),
     };
-    let gateway = gateway::open(setup.gateway.0, &dispatcher, console).await?;
+    let gateway = gateway::open(setup.gateway, &dispatcher, console).await?;
     let api = Api::new(to_loop, lease, console, dispatcher);
     control::listen::start(setup.api, api.clone(), console).await;
     tokio::spawn(control::serve(socket, api));

@@ -196,6 +196,8 @@ pub struct Launch {
     pub query_listen: SocketAddr,
     /// How long an answer to a question may take.
     pub query_timeout: Duration,
+    /// What whoever asks `query` over the network brings.
+    pub query_token: Option<Secret>,
     /// How long it may take to end after TERM.
     pub grace: Duration,
     /// How long the last push may take after it has ended.
@@ -228,6 +230,7 @@ impl Launch {
             confine: read.confine()?,
             query_listen: read.address(vars::THE0_QUERY_LISTEN, "0.0.0.0:9476")?,
             query_timeout: read.seconds(vars::THE0_QUERY_TIMEOUT, 30)?,
+            query_token: read.get(vars::THE0_QUERY_TOKEN).map(Secret::new),
             grace: read.seconds(vars::THE0_GRACE, 30)?,
             // With the grace and the end of the side processes, within the 60 s a container is given to stop.
             drain: read.seconds(vars::THE0_DRAIN, 20)?,
@@ -350,12 +353,13 @@ impl Launch {
         let mut env = self.variables.clone();
         env.retain(|name, _| !vars::KEYS.contains(&name.as_str()) && name != vars::BOT_CONFIG);
         env.remove(vars::THE0_LAUNCH);
+        env.remove(vars::THE0_QUERY_TOKEN);
         env
     }
 
     /// The environment of `query`: the launch without keys and without where anything is stored.
     pub fn query_environment(&self) -> Variables {
-        const NEEDED: [&str; 20] = [
+        const NEEDED: [&str; 21] = [
             vars::BOT_ID,
             vars::RUNTIME,
             vars::ENTRYPOINT,
@@ -375,6 +379,7 @@ impl Launch {
             vars::THE0_WRAPPERS,
             vars::THE0_QUERY_LISTEN,
             vars::THE0_QUERY_TIMEOUT,
+            vars::THE0_QUERY_TOKEN,
             vars::THE0_CONFINE,
         ];
         let mut env = self.harmless();

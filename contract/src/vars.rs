@@ -57,8 +57,12 @@ vars! {
     THE0_STATE,
     /// `stdin`: the launch is a document on standard input.
     THE0_LAUNCH,
+    /// How long the document on standard input may take to come, `30s`.
+    THE0_LAUNCH_WITHIN,
     /// Where `query` listens, `0.0.0.0:9476`.
     THE0_QUERY_LISTEN,
+    /// The token that whoever asks `query` over the network brings; without it everybody may.
+    THE0_QUERY_TOKEN,
     /// The port an SDK's query server is told to listen on.
     THE0_QUERY_PORT,
     /// How long an answer to a question may take, `30s`.

@@ -1,6 +1,7 @@
 //! The server on :9476: takes connections, answers each request, and ends cleanly.
 //!
 //! At TERM: no new connection, what is under way is finished (within 5 s), the program is ended, exit 0.
+//! With a token (`THE0_QUERY_TOKEN`) whoever asks over the network brings it, but for `/health`.
 //! Bounds: 64 connections, 10 s for a request's head and 10 s for its body, 1 MiB of body, and a client that does
 //! not take its answer is cut off by the kernel.
 
@@ -13,13 +14,15 @@ use std::time::Duration;
 
 use anyhow::Context;
 use contract::record::Listening;
-use contract::{BotId, Launch, Paths, file, vars};
+use contract::{BotId, Launch, Paths, Secret, file, vars};
 use hyper::body::Incoming;
+use hyper::header::AUTHORIZATION;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
+use subtle::ConstantTimeEq;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, watch};
@@ -45,6 +48,7 @@ struct Desk {
     paths: Paths,
     program: Option<Program>,
     limit: Duration,
+    token: Option<Secret>,
 }
 
 /// Serves until TERM or INT.
@@ -71,6 +75,7 @@ pub async fn run(launch: &Launch) -> anyhow::Result<()> {
         paths: launch.paths.clone(),
         program,
         limit: launch.query_timeout,
+        token: launch.query_token.clone(),
     };
     attend(listener, Arc::new(desk), asked_to_end).await;
     drop(stop);
@@ -129,10 +134,10 @@ async fn attend(listener: TcpListener, desk: Arc<Desk>, end: impl Future<Output 
             next = next => next,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, from)) => {
                 let (desk, closed) = (desk.clone(), closed.clone());
                 tokio::spawn(async move {
-                    converse(stream, desk, closed).await;
+                    converse(stream, from, desk, closed).await;
                     drop(place);
                 });
             }
@@ -148,12 +153,17 @@ async fn attend(listener: TcpListener, desk: Arc<Desk>, end: impl Future<Output 
 }
 
 /// Answers the requests of one connection; after `closed`, only the one under way.
-async fn converse(stream: TcpStream, desk: Arc<Desk>, mut closed: watch::Receiver<()>) {
+async fn converse(
+    stream: TcpStream,
+    from: SocketAddr,
+    desk: Arc<Desk>,
+    mut closed: watch::Receiver<()>,
+) {
     let _ = stream.set_nodelay(true);
     let _ = setsockopt(&stream, TcpUserTimeout, &TO_TAKE_ANSWER_MS);
     let service = service_fn(move |request| {
         let desk = desk.clone();
-        async move { Ok::<_, Infallible>(respond(&desk, request).await) }
+        async move { Ok::<_, Infallible>(respond(&desk, from, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -176,7 +186,24 @@ async fn converse(stream: TcpStream, desk: Arc<Desk>, mut closed: watch::Receive
     }
 }
 
-async fn respond(desk: &Desk, request: Request<Incoming>) -> Answer {
+/// Whether it may be asked by this request: from inside the container, and for a probe, without a token.
+fn may_ask(desk: &Desk, from: SocketAddr, request: &Request<Incoming>) -> bool {
+    let Some(token) = &desk.token else {
+        return true;
+    };
+    if from.ip().to_canonical().is_loopback() || request.uri().path() == "/health" {
+        return true;
+    }
+    let given = request.headers().get(AUTHORIZATION);
+    let given = given.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    given.is_some_and(|given| bool::from(given.ct_eq(token.reveal().as_bytes())))
+}
+
+async fn respond(desk: &Desk, from: SocketAddr, request: Request<Incoming>) -> Answer {
+    if !may_ask(desk, from, &request) {
+        let why = "a token is needed: this bot is asked through the gateway, or from inside its container";
+        return answer::error(StatusCode::UNAUTHORIZED, why);
+    }
     let source = match desk.program {
         Some(_) => Source::Program,
         None => Source::Nobody,

@@ -11,8 +11,8 @@ use contract::vars;
 use nix::unistd;
 use thiserror::Error;
 
-/// How long the first line may take.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the first line may take, unless `THE0_LAUNCH_WITHIN` says otherwise.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest line, in bytes: a configuration at the kernel's limit with every byte escaped fits.
 const LONGEST: usize = 2 << 20;
 
@@ -20,8 +20,8 @@ const LONGEST: usize = 2 << 20;
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum BadDocument {
     /// Nobody wrote.
-    #[error("no launch document came on standard input within {} s: start this container through the agent, or unset THE0_LAUNCH", PATIENCE.as_secs())]
-    Late,
+    #[error("no launch document came on standard input within {} s: start this container through the agent, or unset THE0_LAUNCH", .0.as_secs())]
+    Late(Duration),
     /// Somebody closed.
     #[error(
         "standard input ended before a launch document came: keep it open (docker run -i), or unset THE0_LAUNCH"
@@ -63,6 +63,13 @@ pub fn environment() -> Variables {
 pub fn is_document(env: &Variables) -> bool {
     env.get(vars::THE0_LAUNCH)
         .is_some_and(|value| value == "stdin")
+}
+
+/// How long the first line may take.
+pub fn patience(env: &Variables) -> Duration {
+    let given = env.get(vars::THE0_LAUNCH_WITHIN);
+    let given = given.and_then(|text| humantime::parse_duration(text).ok());
+    given.unwrap_or(PATIENCE)
 }
 
 /// What a line says.

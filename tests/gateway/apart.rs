@@ -17,8 +17,17 @@ fn a_bot_that_does_not_run_answers_from_its_last_state_and_nothing_is_left() {
     };
     let (id, saved) = rig.rests("rests");
     let before = rig.volumes();
-    let state = rig.stack.objects().get("bot-state", &format!("{id}/state.tar.gz")).unwrap();
-    let claim = |rig: &Rig| rig.stack.objects().get("bot-state", &format!("{id}/.the0/claim.json")).map(|claim| claim.etag);
+    let state = rig
+        .stack
+        .objects()
+        .get("bot-state", &format!("{id}/state.tar.gz"))
+        .unwrap();
+    let claim = |rig: &Rig| {
+        rig.stack
+            .objects()
+            .get("bot-state", &format!("{id}/.the0/claim.json"))
+            .map(|claim| claim.etag)
+    };
     let claimed = claim(&rig);
     let said = rig.ask(&id, "/count", json!({})).json();
     assert_eq!(said["data"]["count"], saved, "{said}");
@@ -27,11 +36,16 @@ fn a_bot_that_does_not_run_answers_from_its_last_state_and_nothing_is_left() {
     assert_eq!(echo["data"], params);
 
     let writes = rig.ask(&id, "/writes", json!({})).json();
-    let writes = writes["data"].as_object().unwrap_or_else(|| panic!("{writes}"));
+    let writes = writes["data"]
+        .as_object()
+        .unwrap_or_else(|| panic!("{writes}"));
     assert_eq!(writes.len(), 6);
     assert!(writes.values().all(|how| how != "written"), "{writes:?}");
     let environment = rig.ask(&id, "/environment", json!({})).json()["data"].to_string();
-    assert!(!environment.contains("MINIO") && !environment.contains("NATS"), "{environment}");
+    assert!(
+        !environment.contains("MINIO") && !environment.contains("NATS"),
+        "{environment}"
+    );
 
     for (path, word) in [
         ("/fail", "what was asked cannot be had"),
@@ -41,11 +55,18 @@ fn a_bot_that_does_not_run_answers_from_its_last_state_and_nothing_is_left() {
         let reply = rig.ask(&id, path, json!({}));
         let said = reply.json();
         assert_eq!(reply.status, 500, "{said}");
-        assert!(said["error"].as_str().unwrap_or_default().contains(word), "{said}");
+        assert!(
+            said["error"].as_str().unwrap_or_default().contains(word),
+            "{said}"
+        );
     }
     let known = tests::http(&rig.address(), "GET", &format!("/bots/{id}/queries"), "").json();
     assert!(known["queries"].to_string().contains("/count"), "{known}");
-    let after = rig.stack.objects().get("bot-state", &format!("{id}/state.tar.gz")).unwrap();
+    let after = rig
+        .stack
+        .objects()
+        .get("bot-state", &format!("{id}/state.tar.gz"))
+        .unwrap();
     assert_eq!(after.etag, state.etag, "the state is as it was");
     assert_eq!(claim(&rig), claimed, "nobody has claimed it");
     rig.leaves_nothing(&before);
@@ -79,7 +100,10 @@ fn what_takes_too_long_or_is_given_up_leaves_nothing() {
         let body = json!({"bot_id": id, "query_path": "/sleep", "params": {"seconds": 600}, "timeout_sec": 600});
         let (address, body) = (rig.address(), body.to_string());
         let mut asker = TcpStream::connect(&address).unwrap();
-        let head = format!("POST /query HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "POST /query HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
         asker.write_all((head + &body).as_bytes()).unwrap();
         wait_for("a container that runs", LONG, || {
             let all = rig.containers();
@@ -105,7 +129,10 @@ fn what_takes_too_long_or_is_given_up_leaves_nothing() {
 
 #[test]
 fn no_more_are_attended_at_once_than_may() {
-    let settings = [("THE0_QUERY_CONTAINERS", "1"), ("THE0_QUERY_AT_ONCE_PER_BOT", "2")];
+    let settings = [
+        ("THE0_QUERY_CONTAINERS", "1"),
+        ("THE0_QUERY_AT_ONCE_PER_BOT", "2"),
+    ];
     let Some(rig) = Rig::start("gateway::bounds", &settings) else {
         return;
     };
@@ -113,15 +140,20 @@ fn no_more_are_attended_at_once_than_may() {
     let rests = rig.bot("rests", doc! {"enabled": false});
     rig.answers(&live, "/count");
     rig.answers(&rests, "/count");
-    wait_for("the end of its container", LONG, || rig.containers().is_empty().then_some(()));
+    wait_for("the end of its container", LONG, || {
+        rig.containers().is_empty().then_some(())
+    });
     let sleeps = json!({"params": {"seconds": 4}});
     std::thread::scope(|scope| {
         let apart = scope.spawn(|| rig.ask(&rests, "/sleep", sleeps.clone()));
-        wait_for("a container", LONG, || (!rig.containers().is_empty()).then_some(()));
+        wait_for("a container", LONG, || {
+            (!rig.containers().is_empty()).then_some(())
+        });
         let busy = rig.ask(&rests, "/count", json!({}));
         assert_eq!(busy.status, 429, "{busy:?}");
         assert!(busy.head.contains("retry-after: 1"), "{busy:?}");
-        let others = [0, 1].map(|_| scope.spawn(|| rig.ask(&live, "/sleep", sleeps.clone()).status));
+        let others =
+            [0, 1].map(|_| scope.spawn(|| rig.ask(&live, "/sleep", sleeps.clone()).status));
         std::thread::sleep(std::time::Duration::from_secs(1));
         assert_eq!(rig.ask(&live, "/count", json!({})).status, 429);
         assert_eq!(others.map(|other| other.join().unwrap()), [200, 200]);

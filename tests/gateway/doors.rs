@@ -16,7 +16,9 @@ use crate::rig::Rig;
 
 fn with_token(address: &str, token: Option<&str>, id: &str) -> Reply {
     let body = json!({"bot_id": id, "query_path": "/count"}).to_string();
-    let token = token.map_or(String::new(), |token| format!("Authorization: Bearer {token}\r\n"));
+    let token = token.map_or(String::new(), |token| {
+        format!("Authorization: Bearer {token}\r\n")
+    });
     let head = format!(
         "POST /query HTTP/1.1\r\nHost: {address}\r\n{token}Connection: close\r\nContent-Length: {}\r\n\r\n",
         body.len()
@@ -57,7 +59,10 @@ fn with_tokens_each_asks_the_bots_that_it_may() {
     let queries = http(&address, "GET", &format!("/bots/{two}/queries"), "");
     assert_eq!(queries.status, 401);
     let said = rig.stack.said();
-    assert!(said.contains("question of some at 127.0.0.1") && !said.contains(&token(1)), "{said}");
+    assert!(
+        said.contains("question of some at 127.0.0.1") && !said.contains(&token(1)),
+        "{said}"
+    );
     fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
     assert_eq!(with_token(&address, Some(&token(1)), &one).status, 503);
 }
@@ -73,15 +78,24 @@ fn who_is_slow_or_sends_nonsense_keeps_nobody_from_an_answer() {
     let mut slow: Vec<TcpStream> = (0..200)
         .map(|_| {
             let mut stream = TcpStream::connect(&address).unwrap();
-            stream.write_all(b"POST /query HTTP/1.1\r\nHost: x\r\nX: ").unwrap();
+            stream
+                .write_all(b"POST /query HTTP/1.1\r\nHost: x\r\nX: ")
+                .unwrap();
             stream
         })
         .collect();
-    assert_eq!(rig.ask(&id, "/count", json!({})).status, 200, "beside slow heads");
+    assert_eq!(
+        rig.ask(&id, "/count", json!({})).status,
+        200,
+        "beside slow heads"
+    );
     let large = "x".repeat(20 << 10);
     let raw = |request: &str| exchange(&address, request.as_bytes()).status;
     let host = format!("Host: {address}\r\nConnection: close\r\n");
-    assert_eq!(raw(&format!("GET /health HTTP/1.1\r\n{host}X: {large}\r\n\r\n")), 431);
+    assert_eq!(
+        raw(&format!("GET /health HTTP/1.1\r\n{host}X: {large}\r\n\r\n")),
+        431
+    );
     let body = "y".repeat((1 << 20) + 1);
     assert_eq!(http(&address, "POST", "/query", &body).status, 413);
     for nonsense in [
@@ -93,7 +107,13 @@ fn who_is_slow_or_sends_nonsense_keeps_nobody_from_an_answer() {
     ] {
         assert_eq!(raw(&nonsense), 400, "{nonsense:?}");
     }
-    for path in ["/../query", "/query/", "//query", "/bots/../query", "/bots/%2e%2e/queries"] {
+    for path in [
+        "/../query",
+        "/query/",
+        "//query",
+        "/bots/../query",
+        "/bots/%2e%2e/queries",
+    ] {
         let reply = http(&address, "POST", path, "{}");
         assert!([404, 405].contains(&reply.status), "{path}: {reply:?}");
     }
@@ -105,7 +125,8 @@ fn who_is_slow_or_sends_nonsense_keeps_nobody_from_an_answer() {
     // They are cut when the time of their head is over.
     let end = Instant::now() + Duration::from_secs(30);
     let last = slow.last_mut().unwrap();
-    last.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    last.set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
     let _ = last.read(&mut [0; 512]);
     assert!(Instant::now() < end, "a slow head is not waited for");
 }
@@ -119,7 +140,9 @@ fn an_agent_that_ends_answers_what_it_was_asked_before() {
     let rests = rig.bot("rests", doc! {"enabled": false});
     rig.answers(&live, "/count");
     rig.answers(&rests, "/count");
-    wait_for("the end of its container", LONG, || rig.containers().is_empty().then_some(()));
+    wait_for("the end of its container", LONG, || {
+        rig.containers().is_empty().then_some(())
+    });
     let pid = rig.stack.agent().pid();
     std::thread::scope(|scope| {
         let sleeps = json!({"params": {"seconds": 4}});
@@ -127,7 +150,9 @@ fn an_agent_that_ends_answers_what_it_was_asked_before() {
             let (rig, sleeps) = (&rig, sleeps.clone());
             scope.spawn(move || rig.ask(id, "/sleep", sleeps))
         });
-        wait_for("a container", LONG, || (!rig.containers().is_empty()).then_some(()));
+        wait_for("a container", LONG, || {
+            (!rig.containers().is_empty()).then_some(())
+        });
         std::thread::sleep(Duration::from_secs(1));
         nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
         let address = rig.address();
@@ -171,5 +196,41 @@ fn the_platforms_query_server_answers_beside_the_agent_that_acts_and_acts_never(
     assert_eq!(server.code(LONG), 0);
     let said = tests::read(&data.path().join("log"));
     assert!(!said.contains("started, container"), "{said}");
-    assert_eq!(rig.stack.container(&live).logs().matches("BEGAN").count(), 1);
+    assert_eq!(
+        rig.stack.container(&live).logs().matches("BEGAN").count(),
+        1
+    );
+}
+
+#[test]
+fn a_bots_own_port_answers_the_gateway_and_those_inside_and_nobody_else() {
+    let Some(mut rig) = Rig::start("gateway::inner", &[]) else {
+        return;
+    };
+    let id = rig.bot("live", doc! {});
+    rig.answers(&id, "/count");
+    let container = rig.stack.container(&id);
+    let found = container.inspect();
+    let networks = found["NetworkSettings"]["Networks"].as_object().unwrap();
+    let address = networks
+        .values()
+        .find_map(|network| network["IPAddress"].as_str());
+    let address = format!("{}:9476", address.unwrap());
+    for path in ["/count", "/_status", "/info"] {
+        let reply = http(&address, "POST", path, "{}");
+        assert_eq!(reply.status, 401, "{path}: {reply:?}");
+    }
+    assert_eq!(
+        http(&address, "GET", "/health", "").status,
+        404,
+        "the bot's own word"
+    );
+    let inside = container.exec(&["/opt/the0/bin/query", "ask", "/count"]);
+    assert!(inside.status.success(), "{inside:?}");
+    // Another agent of the stack knows it, too.
+    rig.stack.kill();
+    rig.stack.begin();
+    rig.answers(&id, "/count");
+    let told = [found.to_string(), container.logs(), rig.stack.said()];
+    assert!(told.iter().all(|text| !text.contains("Bearer")));
 }

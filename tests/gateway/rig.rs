@@ -174,7 +174,15 @@ impl Rig {
     /// Containers that were made for questions.
     pub fn containers(&self) -> Vec<String> {
         let stack = format!("label=the0.stack={}", self.stack.name());
-        let words = ["ps", "-a", "-q", "--filter", &stack, "--filter", "label=runtime.type=query"];
+        let words = [
+            "ps",
+            "-a",
+            "-q",
+            "--filter",
+            &stack,
+            "--filter",
+            "label=runtime.type=query",
+        ];
         let said = self.stack.docker.ask(words);
         said.lines().map(str::to_owned).collect()
     }

@@ -27,7 +27,10 @@ fn bots_of_every_runtime_answer_live_and_apart() {
     for (runtime, main, query) in ALL {
         let code = repository().join(".cache/bots").join(runtime);
         if !code.is_dir() {
-            skip(test, &format!("the {runtime} bot is not built: run tests/setup/bots.sh"));
+            skip(
+                test,
+                &format!("the {runtime} bot is not built: run tests/setup/bots.sh"),
+            );
             continue;
         }
         if rig.stack.docker.image(test, runtime).is_none() {
@@ -52,8 +55,15 @@ fn bots_of_every_runtime_answer_live_and_apart() {
             (rig.stack.docker.inspect(&name)["State"]["Running"] != true).then_some(())
         });
         let apart = rig.ask(&id, "/count", json!({})).json();
-        assert!(apart["data"]["count"].as_u64() > Some(1), "{runtime}: {apart}");
+        assert!(
+            apart["data"]["count"].as_u64() > Some(1),
+            "{runtime}: {apart}"
+        );
         let none = rig.ask(&id, "/none", json!({}));
-        assert_eq!((none.status, &none.json()["error"]), (500, &json!("No handler")), "{runtime}");
+        assert_eq!(
+            (none.status, &none.json()["error"]),
+            (500, &json!("No handler")),
+            "{runtime}"
+        );
     }
 }

@@ -44,7 +44,10 @@ fn bots_with_either_sdk_answer_live_and_apart() {
     for version in ["0.3.1", "0.4.0"] {
         let folder = repository().join(format!(".cache/sdk-{version}/the0"));
         let Ok(entries) = fs::read_dir(&folder) else {
-            skip(test, &format!("the0-sdk {version} is not there: run tests/setup/sdk.sh"));
+            skip(
+                test,
+                &format!("the0-sdk {version} is not there: run tests/setup/sdk.sh"),
+            );
             continue;
         };
         let sources: Vec<(String, String)> = entries
@@ -56,20 +59,39 @@ fn bots_with_either_sdk_answer_live_and_apart() {
             })
             .collect();
         let mut files: Vec<(&str, &str)> = vec![("main.py", MAIN), ("query.py", QUERY)];
-        files.extend(sources.iter().map(|(name, text)| (name.as_str(), text.as_str())));
+        files.extend(
+            sources
+                .iter()
+                .map(|(name, text)| (name.as_str(), text.as_str())),
+        );
         let id = rig.bot_of(&version.replace('.', "-"), &files, doc! {});
         let check = |how: &str| {
-            let asked = rig.ask(&id, "/count", json!({"params": {"symbol": "BTC/USD"}})).json();
-            assert_eq!(asked["data"], json!({"count": 7, "symbol": "BTC/USD"}), "{version} {how}: {asked}");
+            let asked = rig
+                .ask(&id, "/count", json!({"params": {"symbol": "BTC/USD"}}))
+                .json();
+            assert_eq!(
+                asked["data"],
+                json!({"count": 7, "symbol": "BTC/USD"}),
+                "{version} {how}: {asked}"
+            );
             let failed = rig.ask(&id, "/fail", json!({}));
             assert_eq!(failed.status, 500, "{version} {how}: {failed:?}");
-            assert!(failed.body.contains("what was asked cannot be had"), "{failed:?}");
+            assert!(
+                failed.body.contains("what was asked cannot be had"),
+                "{failed:?}"
+            );
             let none = rig.ask(&id, "/none", json!({}));
             assert_eq!(none.status, 500, "{version} {how}: {none:?}");
             let set = rig.ask(&id, "/set", json!({}));
-            assert_eq!(set.status, 500, "a query writes nothing: {version} {how}: {set:?}");
+            assert_eq!(
+                set.status, 500,
+                "a query writes nothing: {version} {how}: {set:?}"
+            );
             let queries = tests::http(&rig.address(), "GET", &format!("/bots/{id}/queries"), "");
-            assert!(queries.body.contains("/count"), "{version} {how}: {queries:?}");
+            assert!(
+                queries.body.contains("/count"),
+                "{version} {how}: {queries:?}"
+            );
         };
         let end = std::time::Instant::now() + tests::stack::LONG;
         while rig.answers(&id, "/count")["count"] != 7 {

@@ -4,10 +4,16 @@
 //! not run, by a container of its own, on a copy of the state that was saved last. One that runs and cannot be reached is
 //! tried until the question's time is over, and then that is told: an answer from an older state would be a wrong one.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use contract::BotId;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared, WeakShared};
 use hyper::StatusCode;
+use hyper::body::Bytes;
+use serde_json::json;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
@@ -23,6 +29,10 @@ use crate::request::{Request, Target, Whom};
 /// Between two looks at who answers.
 const AGAIN: Duration = Duration::from_millis(50);
 
+/// Why a bot that runs answers an agent of its own stack nothing.
+const STRANGER: &str = "the bot's container does not know this agent's token, which is made of the store's secret key: that has \
+                        changed since the bot was started; `agent restart` it";
+
 /// Asks bots; clones share bounds and connections.
 #[derive(Debug, Clone)]
 pub struct Dispatcher {
@@ -30,6 +40,28 @@ pub struct Dispatcher {
     apart: Option<Questions>,
     lines: Lines,
     places: Places,
+    flights: Option<Flights>,
+}
+
+/// Questions that are under way in containers; whoever asks the same meanwhile waits for the same answer. One that nobody
+/// waits for any more is given up.
+#[derive(Debug, Clone, Default)]
+struct Flights(Arc<Mutex<HashMap<String, WeakShared<Flight>>>>);
+
+type Flight = BoxFuture<'static, Result<Bytes, String>>;
+
+impl Flights {
+    /// Joins what is under way, or begins it.
+    fn join(&self, key: String, begin: impl FnOnce() -> Flight) -> Shared<Flight> {
+        let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        flights.retain(|_, flight| flight.upgrade().is_some());
+        if let Some(flight) = flights.get(&key).and_then(WeakShared::upgrade) {
+            return flight;
+        }
+        let flight = begin().shared();
+        flights.extend(flight.downgrade().map(|weak| (key, weak)));
+        flight
+    }
 }
 
 /// What came of a question.
@@ -54,6 +86,19 @@ fn limit(question: &Question) -> String {
     humantime::format_duration(question.timeout).to_string()
 }
 
+/// What two questions have in common that are one.
+fn same(bot: &Bot, question: &Question) -> String {
+    let digest = crate::launch::digest(bot);
+    json!([
+        bot.id,
+        digest.as_str(),
+        question.path,
+        question.params,
+        question.timeout.as_millis().to_string()
+    ])
+    .to_string()
+}
+
 impl Dispatcher {
     /// Asks who answers by `requests`; with `apart`, also bots that do not run.
     pub fn new(requests: UnboundedSender<Request>, apart: Option<Questions>, most: Most) -> Self {
@@ -62,7 +107,15 @@ impl Dispatcher {
             apart,
             lines: Lines::new(),
             places: Places::new(most),
+            flights: None,
         }
+    }
+
+    /// Whether questions that are the same to the last byte, and under way at one time, are asked once.
+    #[must_use]
+    pub fn sharing(mut self, is_wanted: bool) -> Self {
+        self.flights = is_wanted.then(Flights::default);
+        self
     }
 
     /// The same for another runtime: connections live where they were made.
@@ -114,7 +167,7 @@ impl Dispatcher {
                     sleep(AGAIN).await;
                     continue;
                 }
-                Target::Live(id, _) => (id, Kind::Live),
+                Target::Live(id, ..) => (id, Kind::Live),
                 Target::Apart(bot) => (&bot.id, Kind::Apart),
             };
             if !bots.has(id) {
@@ -127,8 +180,11 @@ impl Dispatcher {
                 trail.asked = Some((id.clone(), kind));
             }
             match target {
-                Target::Live(_, address) => {
-                    match self.lines.put(question, address).await? {
+                Target::Live(_, address, token) => {
+                    match self.lines.put(question, address, token.as_ref()).await? {
+                        Asked::Answer(StatusCode::UNAUTHORIZED, _) if token.is_some() => {
+                            return Err(Refusal::Failed(STRANGER.to_owned()).into());
+                        }
                         Asked::Answer(StatusCode::GATEWAY_TIMEOUT, _) => {
                             return Err(Refusal::Late(limit(question)).into());
                         }
@@ -153,7 +209,16 @@ impl Dispatcher {
         let Some(apart) = &self.apart else {
             return Err(Refusal::Down(bot.definition.name.clone()).into());
         };
-        let answer = apart.put(bot, question, left).await;
+        let answer = match &self.flights {
+            None => apart.put(bot, question, left).await,
+            Some(flights) => {
+                let begin = || {
+                    let (apart, bot, question) = (apart.clone(), bot.clone(), question.clone());
+                    async move { apart.put(&bot, &question, left).await }.boxed()
+                };
+                flights.join(same(bot, question), begin).await
+            }
+        };
         understand(StatusCode::OK, &answer.map_err(Refusal::Failed)?)
     }
 
@@ -163,5 +228,36 @@ impl Dispatcher {
         let sent = self.requests.send(Request::Target(whom, to));
         sent.map_err(|_| ending())?;
         Ok(told.await.map_err(|_| ending())??)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_same_question_is_asked_once_while_it_is_under_way() {
+        let flights = Flights::default();
+        let asked = Arc::new(Mutex::new(0));
+        let (to, answer) = oneshot::channel::<()>();
+        let answer = answer.shared();
+        let join = |key: &str| {
+            let (asked, answer) = (Arc::clone(&asked), answer.clone());
+            flights.join(key.to_owned(), || {
+                async move {
+                    *asked.lock().unwrap() += 1;
+                    let _ = answer.await;
+                    Ok(Bytes::from_static(b"{}"))
+                }
+                .boxed()
+            })
+        };
+        let (one, two, other) = (join("a"), join("a"), join("b"));
+        to.send(()).unwrap();
+        let (one, two, other) = tokio::join!(one, two, other);
+        assert!(one.is_ok() && one == two && one == other);
+        assert_eq!(*asked.lock().unwrap(), 2);
+        join("a").await.unwrap();
+        assert_eq!(*asked.lock().unwrap(), 3, "what is over is asked anew");
     }
 }

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use contract::Secret;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::StatusCode;
 use hyper::body::Bytes;
@@ -53,12 +54,17 @@ impl Lines {
     ///
     /// # Errors
     /// It was asked, and there is no answer.
-    pub async fn put(&self, question: &Question, address: SocketAddr) -> Result<Asked, Refusal> {
+    pub async fn put(
+        &self,
+        question: &Question,
+        address: SocketAddr,
+        token: Option<&Secret>,
+    ) -> Result<Asked, Refusal> {
         let failed = |what: &str, err: &dyn std::error::Error| {
             Refusal::Failed(format!("{what}: {}", contract::journal::chain(err)))
         };
         let request = question
-            .request(address)
+            .request(address, token)
             .map_err(|err| failed("question", &err))?;
         let response = match self.0.request(request).await {
             Ok(response) => response,

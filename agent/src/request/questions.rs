@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use contract::record::Listening;
-use contract::{BotId, BotType, file};
+use contract::{BotId, BotType, Secret, file};
 
 use super::{Known, find};
 use crate::ask::Refusal;
@@ -25,8 +25,8 @@ pub enum Whom {
 /// Who answers.
 #[derive(Debug)]
 pub enum Target {
-    /// The bot's own `query`, at this address.
-    Live(BotId, SocketAddr),
+    /// The bot's own `query`, at this address, with what it wants of whoever asks.
+    Live(BotId, SocketAddr, Option<Secret>),
     /// Nobody who runs: its code, on a copy of its last state.
     Apart(Box<Bot>),
     /// It is not known yet what there is.
@@ -66,7 +66,10 @@ pub fn target(world: &World, whom: &Whom) -> Result<Target, Refusal> {
     let is_realtime = bot.is_none_or(|bot| bot.definition.kind == BotType::Realtime);
     match &world.engine {
         Engine::Docker(docker) => match (docker.address(&id).filter(|_| is_realtime), bot) {
-            (Some(address), _) => Ok(Target::Live(id, address)),
+            (Some(address), _) => {
+                let token = docker.query_token(&id);
+                Ok(Target::Live(id, address, token))
+            }
             _ if !docker.is_seen() => Ok(Target::Later),
             (None, Some(bot)) => Ok(Target::Apart(Box::new((**bot).clone()))),
             (None, None) => Err(Refusal::Down(name)),
@@ -77,7 +80,7 @@ pub fn target(world: &World, whom: &Whom) -> Result<Target, Refusal> {
             let path = world.host.paths(&id).listening();
             let listening: Option<Listening> = file::read_json(&path).ok().flatten();
             match listening {
-                Some(listening) if live => Ok(Target::Live(id, listening.address)),
+                Some(listening) if live => Ok(Target::Live(id, listening.address, None)),
                 _ => Err(Refusal::Down(name)),
             }
         }

@@ -107,7 +107,7 @@ fn wait_for_launch(signals: &Signals) -> io::Result<Came> {
         return Ok(Came::Variables(env, None));
     }
     contract::info!("waiting for the launch document on standard input");
-    let clock = Instant::now();
+    let (clock, patience) = (Instant::now(), launch::patience(&env));
     let mut input = Input::default();
     loop {
         if let Some(signal) = stop_among(signals) {
@@ -122,15 +122,15 @@ fn wait_for_launch(signals: &Signals) -> io::Result<Came> {
         if !input.is_open() {
             return Ok(Came::Bad(BadDocument::Ended));
         }
-        if clock.elapsed() >= launch::PATIENCE {
-            return Ok(Came::Bad(BadDocument::Late));
+        if clock.elapsed() >= patience {
+            return Ok(Came::Bad(BadDocument::Late(patience)));
         }
         let stdin = io::stdin();
         let mut fds = [
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
         ];
-        match poll(&mut fds, timeout(Some(launch::PATIENCE), clock.elapsed())) {
+        match poll(&mut fds, timeout(Some(patience), clock.elapsed())) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(err) => return Err(err.into()),
         }

@@ -68,7 +68,10 @@ impl Line {
     /// Asks; how long that took, in microseconds, and the body.
     fn ask(&mut self) -> (i64, Vec<u8>) {
         let began = Instant::now();
-        self.stream.get_mut().write_all(&self.request).expect("a question");
+        self.stream
+            .get_mut()
+            .write_all(&self.request)
+            .expect("a question");
         let (mut status, mut length) = (String::new(), 0);
         self.stream.read_line(&mut status).expect("a status");
         loop {
@@ -83,7 +86,11 @@ impl Line {
         }
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body).expect("a body");
-        assert!(status.contains("200"), "{status} {}", String::from_utf8_lossy(&body));
+        assert!(
+            status.contains("200"),
+            "{status} {}",
+            String::from_utf8_lossy(&body)
+        );
         let took = i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX);
         (took, body)
     }
@@ -106,24 +113,51 @@ pub fn compare(host: &mut Host) {
         let (_, rest) = said.rsplit_once("questions are answered on http://")?;
         Some(rest.split_once(',')?.0.to_owned())
     });
-    let body = |id: &str| format!(r#"{{"bot_id":"{id}","query_path":"/x","params":{{"symbol":"BTC/USD"}}}}"#);
+    let body = |id: &str| {
+        format!(r#"{{"bot_id":"{id}","query_path":"/x","params":{{"symbol":"BTC/USD"}}}}"#)
+    };
     wait_for("an answer", LONG, || {
         (tests::http(&gateway, "POST", "/query", &body(&live)).status == 200).then_some(())
     });
     let found = host.docker().inspect(&host.container(&live));
-    let networks = found["NetworkSettings"]["Networks"].as_object().expect("networks");
-    let inside = networks.values().find_map(|network| network["IPAddress"].as_str()).expect("an address").to_owned();
+    let networks = found["NetworkSettings"]["Networks"]
+        .as_object()
+        .expect("networks");
+    let inside = networks
+        .values()
+        .find_map(|network| network["IPAddress"].as_str())
+        .expect("an address")
+        .to_owned();
     let through = format!("{inside}:9476");
     let (_, first) = Line::to(&through, "/x", "{}").ask();
     let first: serde_json::Value = serde_json::from_slice(&first).expect("JSON");
     let direct = format!("{inside}:{}", first["data"]["port"]);
     let ways = [
-        ("the bot's own server, directly", direct, "/x", r#"{"symbol":"BTC/USD"}"#.to_owned()),
-        ("through `query`", through, "/x", r#"{"symbol":"BTC/USD"}"#.to_owned()),
-        ("through the gateway", gateway.clone(), "/query", body(&live)),
+        (
+            "the bot's own server, directly",
+            direct,
+            "/x",
+            r#"{"symbol":"BTC/USD"}"#.to_owned(),
+        ),
+        (
+            "through `query`",
+            through,
+            "/x",
+            r#"{"symbol":"BTC/USD"}"#.to_owned(),
+        ),
+        (
+            "through the gateway",
+            gateway.clone(),
+            "/query",
+            body(&live),
+        ),
     ];
-    println!("\n| a question to a bot that runs, µs | median | p90 | p99 | under load of {CLIENTS}: median | p99 | a second |\n|---|---|---|---|---|---|---|");
-    let mut lines = ways.each_ref().map(|(_, at, path, body)| Line::to(at, path, body));
+    println!(
+        "\n| a question to a bot that runs, µs | median | p90 | p99 | under load of {CLIENTS}: median | p99 | a second |\n|---|---|---|---|---|---|---|"
+    );
+    let mut lines = ways
+        .each_ref()
+        .map(|(_, at, path, body)| Line::to(at, path, body));
     let mut alone: [Sample; 3] = Default::default();
     for _ in 0..ONE_BY_ONE {
         for (line, sample) in lines.iter_mut().zip(&mut alone) {
@@ -157,7 +191,9 @@ fn load(at: &str, path: &str, body: &str) -> Sample {
             took
         };
         let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
-        let all = clients.into_iter().flat_map(|client| client.join().expect("a client"));
+        let all = clients
+            .into_iter()
+            .flat_map(|client| client.join().expect("a client"));
         all.collect()
     })
 }
@@ -169,9 +205,26 @@ fn apart(host: &Host, gateway: &str, body: &str) {
     let bare = || {
         let began = Instant::now();
         let mut command = host.docker().command();
-        command.args(["run", "--rm", "--network", "none", "--user", "1000:1000", "--read-only"]);
-        command.args(["--tmpfs", "/query:mode=1777", "--env", "QUERY_PATH=/x", "--entrypoint", "python3"]);
-        command.arg("--volume").arg(format!("{}:/bot:ro", folder.path().display()));
+        command.args([
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "--user",
+            "1000:1000",
+            "--read-only",
+        ]);
+        command.args([
+            "--tmpfs",
+            "/query:mode=1777",
+            "--env",
+            "QUERY_PATH=/x",
+            "--entrypoint",
+            "python3",
+        ]);
+        command
+            .arg("--volume")
+            .arg(format!("{}:/bot:ro", folder.path().display()));
         command.arg(image(PYTHON)).arg("/bot/query.py");
         let done = run(&mut command);
         assert!(done, "a bare run");
@@ -183,7 +236,11 @@ fn apart(host: &Host, gateway: &str, body: &str) {
         assert_eq!(reply.status, 200, "{reply:?}");
         i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX)
     };
-    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+    std::fs::set_permissions(
+        folder.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .expect("a mode");
     (bare(), asked());
     let (mut plain, mut ours) = (Sample::default(), Sample::default());
     for _ in 0..APART {

@@ -115,13 +115,14 @@ fn one(host: &mut Host, bots: usize) -> Cost {
         (daemon::running(host.docker(), host.stack.name()) == bots).then_some(())
     });
     sleep(SETTLE);
+    // Of the daemon it is known in milliseconds.
     let before = (cpu(host.pid()), daemon::cpu());
     sleep(COUNTED);
     let cost = Cost {
         rss: memory(host.pid(), "Rss"),
         anonymous: memory(host.pid(), "Anonymous"),
         agent: cpu(host.pid()) - before.0,
-        daemon: daemon::cpu() - before.1,
+        daemon: (daemon::cpu() - before.1) * 1000,
     };
     host.end();
     cost

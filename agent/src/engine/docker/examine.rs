@@ -39,6 +39,8 @@ pub struct Running {
     pub origin: Origin,
     /// What it was made of, and why.
     pub birth: Box<Birth>,
+    /// When it was decided to start it, as its label has it.
+    pub began: String,
 }
 
 /// How we came to a container.
@@ -70,6 +72,7 @@ impl Running {
             patience: patience.map_or(container::STOP, Duration::from_secs),
             renew_in: None,
             origin: Origin::Adopted,
+            began: label(labels, names::BEGAN),
         }
     }
 

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use contract::launch::Keys;
-use contract::{BotId, ObjectKey};
+use contract::{BotId, Digest, ObjectKey, Secret};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 
 use super::refusal::NotStarted;
 use crate::breaker::{Gate, Pace};
@@ -60,6 +62,8 @@ pub struct KeyMaker {
     makes: Arc<Mutex<Makes>>,
     /// Whether the store answers.
     pub gate: Gate,
+    /// Whether a bot's `query` wants a token of those who ask over the network.
+    pub guards: bool,
     console: Console,
 }
 
@@ -75,8 +79,22 @@ impl KeyMaker {
             ttl,
             makes: Arc::default(),
             gate: Gate::new(PACE),
+            guards: true,
             console,
         })
+    }
+
+    /// The token of a container's `query`: of the store's own key, so that all agents of a stack know it and nothing keeps it;
+    /// `began` is the container's. `None`: none is wanted.
+    pub fn query_token(&self, stack: &str, bot: &BotId, began: &str) -> Option<Secret> {
+        let key = self.own.get("MINIO_SECRET_KEY").filter(|_| self.guards)?;
+        let mut sum = Hmac::<Sha256>::new_from_slice(key.reveal().as_bytes()).ok()?;
+        for part in ["the0 query", stack, bot.as_str(), began] {
+            sum.update(part.as_bytes());
+            sum.update(b"\0");
+        }
+        let sum = Digest::from_bytes(sum.finalize().into_bytes().into());
+        Some(Secret::new(sum.as_str()))
     }
 
     /// Whether it would be in vain to ask for keys now.

@@ -5,27 +5,34 @@
 //!   make ─▶ attach ─▶ start ─▶ launch document in ─▶ one line of JSON out, and the end ─▶ removed
 //! ```
 //!
+//! With a warm pool ([`Warm`]) some of the containers wait for their document already, each for one question and for whatever
+//! bot comes first: nothing of a bot is in them before.
+//!
 //! It ensures: the container goes, with its volumes, when there is an answer, when the time is over, and when whoever asked
 //! is gone; what an agent that was killed has left is removed by the next one ([`Questions::sweep`]). Nothing is written into
 //! the store, and the daemon keeps no log of it.
 
-use std::collections::{HashMap, HashSet};
-use std::pin::pin;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bollard::Docker;
 use bollard::container::LogOutput;
+use bollard::errors::Error;
 use bollard::models::{ContainerCreateBody, HostConfigLogConfig};
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, ListContainersOptionsBuilder,
     StartContainerOptions,
 };
-use contract::launch::Keys;
+use contract::launch::{Keys, Variables};
 use contract::params::Params;
-use contract::{Secret, exit, vars};
-use futures_util::StreamExt;
+use contract::{Runtime, Secret, exit, vars};
+use futures_util::{Stream, StreamExt};
 use hyper::body::Bytes;
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use super::access::Access;
 use super::container::{self, Refused};
@@ -33,7 +40,7 @@ use super::examine::inspect;
 use super::refusal::{NotStarted, said};
 use super::{job, names, start};
 use crate::ask::{LARGEST, Question};
-use crate::document::Bot;
+use crate::document::{Bot, Limits};
 
 /// The label of the agent's life that it is for.
 const LIFE: &str = "the0.life";
@@ -41,6 +48,16 @@ const LIFE: &str = "the0.life";
 const UNTIL: &str = "the0.until";
 /// How much later it is taken for left over.
 const SLACK: Duration = Duration::from_secs(30);
+/// The id of no bot.
+const WARM: &str = "the0-warm";
+/// How long a container waits for a question at most.
+const WAITS: Duration = Duration::from_hours(1);
+/// Time between two looks whether enough wait.
+const LOOK: Duration = Duration::from_secs(30);
+/// The same when none could be made.
+const AGAIN: Duration = Duration::from_secs(10);
+/// How long it is waited for containers that are being removed when the agent ends.
+const TO_END: Duration = Duration::from_secs(5);
 /// What is kept of what its programs say, in bytes.
 const SAID: usize = 2 << 10;
 
@@ -50,17 +67,19 @@ pub struct Questions {
     access: Access,
     life: String,
     live: Arc<Mutex<HashSet<String>>>,
+    warm: Warm,
 }
 
 impl Questions {
-    /// Over a connection of its own, as whoever asks may live in another runtime.
-    pub fn new(access: &Access, docker: Docker) -> Self {
+    /// Over a connection of its own, as whoever asks may live in another runtime; with so many containers that wait.
+    pub fn new(access: &Access, docker: Docker, warm: Warm) -> Self {
         let mut access = access.clone();
         access.docker = docker;
         Self {
             access,
             life: format!("{:016x}", chance()),
             live: Arc::default(),
+            warm,
         }
     }
 
@@ -75,32 +94,16 @@ impl Questions {
         question: &Question,
         left: Duration,
     ) -> Result<Bytes, String> {
-        let (id, document) = self
-            .make(bot, question, left)
-            .await
-            .map_err(|not| not.why)?;
-        let _made = Made {
-            questions: self.clone(),
-            id: id.clone(),
+        let document = self.document(bot, question, left).await;
+        let document = document.map_err(|not| not.why)?;
+        let mut begun = match self.warm.take(bot) {
+            Some(ready) => ready,
+            None => self.begin(bot, left).await?,
         };
-        let docker = &self.access.docker;
-        let options = AttachContainerOptionsBuilder::default()
-            .stdin(true)
-            .stdout(true)
-            .stderr(true)
-            .stream(true)
-            .build();
-        let attached = docker.attach_container(&id, Some(options)).await;
-        let mut attached =
-            attached.map_err(|err| format!("attach to its container: {}", said(&err)))?;
-        let started = docker.start_container(&id, None::<StartContainerOptions>);
-        let (started, handed) =
-            tokio::join!(started, start::hand_over(&mut attached.input, &document));
-        started.map_err(|err| format!("start its container: {}", said(&err)))?;
+        let handed = start::hand_over(&mut begun.input, &document).await;
         handed.map_err(|err| format!("hand its container the question: {err}"))?;
         let (mut out, mut journal) = (Vec::new(), String::new());
-        let mut output = pin!(attached.output);
-        while let Some(piece) = output.next().await {
+        while let Some(piece) = begun.output.next().await {
             match piece.map_err(|err| format!("read its answer: {}", said(&err)))? {
                 LogOutput::StdOut { message } => out.extend_from_slice(&message),
                 LogOutput::StdErr { message } => {
@@ -119,7 +122,56 @@ impl Questions {
         if out.pop() == Some(b'\n') {
             return Ok(out.into());
         }
-        Err(self.silent(&id, &journal).await)
+        Err(self.silent(&begun.made.id, &journal).await)
+    }
+
+    /// A container whose supervisor waits for its document, at most for `left`.
+    async fn begin(&self, bot: &Bot, left: Duration) -> Result<Begun, String> {
+        let made = self.make(bot, left).await.map_err(|not| not.why)?;
+        let docker = &self.access.docker;
+        let options = AttachContainerOptionsBuilder::default()
+            .stdin(true)
+            .stdout(true)
+            .stderr(true)
+            .stream(true)
+            .build();
+        let attached = docker.attach_container(&made.id, Some(options)).await;
+        let attached =
+            attached.map_err(|err| format!("attach to its container: {}", said(&err)))?;
+        let started = docker.start_container(&made.id, None::<StartContainerOptions>);
+        let started = started.await;
+        started.map_err(|err| format!("start its container: {}", said(&err)))?;
+        Ok(Begun {
+            input: attached.input,
+            output: attached.output,
+            since: Instant::now(),
+            made,
+        })
+    }
+
+    /// Keeps as many containers waiting as are wanted, for ever.
+    pub async fn keep_warm(&self) {
+        loop {
+            self.warm.let_go();
+            let mut pause = LOOK;
+            for runtime in self.warm.missing() {
+                let Some(bot) = blank(runtime) else { continue };
+                match self.begin(&bot, WAITS).await {
+                    Ok(begun) => self.warm.add(runtime, begun),
+                    Err(why) => {
+                        let text =
+                            format!("no container waits for questions to {runtime} bots: {why}");
+                        self.access.console.aside(&text);
+                        pause = AGAIN;
+                        break;
+                    }
+                }
+            }
+            tokio::select! {
+                () = self.warm.0.taken.notified() => {}
+                () = sleep(pause) => {}
+            }
+        }
     }
 
     /// Why a container has answered nothing.
@@ -139,21 +191,14 @@ impl Questions {
         }
     }
 
-    async fn make(
+    /// What a container is told of the question.
+    async fn document(
         &self,
         bot: &Bot,
         question: &Question,
         left: Duration,
-    ) -> Result<(String, Secret), NotStarted> {
-        let (access, template) = (&self.access, &self.access.template);
-        let image = template.image_for(bot.definition.runtime);
-        let image_id = access
-            .images
-            .ensure(&access.docker, &image, template.pull)
-            .await?;
-        let network = access.network().await?;
-        let options = self.options(bot, &image_id, &network, left)?;
-        let mut variables = container::variables(bot, template);
+    ) -> Result<Secret, NotStarted> {
+        let mut variables = container::variables(bot, &self.access.template);
         let more = [
             (vars::QUERY_PATH, question.path.clone()),
             (
@@ -168,15 +213,29 @@ impl Questions {
         ];
         variables.extend(more.map(|(name, value)| (name.to_owned(), value)));
         container::document(variables.clone(), &Keys::new()).map_err(Refused::from)?;
-        let granted = access.keys.grant(bot).await?;
-        let document = container::document(variables, &granted.keys).map_err(Refused::from)?;
+        let granted = self.access.keys.grant(bot).await?;
+        Ok(container::document(variables, &granted.keys).map_err(Refused::from)?)
+    }
+
+    async fn make(&self, bot: &Bot, left: Duration) -> Result<Made, NotStarted> {
+        let (access, template) = (&self.access, &self.access.template);
+        let image = template.image_for(bot.definition.runtime);
+        let image_id = access
+            .images
+            .ensure(&access.docker, &image, template.pull)
+            .await?;
+        let network = access.network().await?;
+        let options = self.options(bot, &image_id, &network, left)?;
         let name = format!("the0-{}.query.{}.{:016x}", template.stack, bot.id, chance());
         let named = CreateContainerOptionsBuilder::default().name(&name).build();
         let made = access.docker.create_container(Some(named), options).await;
         match made {
             Ok(made) => {
                 self.live().insert(made.id.clone());
-                Ok((made.id, document))
+                Ok(Made {
+                    questions: self.clone(),
+                    id: made.id,
+                })
             }
             Err(err) => {
                 access.forget_network().await;
@@ -206,6 +265,11 @@ impl Questions {
             (UNTIL, until.to_string()),
         ];
         labels.extend(own.map(|(name, value)| (name.to_owned(), value)));
+        if bot.id.as_str() == WARM {
+            labels.remove(names::ID);
+            let within = format!("{}={}s", vars::THE0_LAUNCH_WITHIN, left.as_secs());
+            options.env.get_or_insert_default().push(within);
+        }
         options.attach_stdout = Some(true);
         options.attach_stderr = Some(true);
         let host = options.host_config.get_or_insert_default();
@@ -215,6 +279,15 @@ impl Questions {
             config: None,
         });
         Ok(options)
+    }
+
+    /// Lets go of those that wait, and waits until all are removed, as far as that goes.
+    pub async fn end(&self) {
+        self.warm.ready().clear();
+        let end = Instant::now() + TO_END;
+        while !self.live().is_empty() && Instant::now() < end {
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Removes containers that nobody waits for: an agent was killed that had made them. Those of another agent's life are
@@ -255,6 +328,109 @@ impl Questions {
     fn live(&self) -> MutexGuard<'_, HashSet<String>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A container that runs and waits for its document.
+struct Begun {
+    input: start::Input,
+    output: Output,
+    since: Instant,
+    made: Made,
+}
+
+type Output = std::pin::Pin<Box<dyn Stream<Item = Result<LogOutput, Error>> + Send>>;
+
+/// Containers that wait; clones are the same ones.
+#[derive(Debug, Clone, Default)]
+pub struct Warm(Arc<Pool>);
+
+#[derive(Default)]
+struct Pool {
+    wanted: BTreeMap<Runtime, usize>,
+    ready: Mutex<Vec<(Runtime, Begun)>>,
+    taken: Notify,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pool").field(&self.wanted).finish()
+    }
+}
+
+impl Warm {
+    /// As many as `THE0_QUERY_WARM` says, as in `python3.11=2,nodejs20=1`; none without it.
+    ///
+    /// # Errors
+    /// It says something else.
+    pub fn parse(given: &Variables) -> anyhow::Result<Self> {
+        let text = given.get("THE0_QUERY_WARM").map_or("", |text| text.trim());
+        let mut wanted = BTreeMap::new();
+        for part in text.split(',').filter(|part| !part.trim().is_empty()) {
+            let read = || -> Option<(Runtime, usize)> {
+                let (runtime, count) = part.trim().split_once('=')?;
+                let count = count.parse().ok().filter(|count| *count <= 100)?;
+                Some((runtime.parse().ok()?, count))
+            };
+            let (runtime, count) = read().ok_or_else(|| {
+                anyhow::anyhow!("THE0_QUERY_WARM is not understood at {part:?}: give runtimes and numbers, as in python3.11=2")
+            })?;
+            wanted.insert(runtime, count);
+        }
+        Ok(Self(Arc::new(Pool {
+            wanted,
+            ..Pool::default()
+        })))
+    }
+
+    /// One for this bot, unless it has bounds of its own.
+    fn take(&self, bot: &Bot) -> Option<Begun> {
+        if bot.bounds != Limits::default() {
+            return None;
+        }
+        let mut ready = self.ready();
+        let is_it = |(runtime, _): &(Runtime, Begun)| *runtime == bot.definition.runtime;
+        let at = ready.iter().position(is_it)?;
+        let (_, begun) = ready.remove(at);
+        self.0.taken.notify_one();
+        Some(begun)
+    }
+
+    fn add(&self, runtime: Runtime, begun: Begun) {
+        self.ready().push((runtime, begun));
+    }
+
+    /// Those that have waited too long are of an image that may be old.
+    fn let_go(&self) {
+        self.ready()
+            .retain(|(_, begun)| begun.since.elapsed() < WAITS / 2);
+    }
+
+    /// Of which runtime another one is wanted, each as often as it is.
+    fn missing(&self) -> Vec<Runtime> {
+        let ready = self.ready();
+        let wanted = self.0.wanted.iter();
+        wanted
+            .flat_map(|(runtime, count)| {
+                let there = ready.iter().filter(|(of, _)| of == runtime).count();
+                std::iter::repeat_n(*runtime, count.saturating_sub(there))
+            })
+            .collect()
+    }
+
+    fn ready(&self) -> MutexGuard<'_, Vec<(Runtime, Begun)>> {
+        self.0.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A bot that is none, for what a container needs before it is anybody's.
+fn blank(runtime: Runtime) -> Option<Bot> {
+    let document = json!({
+        "id": WARM, "config": {},
+        "custom": {"filePath": WARM, "config": {
+            "name": WARM, "type": "realtime", "runtime": runtime.to_string(), "version": "0",
+            "entrypoints": {"bot": "none", "query": "none"}}}
+    });
+    Bot::from_document(&document).ok()
 }
 
 /// A container until it is dropped.

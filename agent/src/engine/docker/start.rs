@@ -62,7 +62,11 @@ pub async fn start(
     };
     let network = access.network().await?;
     let options = container::options(bot, template, &image_id, &network, why)?;
-    let variables = container::variables(bot, template);
+    let mut variables = container::variables(bot, template);
+    let stack = template.stack.as_str();
+    let token = access.keys.query_token(stack, &bot.id, &why.at.to_string());
+    variables
+        .extend(token.map(|token| (vars::THE0_QUERY_TOKEN.to_owned(), token.reveal().to_owned())));
     container::document(variables.clone(), &Keys::new()).map_err(Refused::from)?;
     let granted = access.keys.grant(bot).await?;
     let document = container::document(variables, &granted.keys).map_err(Refused::from)?;

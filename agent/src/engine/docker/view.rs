@@ -61,6 +61,13 @@ impl Engine {
         Some((address, QUERY_PORT).into())
     }
 
+    /// What its `query` wants of whoever asks.
+    pub fn query_token(&self, bot: &BotId) -> Option<Secret> {
+        let running = self.slots.get(bot)?.running.as_ref()?;
+        let stack = self.access.template.stack.as_str();
+        self.access.keys.query_token(stack, bot, &running.began)
+    }
+
     /// Whether the daemon has been listed and answers, so that one can decide.
     pub fn is_ready(&self) -> bool {
         self.link == Link::Up && self.listed >= self.needed
