@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use mongodb::bson::doc;
 use nix::sys::signal::Signal;
 use serde_json::json;
+use tests::fuzz::{seed, survives};
 use tests::stack::LONG;
 use tests::{Process, Reply, exchange, http, wait_for};
 
@@ -233,4 +234,46 @@ fn a_bots_own_port_answers_the_gateway_and_those_inside_and_nobody_else() {
     rig.answers(&id, "/count");
     let told = [found.to_string(), container.logs(), rig.stack.said()];
     assert!(told.iter().all(|text| !text.contains("Bearer")));
+}
+
+#[test]
+fn requests_changed_by_chance_do_no_harm() {
+    let Some(rig) = Rig::start("gateway::fuzz", &[("THE0_QUERY_GUARD", "off")]) else {
+        return;
+    };
+    let id = rig.bot("live", doc! {});
+    rig.answers(&id, "/echo");
+    let address = rig.address();
+    let body = json!({"bot_id": id, "query_path": "/echo", "params": {"a": [1, "x", null]}, "timeout_sec": 2}).to_string();
+    let good = [
+        format!(
+            "POST /query HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ),
+        format!("GET /bots/{id}/queries HTTP/1.1\r\nHost: {address}\r\n\r\n"),
+        format!(
+            "POST /query HTTP/1.1\r\nHost: {address}\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+            body.len()
+        ),
+    ];
+    let good = good.map(String::into_bytes);
+    let well = || rig.ask(&id, "/echo", json!({})).status == 200;
+    survives(&address, seed(), 1500, &good, well);
+    let found = rig.stack.container(&id).inspect();
+    let networks = found["NetworkSettings"]["Networks"].as_object().unwrap();
+    let inner = networks
+        .values()
+        .find_map(|network| network["IPAddress"].as_str());
+    let inner = format!("{}:9476", inner.unwrap());
+    let good = [
+        b"POST /echo?a=b%20c HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\n{\"a\":1}".to_vec(),
+        b"GET /info HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(),
+        b"GET /_status HTTP/1.0\r\n\r\n".to_vec(),
+    ];
+    survives(&inner, seed(), 1500, &good, well);
+    assert_eq!(
+        rig.stack.container(&id).logs().matches("BEGAN").count(),
+        1,
+        "the bot ran on"
+    );
 }
