@@ -101,7 +101,9 @@ pub fn waits(host: &mut Host) {
         let key = host.bundle("ticks", &[("main.py", MAIN.into())]);
         let far = wall() + 90 * 24 * 3600;
         let one = |n| schedule(&host.stack.id(&format!("w{n}")), &key, far);
-        host.stack.mongo.insert(SCHEDULES, (0..count).map(one));
+        if count > 0 {
+            host.stack.mongo.insert(SCHEDULES, (0..count).map(one));
+        }
         host.begin(RARELY);
         sleep(SETTLE);
         let before = cpu(host.pid());
