@@ -356,9 +356,8 @@ async fn session(
     access.permits = Some(schedules.permits());
     let queue = setup.source.as_ref();
     let queue = queue.map(|source| start_jobs(source, setup.jobs, &access, &store));
-    let own = Docker::connect(setup.containers.docker_host.as_deref())?;
     let (most, warm, is_shared) = setup.questions;
-    let apart = Questions::new(&access, own, warm);
+    let apart = questions_apart(&setup.containers, &setup.host.data, warm, &access)?;
     let dispatcher = Dispatcher::new(requests_to.clone(), Some(apart), most).sharing(is_shared);
     let (docker_to, from_docker) = unbounded_channel();
     tokio::spawn(pass_on(from_docker, news_to));
@@ -432,6 +431,18 @@ async fn session(
     world.close_history();
     let _ = file::remove(&path);
     Ok(())
+}
+
+/// Asks bots that do not run, over a connection of its own.
+fn questions_apart(
+    containers: &Containers,
+    data: &Path,
+    warm: Warm,
+    access: &Access,
+) -> Result<Questions> {
+    let own = Docker::connect(containers.docker_host.as_deref())?;
+    let holder = Identity::of(data)?.holder;
+    Ok(Questions::new(access, own, holder, warm))
 }
 
 /// Runs jobs, in the runtime of the caller.

@@ -97,7 +97,7 @@ fn each_request_has_the_status_and_the_words_of_the_contract() {
             "{said}"
         );
     }
-    let unknown = rig.ask(&live, "/none", json!({})).json();
+    let unknown = rig.ask(&live, "/none", &json!({})).json();
     assert!(unknown["data"]["available"].is_array(), "{unknown}");
 }
 
@@ -109,7 +109,7 @@ fn a_bot_that_runs_answers_from_where_it_is_and_gets_its_parameters() {
     let id = rig.bot("live", doc! {});
     rig.answers(&id, "/count");
     let counted = rig.stack.count(&id);
-    let reply = rig.ask(&id, "count", json!({}));
+    let reply = rig.ask(&id, "count", &json!({}));
     let said = reply.json();
     assert_eq!(
         (reply.status, &said["status"]),
@@ -119,7 +119,7 @@ fn a_bot_that_runs_answers_from_where_it_is_and_gets_its_parameters() {
     assert!(said["data"]["count"].as_u64() >= Some(counted), "{said}");
     assert!(said["duration"].as_u64() > Some(0), "{said}");
     let params = json!({"symbol": "BTC/USD", "limit": 5, "deep": {"a": [null, 1.5]}});
-    let echo = rig.ask(&id, "/echo", json!({"params": params})).json();
+    let echo = rig.ask(&id, "/echo", &json!({"params": params})).json();
     assert_eq!(echo["data"], params);
     assert!(rig.containers().is_empty(), "nobody else was asked");
     let queries = http(&rig.address(), "GET", &format!("/bots/{id}/queries"), "").json();

@@ -86,7 +86,7 @@ fn who_is_slow_or_sends_nonsense_keeps_nobody_from_an_answer() {
         })
         .collect();
     assert_eq!(
-        rig.ask(&id, "/count", json!({})).status,
+        rig.ask(&id, "/count", &json!({})).status,
         200,
         "beside slow heads"
     );
@@ -119,10 +119,10 @@ fn who_is_slow_or_sends_nonsense_keeps_nobody_from_an_answer() {
         assert!([404, 405].contains(&reply.status), "{path}: {reply:?}");
     }
     for path in ["/count\r\nX: y", "/a b", "/\u{1}", "/?a=b#c", "/%00"] {
-        let reply = rig.ask(&id, path, json!({}));
+        let reply = rig.ask(&id, path, &json!({}));
         assert!([400, 500].contains(&reply.status), "{path:?}: {reply:?}");
     }
-    assert_eq!(rig.ask(&id, "/count", json!({})).status, 200);
+    assert_eq!(rig.ask(&id, "/count", &json!({})).status, 200);
     // They are cut when the time of their head is over.
     let end = Instant::now() + Duration::from_secs(30);
     let last = slow.last_mut().unwrap();
@@ -145,10 +145,10 @@ fn an_agent_that_ends_answers_what_it_was_asked_before() {
         rig.containers().is_empty().then_some(())
     });
     let pid = rig.stack.agent().pid();
+    let sleeps = &json!({"params": {"seconds": 4}});
     std::thread::scope(|scope| {
-        let sleeps = json!({"params": {"seconds": 4}});
         let asked = [&live, &rests].map(|id| {
-            let (rig, sleeps) = (&rig, sleeps.clone());
+            let rig = &rig;
             scope.spawn(move || rig.ask(id, "/sleep", sleeps))
         });
         wait_for("a container", LONG, || {
@@ -232,7 +232,8 @@ fn a_bots_own_port_answers_the_gateway_and_those_inside_and_nobody_else() {
     rig.stack.kill();
     rig.stack.begin();
     rig.answers(&id, "/count");
-    let told = [found.to_string(), container.logs(), rig.stack.said()];
+    let logs = rig.stack.container(&id).logs();
+    let told = [found.to_string(), logs, rig.stack.said()];
     assert!(told.iter().all(|text| !text.contains("Bearer")));
 }
 
@@ -257,7 +258,7 @@ fn requests_changed_by_chance_do_no_harm() {
         ),
     ];
     let good = good.map(String::into_bytes);
-    let well = || rig.ask(&id, "/echo", json!({})).status == 200;
+    let well = || rig.ask(&id, "/echo", &json!({})).status == 200;
     survives(&address, seed(), 1500, &good, well);
     let found = rig.stack.container(&id).inspect();
     let networks = found["NetworkSettings"]["Networks"].as_object().unwrap();

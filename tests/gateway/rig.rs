@@ -151,7 +151,7 @@ impl Rig {
     }
 
     /// Puts a question.
-    pub fn ask(&self, id: &str, path: &str, more: Value) -> Reply {
+    pub fn ask(&self, id: &str, path: &str, more: &Value) -> Reply {
         let mut body = json!({"bot_id": id, "query_path": path});
         let more = more.as_object().cloned().unwrap_or_default();
         body.as_object_mut().unwrap().extend(more);
@@ -162,7 +162,7 @@ impl Rig {
     pub fn answers(&self, id: &str, path: &str) -> Value {
         let end = Instant::now() + LONG;
         loop {
-            let reply = self.ask(id, path, json!({}));
+            let reply = self.ask(id, path, &json!({}));
             if reply.status == 200 {
                 return reply.json()["data"].clone();
             }

@@ -67,22 +67,22 @@ fn bots_with_either_sdk_answer_live_and_apart() {
         let id = rig.bot_of(&version.replace('.', "-"), &files, doc! {});
         let check = |how: &str| {
             let asked = rig
-                .ask(&id, "/count", json!({"params": {"symbol": "BTC/USD"}}))
+                .ask(&id, "/count", &json!({"params": {"symbol": "BTC/USD"}}))
                 .json();
             assert_eq!(
                 asked["data"],
                 json!({"count": 7, "symbol": "BTC/USD"}),
                 "{version} {how}: {asked}"
             );
-            let failed = rig.ask(&id, "/fail", json!({}));
+            let failed = rig.ask(&id, "/fail", &json!({}));
             assert_eq!(failed.status, 500, "{version} {how}: {failed:?}");
             assert!(
                 failed.body.contains("what was asked cannot be had"),
                 "{failed:?}"
             );
-            let none = rig.ask(&id, "/none", json!({}));
+            let none = rig.ask(&id, "/none", &json!({}));
             assert_eq!(none.status, 500, "{version} {how}: {none:?}");
-            let set = rig.ask(&id, "/set", json!({}));
+            let set = rig.ask(&id, "/set", &json!({}));
             assert_eq!(
                 set.status, 500,
                 "a query writes nothing: {version} {how}: {set:?}"

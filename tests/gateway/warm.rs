@@ -58,7 +58,7 @@ fn the_same_question_under_way_is_asked_once_where_that_is_wanted() {
     wait_for("the end of its container", LONG, || {
         rig.containers().is_empty().then_some(())
     });
-    let ask = |seconds: f64| rig.ask(&id, "/sleep", json!({"params": {"seconds": seconds}}));
+    let ask = |seconds: f64| rig.ask(&id, "/sleep", &json!({"params": {"seconds": seconds}}));
     let seen = std::thread::scope(|scope| {
         let asked: Vec<_> = (0..3).map(|_| scope.spawn(|| ask(3.0).status)).collect();
         let mut seen = BTreeSet::new();

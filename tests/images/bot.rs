@@ -1,7 +1,5 @@
 //! The test bots and their containers.
 
-use std::fs;
-use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 

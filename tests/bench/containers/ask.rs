@@ -241,7 +241,8 @@ fn apart(host: &Host, gateway: &str, body: &str) {
         std::os::unix::fs::PermissionsExt::from_mode(0o755),
     )
     .expect("a mode");
-    (bare(), asked());
+    bare();
+    asked();
     let (mut plain, mut ours) = (Sample::default(), Sample::default());
     for _ in 0..APART {
         plain.push(bare());

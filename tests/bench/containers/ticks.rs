@@ -77,6 +77,9 @@ pub fn starts(host: &mut Host) {
         tick.and_then(|tick| tick.get_str("outcome"))
             .is_ok_and(|word| word == "completed")
     };
+    for one in over.iter().filter(|one| !is_well(one)) {
+        println!("not well: {:?}", one.get_document("tick"));
+    }
     let (last, well) = (
         first.unwrap_or_default(),
         over.iter().filter(is_well).count(),

@@ -42,8 +42,8 @@ use super::{job, names, start};
 use crate::ask::{LARGEST, Question};
 use crate::document::{Bot, Limits};
 
-/// The label of the agent's life that it is for.
-const LIFE: &str = "the0.life";
+/// The label of the agent that it is for: of its data folder, which one agent has at a time.
+const HOLDER: &str = "the0.holder";
 /// The label of when nobody waits for it any more, in seconds since 1970.
 const UNTIL: &str = "the0.until";
 /// How much later it is taken for left over.
@@ -65,19 +65,21 @@ const SAID: usize = 2 << 10;
 #[derive(Debug, Clone)]
 pub struct Questions {
     access: Access,
-    life: String,
+    holder: String,
+    /// Names of those that are needed.
     live: Arc<Mutex<HashSet<String>>>,
     warm: Warm,
 }
 
 impl Questions {
-    /// Over a connection of its own, as whoever asks may live in another runtime; with so many containers that wait.
-    pub fn new(access: &Access, docker: Docker, warm: Warm) -> Self {
+    /// Over a connection of its own, as whoever asks may live in another runtime; for the agent that is `holder`, with so
+    /// many containers that wait.
+    pub fn new(access: &Access, docker: Docker, holder: String, warm: Warm) -> Self {
         let mut access = access.clone();
         access.docker = docker;
         Self {
             access,
-            life: format!("{:016x}", chance()),
+            holder,
             live: Arc::default(),
             warm,
         }
@@ -228,14 +230,17 @@ impl Questions {
         let options = self.options(bot, &image_id, &network, left)?;
         let name = format!("the0-{}.query.{}.{:016x}", template.stack, bot.id, chance());
         let named = CreateContainerOptionsBuilder::default().name(&name).build();
-        let made = access.docker.create_container(Some(named), options).await;
-        match made {
-            Ok(made) => {
-                self.live().insert(made.id.clone());
-                Ok(Made {
-                    questions: self.clone(),
-                    id: made.id,
-                })
+        // Known before it is there: it may be made when nobody waits for it any more.
+        self.live().insert(name.clone());
+        let mut made = Made {
+            questions: self.clone(),
+            id: name.clone(),
+            name,
+        };
+        match access.docker.create_container(Some(named), options).await {
+            Ok(created) => {
+                made.id = created.id;
+                Ok(made)
             }
             Err(err) => {
                 access.forget_network().await;
@@ -261,7 +266,7 @@ impl Questions {
         let own = [
             (names::TYPE, names::QUERY.to_owned()),
             (names::ENTRYPOINT, names::QUERY.to_owned()),
-            (LIFE, self.life.clone()),
+            (HOLDER, self.holder.clone()),
             (UNTIL, until.to_string()),
         ];
         labels.extend(own.map(|(name, value)| (name.to_owned(), value)));
@@ -290,8 +295,8 @@ impl Questions {
         }
     }
 
-    /// Removes containers that nobody waits for: an agent was killed that had made them. Those of another agent's life are
-    /// left alone until their time is over.
+    /// Removes containers that nobody waits for: an agent was killed that had made them. Those of another agent are left
+    /// alone until their time is over.
     ///
     /// # Errors
     /// The daemon does not answer; its words.
@@ -311,9 +316,11 @@ impl Questions {
             );
             let until = names::label(&labels, UNTIL).parse().unwrap_or(0);
             let until = UNIX_EPOCH + Duration::from_secs(until) + SLACK;
-            let is_ours = names::label(&labels, LIFE) == self.life;
+            let is_ours = names::label(&labels, HOLDER) == self.holder;
+            let called = found.names.unwrap_or_default();
+            let mut called = called.iter().map(|name| name.trim_start_matches('/'));
             let is_left = if is_ours {
-                !self.live().contains(&id)
+                !called.any(|name| self.live().contains(name))
             } else {
                 until < SystemTime::now()
             };
@@ -437,15 +444,17 @@ fn blank(runtime: Runtime) -> Option<Bot> {
 struct Made {
     questions: Questions,
     id: String,
+    name: String,
 }
 
 impl Drop for Made {
     fn drop(&mut self) {
-        let (questions, id) = (self.questions.clone(), std::mem::take(&mut self.id));
+        let questions = self.questions.clone();
+        let (id, name) = (std::mem::take(&mut self.id), std::mem::take(&mut self.name));
         // What is not removed now is found by the next sweep.
         tokio::spawn(async move {
             let _ = job::discard(&questions.access, &id, true).await;
-            questions.live().remove(&id);
+            questions.live().remove(&name);
         });
     }
 }

@@ -17,7 +17,7 @@ use bollard::query_parameters::{
     StartContainerOptions,
 };
 use contract::launch::Keys;
-use contract::{BotId, Secret};
+use contract::{BotId, Secret, vars};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::oneshot;
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use contract::{BotId, ObjectKey, Runtime};
+use contract::{BotId, ObjectKey, Runtime, Secret};
 use futures_util::StreamExt;
 
 use super::slot::{Slot, Work};
