@@ -3,12 +3,16 @@
 //! The rule: a bot that runs all the time and has a query program is asked in its container; any other, and one that does
 //! not run, by a container of its own, on a copy of the state that was saved last. One that runs and cannot be reached is
 //! tried until the question's time is over, and then that is told: an answer from an older state would be a wrong one.
+//!
+//! Where a bot was found is remembered for [`REMEMBERED`], if its `query` wants a token: another bot that has got its
+//! address meanwhile refuses that, and the loop is asked anew.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use contract::BotId;
+use contract::{BotId, Secret};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use hyper::StatusCode;
@@ -26,6 +30,10 @@ use crate::document::Bot;
 use crate::engine::docker::question::Questions;
 use crate::request::{Request, Target, Whom};
 
+/// How long it is remembered where a bot answers.
+const REMEMBERED: Duration = Duration::from_secs(1);
+/// How many bots are remembered at most.
+const MOST_REMEMBERED: usize = 10_000;
 /// Between two looks at who answers.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -41,6 +49,43 @@ pub struct Dispatcher {
     lines: Lines,
     places: Places,
     flights: Option<Flights>,
+    found: Found,
+}
+
+/// Where bots were found lately.
+#[derive(Debug, Clone, Default)]
+struct Found(Arc<Mutex<HashMap<BotId, Place>>>);
+
+/// When it was found, where, and what it wants.
+type Place = (Instant, SocketAddr, Secret);
+
+impl Found {
+    fn get(&self, whom: &Whom) -> Option<Target> {
+        let Whom::Id(word) = whom else { return None };
+        let id: BotId = word.parse().ok()?;
+        let found = self.known();
+        let (since, address, token) = found.get(&id)?;
+        let is_fresh = since.elapsed() < REMEMBERED;
+        is_fresh.then(|| Target::Live(id.clone(), *address, Some(token.clone())))
+    }
+
+    fn note(&self, target: &Target) {
+        if let Target::Live(id, address, Some(token)) = target {
+            let mut found = self.known();
+            if found.len() >= MOST_REMEMBERED {
+                found.clear();
+            }
+            found.insert(id.clone(), (Instant::now(), *address, token.clone()));
+        }
+    }
+
+    fn forget(&self, id: &BotId) {
+        self.known().remove(id);
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<BotId, Place>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Questions that are under way in containers; whoever asks the same meanwhile waits for the same answer. One that nobody
@@ -108,6 +153,7 @@ impl Dispatcher {
             lines: Lines::new(),
             places: Places::new(most),
             flights: None,
+            found: Found::default(),
         }
     }
 
@@ -161,7 +207,15 @@ impl Dispatcher {
         let end = Instant::now() + question.timeout;
         let mut place = None;
         loop {
-            let target = self.target(whom.clone()).await?;
+            let known = self.found.get(&whom);
+            let is_known = known.is_some();
+            let target = if let Some(target) = known {
+                target
+            } else {
+                let target = self.target(whom.clone()).await?;
+                self.found.note(&target);
+                target
+            };
             let (id, kind) = match &target {
                 Target::Later => {
                     sleep(AGAIN).await;
@@ -180,9 +234,13 @@ impl Dispatcher {
                 trail.asked = Some((id.clone(), kind));
             }
             match target {
-                Target::Live(_, address, token) => {
+                Target::Live(id, address, token) => {
                     match self.lines.put(question, address, token.as_ref()).await? {
+                        Asked::Answer(StatusCode::UNAUTHORIZED, _) if is_known => {
+                            self.found.forget(&id);
+                        }
                         Asked::Answer(StatusCode::UNAUTHORIZED, _) if token.is_some() => {
+                            self.found.forget(&id);
                             return Err(Refusal::Failed(STRANGER.to_owned()).into());
                         }
                         Asked::Answer(StatusCode::GATEWAY_TIMEOUT, _) => {
@@ -191,6 +249,7 @@ impl Dispatcher {
                         Asked::Answer(status, body) => return understand(status, &body),
                         // It is being started, or another container takes its place.
                         Asked::Nobody(why) => {
+                            self.found.forget(&id);
                             trail.silent = Some(why);
                             sleep(AGAIN).await;
                         }

@@ -7,7 +7,10 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 use tests::containers::image;
+use tests::servers::SECRET_KEY;
 use tests::servers::mongo::bson::doc;
 use tests::stack::LONG;
 use tests::wait_for;
@@ -45,22 +48,42 @@ if os.environ.get("QUERY_PATH"):
 ThreadingHTTPServer(("0.0.0.0", port), Live).serve_forever()
 "#;
 
-/// A kept connection on which one thing is asked.
+/// The same answer with the platform's SDK, whose server ends each connection.
+const SDK: &str = r#"
+import os
+from the0 import query
+@query.handler("/x")
+def x(request):
+    return {"port": int(os.environ["THE0_QUERY_PORT"]), "text": "x" * 1000}
+query.run()
+"#;
+
+/// One thing that is asked of a server, over a kept connection while that is kept.
 struct Line {
-    stream: BufReader<TcpStream>,
+    address: String,
+    stream: Option<BufReader<TcpStream>>,
     request: Vec<u8>,
 }
 
 impl Line {
-    fn to(address: &str, path: &str, body: &str) -> Self {
-        let stream = TcpStream::connect(address).expect("a connection");
-        stream.set_nodelay(true).expect("no delay");
+    fn to(way: &Way) -> Self {
+        let Way {
+            address,
+            path,
+            body,
+            token,
+            ..
+        } = way;
+        let token = token.as_ref().map_or(String::new(), |token| {
+            format!("Authorization: Bearer {token}\r\n")
+        });
         let request = format!(
-            "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n{token}Content-Length: {}\r\n\r\n{body}",
             body.len()
         );
         Self {
-            stream: BufReader::new(stream),
+            address: address.clone(),
+            stream: None,
             request: request.into_bytes(),
         }
     }
@@ -68,106 +91,184 @@ impl Line {
     /// Asks; how long that took, in microseconds, and the body.
     fn ask(&mut self) -> (i64, Vec<u8>) {
         let began = Instant::now();
-        self.stream
+        let mut stream = self.stream.take().unwrap_or_else(|| {
+            let stream = TcpStream::connect(&self.address).expect("a connection");
+            stream.set_nodelay(true).expect("no delay");
+            BufReader::new(stream)
+        });
+        stream
             .get_mut()
             .write_all(&self.request)
             .expect("a question");
-        let (mut status, mut length) = (String::new(), 0);
-        self.stream.read_line(&mut status).expect("a status");
-        loop {
+        let (mut status, mut length, mut is_chunked) = (String::new(), None, false);
+        let mut line = || {
             let mut line = String::new();
-            self.stream.read_line(&mut line).expect("a header");
-            if line.trim().is_empty() {
+            stream.read_line(&mut line).expect("a line");
+            line.trim().to_ascii_lowercase()
+        };
+        status += &line();
+        loop {
+            let header = line();
+            if header.is_empty() {
                 break;
             }
-            if let Some(text) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                length = text.trim().parse().expect("a length");
+            is_chunked |= header == "transfer-encoding: chunked";
+            if let Some(text) = header.strip_prefix("content-length:") {
+                length = Some(text.trim().parse().expect("a length"));
             }
         }
-        let mut body = vec![0; length];
-        self.stream.read_exact(&mut body).expect("a body");
+        let mut body = vec![0; length.unwrap_or(0)];
+        while is_chunked {
+            let mut size = String::new();
+            stream.read_line(&mut size).expect("a chunk");
+            let size = usize::from_str_radix(size.trim(), 16).expect("its size");
+            let mut chunk = vec![0; size + 2];
+            stream.read_exact(&mut chunk).expect("a chunk");
+            body.extend_from_slice(&chunk[..size]);
+            is_chunked = size > 0;
+            length = length.or(Some(0));
+        }
+        match length {
+            Some(0) => {}
+            Some(_) => stream.read_exact(&mut body).expect("a body"),
+            None => drop(stream.read_to_end(&mut body).expect("a body")),
+        }
         assert!(
             status.contains("200"),
             "{status} {}",
             String::from_utf8_lossy(&body)
         );
         let took = i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX);
+        if status.starts_with("http/1.1") && length.is_some() {
+            self.stream = Some(stream);
+        }
         (took, body)
     }
+}
+
+/// A way to ask the same.
+struct Way {
+    name: &'static str,
+    address: String,
+    path: &'static str,
+    body: String,
+    token: Option<String>,
+}
+
+/// As the agent makes it.
+fn token(host: &Host, id: &str, began: &str) -> String {
+    let mut sum = Hmac::<Sha256>::new_from_slice(SECRET_KEY.as_bytes()).expect("a key");
+    for part in ["the0 query", host.stack.name(), id, began] {
+        sum.update(part.as_bytes());
+        sum.update(b"\0");
+    }
+    let bytes = sum.finalize().into_bytes();
+    contract::Digest::from_bytes(bytes.into()).to_string()
 }
 
 /// Measures and prints.
 pub fn compare(host: &mut Host) {
     host.stack.set("THE0_GATEWAY_ADDRESS", "127.0.0.1:0");
-    let files = [("main.py", MAIN.into()), ("query.py", QUERY.into())];
-    let key = host.bundle("asked", &files);
-    let [live, rests] = ["live", "rests"].map(|short| host.stack.id(short));
+    let own: Vec<(&str, Vec<u8>)> = vec![("main.py", MAIN.into()), ("query.py", QUERY.into())];
+    let mut sdk: Vec<(String, Vec<u8>)> = vec![
+        ("main.py".into(), MAIN.into()),
+        ("query.py".into(), SDK.into()),
+    ];
+    let folder = tests::repository().join(".cache/sdk-0.4.0/the0");
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = format!("vendor/the0/{}", entry.file_name().display());
+        sdk.extend(std::fs::read(entry.path()).ok().map(|bytes| (name, bytes)));
+    }
+    let sdk: Vec<(&str, Vec<u8>)> = sdk
+        .iter()
+        .map(|(name, bytes)| (name.as_str(), bytes.clone()))
+        .collect();
+    let keys = [host.bundle("own", &own), host.bundle("sdk", &sdk)];
+    let [live, with_sdk, rests] = ["live", "with-sdk", "rests"].map(|short| host.stack.id(short));
     let entry = || doc! {"bot": "main.py", "query": "query.py"};
-    let mut off = bot(&rests, &key, PYTHON, entry());
+    let mut off = bot(&rests, &keys[0], PYTHON, entry());
     off.insert("enabled", false);
-    host.insert([bot(&live, &key, PYTHON, entry()), off]);
+    let runs = |id: &str, key: &str| bot(id, key, PYTHON, entry());
+    host.insert([runs(&live, &keys[0]), runs(&with_sdk, &keys[1]), off]);
     host.begin(&[]);
-    let said = host.stack.data().with_file_name("log");
-    let gateway = wait_for("the gateway", LONG, || {
-        let said = tests::read(&said);
-        let (_, rest) = said.rsplit_once("questions are answered on http://")?;
-        Some(rest.split_once(',')?.0.to_owned())
+    let gateway = gateway(host);
+    println!(
+        "\n| a question to a bot that runs, µs | median | p90 | p99 | {CLIENTS} clients at once: median | p99 | a second |\n\
+         |---|---|---|---|---|---|---|"
+    );
+    for (server, id) in [
+        ("a server of its own", &live),
+        ("the SDK's server (0.4.0)", &with_sdk),
+    ] {
+        println!("| **{server}** | | | | | | |");
+        live_ways(host, id, &gateway);
+    }
+    apart(host, &gateway, &body(&rests), &rests);
+}
+
+fn body(id: &str) -> String {
+    format!(r#"{{"bot_id":"{id}","query_path":"/x","params":{{"symbol":"BTC/USD"}}}}"#)
+}
+
+/// Asks a bot that runs in each way, in turn, and then each under load.
+fn live_ways(host: &Host, id: &str, gateway: &str) {
+    let found = wait_for("a container that runs", LONG, || {
+        let found = host.docker().inspect(&host.container(id));
+        (found["State"]["Running"] == true).then_some(found)
     });
-    let body = |id: &str| {
-        format!(r#"{{"bot_id":"{id}","query_path":"/x","params":{{"symbol":"BTC/USD"}}}}"#)
-    };
-    wait_for("an answer", LONG, || {
-        (tests::http(&gateway, "POST", "/query", &body(&live)).status == 200).then_some(())
-    });
-    let found = host.docker().inspect(&host.container(&live));
     let networks = found["NetworkSettings"]["Networks"]
         .as_object()
         .expect("networks");
     let inside = networks
         .values()
-        .find_map(|network| network["IPAddress"].as_str())
-        .expect("an address")
-        .to_owned();
-    let through = format!("{inside}:9476");
-    let (_, first) = Line::to(&through, "/x", "{}").ask();
+        .find_map(|network| network["IPAddress"].as_str());
+    let inside = inside.expect("an address").to_owned();
+    let began = found["Config"]["Labels"]["the0.began"]
+        .as_str()
+        .expect("a label");
+    let through = Way {
+        name: "through `query`",
+        address: format!("{inside}:9476"),
+        path: "/x",
+        body: r#"{"symbol":"BTC/USD"}"#.to_owned(),
+        token: Some(token(host, id, began)),
+    };
+    wait_for("a bot that answers", LONG, || {
+        let reply = tests::http(gateway, "POST", "/query", &body(id));
+        (reply.status == 200 && reply.json()["data"]["port"].is_u64()).then_some(())
+    });
+    let (_, first) = Line::to(&through).ask();
     let first: serde_json::Value = serde_json::from_slice(&first).expect("JSON");
-    let direct = format!("{inside}:{}", first["data"]["port"]);
     let ways = [
-        (
-            "the bot's own server, directly",
-            direct,
-            "/x",
-            r#"{"symbol":"BTC/USD"}"#.to_owned(),
-        ),
-        (
-            "through `query`",
-            through,
-            "/x",
-            r#"{"symbol":"BTC/USD"}"#.to_owned(),
-        ),
-        (
-            "through the gateway",
-            gateway.clone(),
-            "/query",
-            body(&live),
-        ),
+        Way {
+            name: "the bot's server, directly",
+            address: format!("{inside}:{}", first["data"]["port"]),
+            path: "/x",
+            body: through.body.clone(),
+            token: None,
+        },
+        through,
+        Way {
+            name: "through the gateway",
+            address: gateway.to_owned(),
+            path: "/query",
+            body: body(id),
+            token: None,
+        },
     ];
-    println!(
-        "\n| a question to a bot that runs, µs | median | p90 | p99 | under load of {CLIENTS}: median | p99 | a second |\n|---|---|---|---|---|---|---|"
-    );
-    let mut lines = ways
-        .each_ref()
-        .map(|(_, at, path, body)| Line::to(at, path, body));
+    let mut lines = ways.each_ref().map(Line::to);
     let mut alone: [Sample; 3] = Default::default();
     for _ in 0..ONE_BY_ONE {
         for (line, sample) in lines.iter_mut().zip(&mut alone) {
             sample.push(line.ask().0);
         }
     }
-    for ((name, at, path, body), alone) in ways.iter().zip(&alone) {
-        let loaded = load(at, path, body);
+    drop(lines);
+    for (way, alone) in ways.iter().zip(&alone) {
+        let loaded = load(way);
         println!(
-            "| {name} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} |",
+            way.name,
             alone.at(50),
             alone.at(90),
             alone.at(99),
@@ -176,13 +277,12 @@ pub fn compare(host: &mut Host) {
             loaded.count() / usize::try_from(LOADED.as_secs()).unwrap_or(1)
         );
     }
-    apart(host, &gateway, &body(&rests));
 }
 
-fn load(at: &str, path: &str, body: &str) -> Sample {
+fn load(way: &Way) -> Sample {
     thread::scope(|scope| {
         let client = || {
-            let mut line = Line::to(at, path, body);
+            let mut line = Line::to(way);
             let end = Instant::now() + LOADED;
             let mut took = Vec::new();
             while Instant::now() < end {
@@ -199,7 +299,7 @@ fn load(at: &str, path: &str, body: &str) -> Sample {
 }
 
 /// A question in a container of its own, and a bare container of the same program, in turn.
-fn apart(host: &Host, gateway: &str, body: &str) {
+fn apart(host: &mut Host, gateway: &str, body: &str, rests: &str) {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("query.py"), QUERY).expect("the program");
     let bare = || {
@@ -216,7 +316,7 @@ fn apart(host: &Host, gateway: &str, body: &str) {
         ]);
         command.args([
             "--tmpfs",
-            "/query:mode=1777",
+            "/query:mode=1777,uid=1000",
             "--env",
             "QUERY_PATH=/x",
             "--entrypoint",
@@ -250,14 +350,50 @@ fn apart(host: &Host, gateway: &str, body: &str) {
         // What is removed after an answer is not in the next one's time.
         thread::sleep(Duration::from_millis(500));
     }
+    let rows = [
+        ("`docker run --rm` of the query program alone", plain),
+        ("the gateway's answer", ours),
+        ("the same with a container that waits", warm(host, rests)),
+    ];
     println!(
-        "\n| a question in a container of its own (Python, {APART} of each), ms | median | p90 |\n|---|---|---|\n\
-         | `docker run --rm` of the query program alone | {:.0} | {:.0} |\n| the gateway's answer | {:.0} | {:.0} |",
-        millis(plain.at(50)),
-        millis(plain.at(90)),
-        millis(ours.at(50)),
-        millis(ours.at(90))
+        "\n| a question in a container of its own (Python, {APART} of each), ms | median | p90 |\n|---|---|---|"
     );
+    for (name, sample) in rows {
+        println!(
+            "| {name} | {:.0} | {:.0} |",
+            millis(sample.at(50)),
+            millis(sample.at(90))
+        );
+    }
+}
+
+/// An agent that keeps containers waiting.
+fn warm(host: &mut Host, rests: &str) -> Sample {
+    host.end();
+    host.stack.set("THE0_QUERY_WARM", "python3.11=1");
+    host.begin(&[]);
+    let gateway = gateway(host);
+    let mut took = Sample::default();
+    for n in 0..=APART {
+        // Until one waits.
+        thread::sleep(Duration::from_secs(2));
+        let began = Instant::now();
+        let reply = tests::http(&gateway, "POST", "/query", &body(rests));
+        assert_eq!(reply.status, 200, "{reply:?}");
+        if n > 0 {
+            took.push(i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX));
+        }
+    }
+    took
+}
+
+fn gateway(host: &Host) -> String {
+    let log = host.stack.data().with_file_name("log");
+    wait_for("the gateway", LONG, || {
+        let said = tests::read(&log);
+        let (_, rest) = said.rsplit_once("questions are answered on http://")?;
+        Some(rest.split_once(',')?.0.to_owned())
+    })
 }
 
 fn run(command: &mut Command) -> bool {

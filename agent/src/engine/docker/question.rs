@@ -96,12 +96,16 @@ impl Questions {
         question: &Question,
         left: Duration,
     ) -> Result<Bytes, String> {
-        let document = self.document(bot, question, left).await;
-        let document = document.map_err(|not| not.why)?;
-        let mut begun = match self.warm.take(bot) {
-            Some(ready) => ready,
-            None => self.begin(bot, left).await?,
+        // The store makes keys while the daemon makes the container.
+        let begin = async {
+            match self.warm.take(bot) {
+                Some(ready) => Ok(ready),
+                None => self.begin(bot, left).await,
+            }
         };
+        let document = self.document(bot, question, left);
+        let document = async { document.await.map_err(|not| not.why) };
+        let (document, mut begun) = tokio::try_join!(document, begin)?;
         let handed = start::hand_over(&mut begun.input, &document).await;
         handed.map_err(|err| format!("hand its container the question: {err}"))?;
         let (mut out, mut journal) = (Vec::new(), String::new());
