@@ -99,8 +99,8 @@ pub struct Over {
     pub is_oom: bool,
     /// What the daemon says about its end.
     pub error: Option<String>,
-    /// When it was started, RFC 3339.
-    pub started: Option<String>,
+    /// When it was made. (When it was started the daemon may note after it has ended.)
+    pub made: Option<Time>,
     /// Its launch digest.
     pub launch: String,
     /// The code bundle's key.
@@ -238,7 +238,7 @@ async fn over(docker: &Docker, found: &ContainerInspectResponse) -> Result<Exami
         code: state.exit_code.and_then(|code| i32::try_from(code).ok()),
         is_oom: state.oom_killed == Some(true),
         error: state.error.filter(|error| !error.is_empty()),
-        started: state.started_at,
+        made: made(found),
         launch: label(&labels, names::LAUNCH),
         code_key: label(&labels, names::CODE),
     })))

@@ -1,6 +1,6 @@
 //! What is known about one bot's container.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use contract::record::{Outcome as Saved, Time};
 use contract::{BotId, BotType, Digest, ObjectKey};
@@ -197,15 +197,11 @@ impl Slot {
 
     /// What the end of its container means.
     pub fn judge(&self, over: &Over) -> Verdict {
-        let started = over
-            .started
-            .as_deref()
-            .and_then(|text| humantime::parse_rfc3339(text).ok());
         let facts = Facts {
             code: over.code,
             signal: None,
             record: over.records.done.clone(),
-            has_run: has_run(&over.records, started),
+            has_run: has_run(&over.records, over.made),
             kind: self.kind,
             asked: self.stop.is_some(),
         };
@@ -221,10 +217,10 @@ impl Slot {
     }
 }
 
-/// Whether a run was begun and ended since the container was started.
-fn has_run(records: &Records, started: Option<SystemTime>) -> bool {
+/// Whether a run was begun and ended since the container was made: the volumes have those of earlier ones, too.
+fn has_run(records: &Records, made: Option<Time>) -> bool {
     let last = records.runs.last();
-    last.is_some_and(|last| started.is_none_or(|started| last.ended_at >= Time::from(started)))
+    last.is_some_and(|last| made.is_none_or(|made| last.ended_at >= made))
 }
 
 /// Whether all that a container that has ended had is in the store, as far as that is proven: what cannot be read proves
@@ -278,6 +274,18 @@ mod tests {
             synced,
             ..Records::default()
         }
+    }
+
+    #[test]
+    fn a_run_counts_if_it_ended_when_its_container_was_there() {
+        let mut with = records(Some(1), None);
+        with.runs.extend(with.done.clone());
+        let ended = with.runs[0].ended_at.system();
+        let before = Time::from(ended - Duration::from_millis(5));
+        let after = Time::from(ended + Duration::from_millis(5));
+        assert!(has_run(&with, Some(before)) && has_run(&with, None));
+        assert!(!has_run(&with, Some(after)), "it was another container's");
+        assert!(!has_run(&records(None, None), None));
     }
 
     #[test]
