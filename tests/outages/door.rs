@@ -23,12 +23,17 @@ pub enum Way {
     Slow(Duration),
     /// Each HTTP request is answered with this status, and the server never hears of it.
     Answers(u16),
+    /// Requests with this in their first line are kept back, and counted; all others pass.
+    Keeps(&'static str),
 }
 
 impl Way {
     /// Whether what was begun goes on, now or later.
     fn is_carrying(self) -> bool {
-        matches!(self, Self::Open | Self::Slow(_) | Self::Hangs)
+        matches!(
+            self,
+            Self::Open | Self::Slow(_) | Self::Hangs | Self::Keeps(_)
+        )
     }
 }
 
@@ -46,6 +51,8 @@ struct Shared {
     inside: Mutex<Vec<Stream>>,
     /// How many came since the way was last changed.
     came: AtomicUsize,
+    /// How many requests were kept back since then.
+    kept: AtomicUsize,
 }
 
 impl Door {
@@ -85,6 +92,7 @@ impl Door {
             upstream: upstream.to_owned(),
             inside: Mutex::default(),
             came: AtomicUsize::new(0),
+            kept: AtomicUsize::new(0),
         });
         let serving = Arc::clone(&shared);
         std::thread::spawn(move || {
@@ -106,9 +114,15 @@ impl Door {
         let mut inside = hold(&self.shared.inside);
         *hold(&self.shared.way) = way;
         self.shared.came.store(0, Ordering::Relaxed);
+        self.shared.kept.store(0, Ordering::Relaxed);
         if !way.is_carrying() {
             inside.drain(..).for_each(|stream| stream.end());
         }
+    }
+
+    /// How many requests were kept back since the way was last changed.
+    pub fn kept(&self) -> usize {
+        self.shared.kept.load(Ordering::Relaxed)
     }
 
     /// How many came since the way was last changed.
@@ -133,7 +147,7 @@ impl Shared {
         hold(&self.inside).push(client.clone());
         match self.way_on() {
             Way::Answers(status) => client.answer(status),
-            Way::Open | Way::Slow(_) => self.carry(&client),
+            Way::Open | Way::Slow(_) | Way::Keeps(_) => self.carry(&client),
             Way::Refused | Way::Hangs => client.end(),
         }
     }
@@ -169,7 +183,12 @@ impl Shared {
     fn ask(&self, mut client: Stream, mut server: Stream) {
         let mut buffer = [0; 16 << 10];
         while let Ok(count @ 1..) = client.read(&mut buffer) {
-            self.way_on();
+            if let Way::Keeps(what) = self.way_on()
+                && is_of(&buffer[..count], what)
+            {
+                self.kept.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
             if server.write_all(&buffer[..count]).is_err() {
                 break;
             }
@@ -203,6 +222,13 @@ fn say(mut client: Stream, queued: &Receiver<(Instant, Vec<u8>)>) {
         }
     }
     client.end_writing();
+}
+
+/// Whether a request that begins with these bytes has `what` in its first line.
+fn is_of(bytes: &[u8], what: &str) -> bool {
+    let line = bytes.split(|byte| *byte == b'\r').next();
+    let line = String::from_utf8_lossy(line.unwrap_or_default()).into_owned();
+    line.ends_with("HTTP/1.1") && line.contains(what)
 }
 
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use tests::stack::{LONG, Stack};
 use tests::{Process, read, wait_for};
 
+use crate::door::{Door, Way};
 use crate::rig::{ADDS, Rig};
 
 /// How far a tick is, seen from outside.
@@ -77,6 +78,41 @@ fn an_agent_that_is_killed_at_any_step_leaves_a_tick_that_runs_once_or_is_told_l
     rig.stack.end();
     let ticks = rig.ticks(&id);
     assert!(ticks.len() >= 4, "{ticks:?}");
+}
+
+#[test]
+fn an_agent_killed_between_the_permit_and_the_start_leaves_a_tick_that_is_told_and_runs_once_at_most()
+ {
+    let Some(mut rig) = Rig::start("schedules::permit") else {
+        return;
+    };
+    let socket = tempfile::tempdir().unwrap();
+    let host = std::env::var("DOCKER_HOST");
+    let host = host.unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned());
+    let door = Door::before_socket(&socket.path().join("docker.sock"), &host);
+    rig.stack.set("DOCKER_HOST", door.address());
+    door.is(Way::Keeps("/start"));
+    let id = rig.schedule("kept", ADDS, None, doc! {"schedule": "*/6 * * * * *"});
+    rig.stack.begin();
+    let (at, _) = rig.until(&id, "a tick that may start", |_, word| word == "started");
+    wait_for("the call that starts it", LONG, || {
+        (door.kept() > 0).then_some(())
+    });
+    let name = format!("the0-{}.{id}.{at}", rig.stack.name());
+    let found = rig.stack.docker.container(name).inspect();
+    assert_eq!(found["State"]["Status"], "created", "{found:#}");
+    rig.stack.kill();
+    door.is(Way::Open);
+    rig.stack.begin();
+    rig.until(&id, "what became of it", |of, word| {
+        of > at || (of == at && ["completed", "lost", "missed"].contains(&word))
+    });
+    rig.until(&id, "a tick after it", |of, word| {
+        of > at && word == "completed"
+    });
+    rig.stack.end();
+    let starts = rig.starts(&id);
+    assert!(starts.values().all(|times| *times == 1), "{starts:?}");
 }
 
 /// A second agent, with a data folder of its own.
