@@ -12,8 +12,9 @@
 //! is gone; what an agent that was killed has left is removed by the next one ([`Questions::sweep`]). Nothing is written into
 //! the store, and the daemon keeps no log of it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt;
+mod warm;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -25,13 +26,11 @@ use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, ListContainersOptionsBuilder,
     StartContainerOptions,
 };
-use contract::launch::{Keys, Variables};
+use contract::launch::Keys;
 use contract::params::Params;
-use contract::{Runtime, Secret, exit, vars};
+use contract::{Secret, exit, vars};
 use futures_util::{Stream, StreamExt};
 use hyper::body::Bytes;
-use serde_json::json;
-use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::access::Access;
@@ -40,7 +39,9 @@ use super::examine::inspect;
 use super::refusal::{NotStarted, said};
 use super::{job, names, start};
 use crate::ask::{LARGEST, Question};
-use crate::document::{Bot, Limits};
+use crate::document::Bot;
+pub use warm::Warm;
+use warm::blank;
 
 /// The label of the agent that it is for: of its data folder, which one agent has at a time.
 const HOLDER: &str = "the0.holder";
@@ -174,7 +175,7 @@ impl Questions {
                 }
             }
             tokio::select! {
-                () = self.warm.0.taken.notified() => {}
+                () = self.warm.taken() => {}
                 () = sleep(pause) => {}
             }
         }
@@ -292,7 +293,7 @@ impl Questions {
 
     /// Lets go of those that wait, and waits until all are removed, as far as that goes.
     pub async fn end(&self) {
-        self.warm.ready().clear();
+        self.warm.end();
         let end = Instant::now() + TO_END;
         while !self.live().is_empty() && Instant::now() < end {
             sleep(Duration::from_millis(20)).await;
@@ -350,99 +351,6 @@ struct Begun {
 }
 
 type Output = std::pin::Pin<Box<dyn Stream<Item = Result<LogOutput, Error>> + Send>>;
-
-/// Containers that wait; clones are the same ones.
-#[derive(Debug, Clone, Default)]
-pub struct Warm(Arc<Pool>);
-
-#[derive(Default)]
-struct Pool {
-    wanted: BTreeMap<Runtime, usize>,
-    ready: Mutex<Vec<(Runtime, Begun)>>,
-    taken: Notify,
-}
-
-impl fmt::Debug for Pool {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Pool").field(&self.wanted).finish()
-    }
-}
-
-impl Warm {
-    /// As many as `THE0_QUERY_WARM` says, as in `python3.11=2,nodejs20=1`; none without it.
-    ///
-    /// # Errors
-    /// It says something else.
-    pub fn parse(given: &Variables) -> anyhow::Result<Self> {
-        let text = given.get("THE0_QUERY_WARM").map_or("", |text| text.trim());
-        let mut wanted = BTreeMap::new();
-        for part in text.split(',').filter(|part| !part.trim().is_empty()) {
-            let read = || -> Option<(Runtime, usize)> {
-                let (runtime, count) = part.trim().split_once('=')?;
-                let count = count.parse().ok().filter(|count| *count <= 100)?;
-                Some((runtime.parse().ok()?, count))
-            };
-            let (runtime, count) = read().ok_or_else(|| {
-                anyhow::anyhow!("THE0_QUERY_WARM is not understood at {part:?}: give runtimes and numbers, as in python3.11=2")
-            })?;
-            wanted.insert(runtime, count);
-        }
-        Ok(Self(Arc::new(Pool {
-            wanted,
-            ..Pool::default()
-        })))
-    }
-
-    /// One for this bot, unless it has bounds of its own.
-    fn take(&self, bot: &Bot) -> Option<Begun> {
-        if bot.bounds != Limits::default() {
-            return None;
-        }
-        let mut ready = self.ready();
-        let is_it = |(runtime, _): &(Runtime, Begun)| *runtime == bot.definition.runtime;
-        let at = ready.iter().position(is_it)?;
-        let (_, begun) = ready.remove(at);
-        self.0.taken.notify_one();
-        Some(begun)
-    }
-
-    fn add(&self, runtime: Runtime, begun: Begun) {
-        self.ready().push((runtime, begun));
-    }
-
-    /// Those that have waited too long are of an image that may be old.
-    fn let_go(&self) {
-        self.ready()
-            .retain(|(_, begun)| begun.since.elapsed() < WAITS / 2);
-    }
-
-    /// Of which runtime another one is wanted, each as often as it is.
-    fn missing(&self) -> Vec<Runtime> {
-        let ready = self.ready();
-        let wanted = self.0.wanted.iter();
-        wanted
-            .flat_map(|(runtime, count)| {
-                let there = ready.iter().filter(|(of, _)| of == runtime).count();
-                std::iter::repeat_n(*runtime, count.saturating_sub(there))
-            })
-            .collect()
-    }
-
-    fn ready(&self) -> MutexGuard<'_, Vec<(Runtime, Begun)>> {
-        self.0.ready.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A bot that is none, for what a container needs before it is anybody's.
-fn blank(runtime: Runtime) -> Option<Bot> {
-    let document = json!({
-        "id": WARM, "config": {},
-        "custom": {"filePath": WARM, "config": {
-            "name": WARM, "type": "realtime", "runtime": runtime.to_string(), "version": "0",
-            "entrypoints": {"bot": "none", "query": "none"}}}
-    });
-    Bot::from_document(&document).ok()
-}
 
 /// A container until it is dropped.
 struct Made {
