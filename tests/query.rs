@@ -335,6 +335,29 @@ fn a_slow_program_answers_504_and_does_not_keep_others_out() {
 }
 
 #[test]
+fn a_question_may_take_as_long_as_its_asker_waits() {
+    if !python("a_question_may_take_as_long_as_its_asker_waits") {
+        return;
+    }
+    let served = Served::start(Some(&program()), &[("THE0_QUERY_TIMEOUT", "1s")]);
+    served.program();
+    let ask = |millis: u32| {
+        let body = r#"{"seconds":2}"#;
+        let request = format!(
+            "POST /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\nthe0-timeout-ms: {millis}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        exchange(&served.address, request.as_bytes())
+    };
+    assert_eq!(ask(30_000).status, 200);
+    let late = ask(300);
+    assert!(
+        late.status == 504 && late.body.contains("within 0.3 s"),
+        "{late:?}"
+    );
+}
+
+#[test]
 fn a_program_that_never_listens_is_told() {
     if !python("a_program_that_never_listens_is_told") {
         return;

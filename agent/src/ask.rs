@@ -210,6 +210,10 @@ impl Question {
         request
             .header(header::HOST, address.to_string())
             .header(header::CONTENT_TYPE, "application/json")
+            .header(
+                contract::params::TIMEOUT,
+                self.timeout.as_millis().to_string(),
+            )
             .body(Full::from(params.to_body()))
     }
 }

@@ -357,7 +357,13 @@ async fn session(
     let queue = setup.source.as_ref();
     let queue = queue.map(|source| start_jobs(source, setup.jobs, &access, &store));
     let (most, warm, is_shared) = setup.questions;
-    let apart = questions_apart(&setup.containers, &setup.host.data, warm, &access)?;
+    let apart = Questions::new(
+        &access,
+        Docker::connect(setup.containers.docker_host.as_deref())?,
+        Identity::of(&setup.host.data)?.holder,
+        warm,
+        most.apart,
+    );
     let dispatcher = Dispatcher::new(requests_to.clone(), Some(apart), most).sharing(is_shared);
     let (docker_to, from_docker) = unbounded_channel();
     tokio::spawn(pass_on(from_docker, news_to));
@@ -431,18 +437,6 @@ async fn session(
     world.close_history();
     let _ = file::remove(&path);
     Ok(())
-}
-
-/// Asks bots that do not run, over a connection of its own.
-fn questions_apart(
-    containers: &Containers,
-    data: &Path,
-    warm: Warm,
-    access: &Access,
-) -> Result<Questions> {
-    let own = Docker::connect(containers.docker_host.as_deref())?;
-    let holder = Identity::of(data)?.holder;
-    Ok(Questions::new(access, own, holder, warm))
 }
 
 /// Runs jobs, in the runtime of the caller.

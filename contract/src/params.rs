@@ -6,6 +6,9 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::{Map, Value};
 
+/// The header by which `query` is told how long a question may take, in milliseconds.
+pub const TIMEOUT: &str = "the0-timeout-ms";
+
 /// Everything but the unreserved characters of RFC 3986, section 2.3.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')

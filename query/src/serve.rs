@@ -14,12 +14,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use contract::record::Listening;
-use contract::{BotId, Launch, Paths, Secret, file, vars};
+use contract::{BotId, Launch, Paths, Secret, file, params, vars};
 use hyper::body::Incoming;
 use hyper::header::AUTHORIZATION;
+use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, StatusCode, Uri};
+use hyper::{Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
 use subtle::ConstantTimeEq;
@@ -40,6 +41,8 @@ const TO_SEND_HEAD: Duration = Duration::from_secs(10);
 const TO_TAKE_ANSWER_MS: u32 = 30_000;
 const TO_FINISH: Duration = Duration::from_secs(5);
 const LONGEST_HEAD: usize = 128 * 1024;
+/// What a question may take at most, whatever its asker says.
+const LONGEST: Duration = Duration::from_hours(1);
 
 /// What answering takes.
 #[derive(Debug)]
@@ -211,12 +214,21 @@ async fn respond(desk: &Desk, from: SocketAddr, request: Request<Incoming>) -> A
     let (head, body) = request.into_parts();
     match route(&head.method, head.uri.path(), source) {
         Route::Status => status(desk),
-        Route::Forward => question(desk, &head.uri, body).await,
+        Route::Forward => question(desk, &head, body).await,
         Route::Health => answer::health(),
         Route::Info => answer::info(),
         Route::Unknown => answer::unknown(head.uri.path()),
         Route::BadMethod => answer::bad_method(),
     }
+}
+
+/// How long a question may take: as long as whoever asks waits for it, if that is told.
+fn limit(desk: &Desk, head: &Parts) -> Duration {
+    let told = head.headers.get(params::TIMEOUT);
+    let told = told.and_then(|value| value.to_str().ok()?.parse().ok());
+    told.map_or(desk.limit, |millis| {
+        Duration::from_millis(millis).min(LONGEST)
+    })
 }
 
 fn status(desk: &Desk) -> Answer {
@@ -231,7 +243,8 @@ fn status(desk: &Desk) -> Answer {
 }
 
 /// The program's answer, or why there is none.
-async fn question(desk: &Desk, uri: &Uri, body: Incoming) -> Answer {
+async fn question(desk: &Desk, head: &Parts, body: Incoming) -> Answer {
+    let uri = &head.uri;
     let refused = |err: &Refusal| answer::error(err.status(), &err.to_string());
     let body = match request::read(body).await {
         Ok(body) => body,
@@ -242,7 +255,7 @@ async fn question(desk: &Desk, uri: &Uri, body: Incoming) -> Answer {
         Err(err) => return refused(&err.into()),
     };
     match &desk.program {
-        Some(program) => forward::ask(program, &question, desk.limit)
+        Some(program) => forward::ask(program, &question, limit(desk, head))
             .await
             .unwrap_or_else(|failure| failure.answer()),
         None => answer::unknown(uri.path()),

@@ -56,17 +56,7 @@ struct Inside {
 #[derive(Debug, Default)]
 struct Taken {
     all: usize,
-    apart: usize,
     bots: HashMap<BotId, usize>,
-}
-
-/// Whether a question needs a container of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// It is put to a bot that runs.
-    Live,
-    /// It does.
-    Apart,
 }
 
 /// A place, until it is dropped.
@@ -74,7 +64,6 @@ pub enum Kind {
 pub struct Place {
     places: Places,
     bot: BotId,
-    kind: Kind,
 }
 
 impl Places {
@@ -87,22 +76,17 @@ impl Places {
     }
 
     /// A place for a question to `bot`, if there is one.
-    pub fn take(&self, bot: &BotId, kind: Kind) -> Option<Place> {
+    pub fn take(&self, bot: &BotId) -> Option<Place> {
         let (most, mut taken) = (self.0.most, self.taken());
         let of_bot = taken.bots.get(bot).copied().unwrap_or_default();
-        let is_full = taken.all >= most.all
-            || of_bot >= most.bot
-            || kind == Kind::Apart && taken.apart >= most.apart;
-        if is_full {
+        if taken.all >= most.all || of_bot >= most.bot {
             return None;
         }
         taken.all += 1;
-        taken.apart += usize::from(kind == Kind::Apart);
         taken.bots.insert(bot.clone(), of_bot + 1);
         Some(Place {
             places: self.clone(),
             bot: bot.clone(),
-            kind,
         })
     }
 
@@ -115,7 +99,6 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.taken();
         taken.all -= 1;
-        taken.apart -= usize::from(self.kind == Kind::Apart);
         match taken.bots.get_mut(&self.bot) {
             Some(count) if *count > 1 => *count -= 1,
             _ => drop(taken.bots.remove(&self.bot)),
@@ -137,17 +120,16 @@ mod tests {
         let places = Places::new(most);
         let bot = |id: &str| id.parse::<BotId>().unwrap();
         let (a, b) = (bot("a"), bot("b"));
-        let first = places.take(&a, Kind::Apart).unwrap();
-        assert!(places.take(&a, Kind::Apart).is_none(), "one container");
-        let second = places.take(&a, Kind::Live).unwrap();
-        assert!(places.take(&a, Kind::Live).is_none(), "two of one bot");
-        let third = places.take(&b, Kind::Live).unwrap();
-        assert!(places.take(&b, Kind::Live).is_none(), "three of all");
+        let first = places.take(&a).unwrap();
+        let second = places.take(&a).unwrap();
+        assert!(places.take(&a).is_none(), "two of one bot");
+        let third = places.take(&b).unwrap();
+        assert!(places.take(&b).is_none(), "three of all");
         drop(first);
-        assert!(places.take(&b, Kind::Apart).is_some());
+        assert!(places.take(&b).is_some());
         drop((second, third));
         let taken = places.taken();
-        assert_eq!((taken.all, taken.apart, taken.bots.len()), (0, 0, 0));
+        assert_eq!((taken.all, taken.bots.len()), (0, 0));
     }
 
     #[test]

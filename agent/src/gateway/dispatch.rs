@@ -22,12 +22,12 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use super::bounds::{Kind, Most, Places};
+use super::bounds::{Most, Places};
 use super::live::{Asked, Lines};
 use super::tokens::Bots;
 use crate::ask::{Question, Refusal, Refused, Reply, understand};
 use crate::document::Bot;
-use crate::engine::docker::question::Questions;
+use crate::engine::docker::question::{NoAnswer, Questions};
 use crate::request::{Request, Target, Whom};
 
 /// How long it is remembered where a bot answers.
@@ -93,7 +93,7 @@ impl Found {
 #[derive(Debug, Clone, Default)]
 struct Flights(Arc<Mutex<HashMap<String, WeakShared<Flight>>>>);
 
-type Flight = BoxFuture<'static, Result<Bytes, String>>;
+type Flight = BoxFuture<'static, Result<Bytes, NoAnswer>>;
 
 impl Flights {
     /// Joins what is under way, or begins it.
@@ -107,6 +107,15 @@ impl Flights {
         flights.extend(flight.downgrade().map(|weak| (key, weak)));
         flight
     }
+}
+
+/// How a bot is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Where it runs.
+    Live,
+    /// In a container for this question.
+    Apart,
 }
 
 /// What came of a question.
@@ -227,12 +236,10 @@ impl Dispatcher {
             if !bots.has(id) {
                 return Err(Refusal::Forbidden(id.to_string()).into());
             }
-            let before = trail.asked.as_ref().map(|(_, kind)| *kind);
-            if before != Some(kind) {
-                drop(place.take());
-                place = Some(self.places.take(id, kind).ok_or(Refusal::Busy)?);
-                trail.asked = Some((id.clone(), kind));
+            if place.is_none() {
+                place = Some(self.places.take(id).ok_or(Refusal::Busy)?);
             }
+            trail.asked = Some((id.clone(), kind));
             match target {
                 Target::Live(id, address, token) => {
                     match self.lines.put(question, address, token.as_ref()).await? {
@@ -278,7 +285,11 @@ impl Dispatcher {
                 flights.join(same(bot, question), begin).await
             }
         };
-        understand(StatusCode::OK, &answer.map_err(Refusal::Failed)?)
+        let answer = answer.map_err(|none| match none {
+            NoAnswer::Busy => Refusal::Busy,
+            NoAnswer::Failed(why) => Refusal::Failed(why),
+        });
+        understand(StatusCode::OK, &answer?)
     }
 
     async fn target(&self, whom: Whom) -> Result<Target, Refused> {

@@ -25,8 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
-use super::bounds::Kind;
-use super::dispatch::{Dispatcher, Told};
+use super::dispatch::{Dispatcher, Kind, Told};
 use super::pieces::Pieces;
 use super::tokens::Bots;
 use crate::ask::{Answer, Data, PATIENCE as USUAL, Question, Refusal};

@@ -31,6 +31,7 @@ use contract::params::Params;
 use contract::{Secret, exit, vars};
 use futures_util::{Stream, StreamExt};
 use hyper::body::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
 use super::access::Access;
@@ -62,6 +63,21 @@ const TO_END: Duration = Duration::from_secs(5);
 /// What is kept of what its programs say, in bytes.
 const SAID: usize = 2 << 10;
 
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// There are as many containers as may be.
+    Busy,
+    /// For a person.
+    Failed(String),
+}
+
+impl From<String> for NoAnswer {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
+    }
+}
+
 /// Asks; clones share what is known.
 #[derive(Debug, Clone)]
 pub struct Questions {
@@ -70,12 +86,14 @@ pub struct Questions {
     /// Names of those that are needed.
     live: Arc<Mutex<HashSet<String>>>,
     warm: Warm,
+    /// One for each container that is there for a question, until it is removed.
+    seats: Arc<Semaphore>,
 }
 
 impl Questions {
     /// Over a connection of its own, as whoever asks may live in another runtime; for the agent that is `holder`, with so
-    /// many containers that wait.
-    pub fn new(access: &Access, docker: Docker, holder: String, warm: Warm) -> Self {
+    /// many containers that wait, and at most `most` with a question.
+    pub fn new(access: &Access, docker: Docker, holder: String, warm: Warm, most: usize) -> Self {
         let mut access = access.clone();
         access.docker = docker;
         Self {
@@ -83,6 +101,7 @@ impl Questions {
             holder,
             live: Arc::default(),
             warm,
+            seats: Arc::new(Semaphore::new(most)),
         }
     }
 
@@ -90,13 +109,15 @@ impl Questions {
     /// program has left as its result.
     ///
     /// # Errors
-    /// Why there is none, for a person.
+    /// Why there is none.
     pub async fn put(
         &self,
         bot: &Bot,
         question: &Question,
         left: Duration,
-    ) -> Result<Bytes, String> {
+    ) -> Result<Bytes, NoAnswer> {
+        let seat = Arc::clone(&self.seats).try_acquire_owned();
+        let seat = seat.map_err(|_| NoAnswer::Busy)?;
         // The store makes keys while the daemon makes the container.
         let begin = async {
             match self.warm.take(bot) {
@@ -106,6 +127,11 @@ impl Questions {
         };
         let document = self.document(bot, question, left);
         let document = async { document.await.map_err(|not| not.why) };
+        let begin = async {
+            let mut begun = begin.await?;
+            begun.made.seat = Some(seat);
+            Ok(begun)
+        };
         let (document, mut begun) = tokio::try_join!(document, begin)?;
         let handed = start::hand_over(&mut begun.input, &document).await;
         handed.map_err(|err| format!("hand its container the question: {err}"))?;
@@ -122,14 +148,15 @@ impl Questions {
                 _ => {}
             }
             if out.len() > LARGEST {
-                return Err(format!("its answer is longer than {} MiB", LARGEST >> 20));
+                let why = format!("its answer is longer than {} MiB", LARGEST >> 20);
+                return Err(why.into());
             }
         }
         // The last byte tells that it is whole.
         if out.pop() == Some(b'\n') {
             return Ok(out.into());
         }
-        Err(self.silent(&begun.made.id, &journal).await)
+        Err(self.silent(&begun.made.id, &journal).await.into())
     }
 
     /// A container whose supervisor waits for its document, at most for `left`.
@@ -241,6 +268,7 @@ impl Questions {
             questions: self.clone(),
             id: name.clone(),
             name,
+            seat: None,
         };
         match access.docker.create_container(Some(named), options).await {
             Ok(created) => {
@@ -357,16 +385,19 @@ struct Made {
     questions: Questions,
     id: String,
     name: String,
+    seat: Option<OwnedSemaphorePermit>,
 }
 
 impl Drop for Made {
     fn drop(&mut self) {
         let questions = self.questions.clone();
         let (id, name) = (std::mem::take(&mut self.id), std::mem::take(&mut self.name));
+        let seat = self.seat.take();
         // What is not removed now is found by the next sweep.
         tokio::spawn(async move {
             let _ = job::discard(&questions.access, &id, true).await;
             questions.live().remove(&name);
+            drop(seat);
         });
     }
 }
