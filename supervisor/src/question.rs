@@ -135,7 +135,9 @@ impl Asking<'_> {
 
     /// Brings code and state; a result and a code, where that came to nothing.
     fn fetch(&self) -> io::Result<Option<(Vec<u8>, u8)>> {
-        let (env, keys) = (self.launch.sync_environment(), self.launch.keys());
+        let (mut env, keys) = (self.launch.sync_environment(), self.launch.keys());
+        // Whoever only asks claims nothing, whatever was said.
+        env.insert(vars::THE0_STATE.to_owned(), "read".to_owned());
         let sync = Ours {
             name: "sync",
             args: &["fetch", "--keys-from-stdin"],

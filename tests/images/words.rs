@@ -115,6 +115,33 @@ fn code_of(command: &mut Command) -> (Option<i32>, String) {
     )
 }
 
+/// One question to a bot that is not run: on standard output, or in the store where a key says so; nobody claims it.
+fn is_asked_once(docker: &Docker, bot: &Bot<'_>) {
+    let claim = format!("{}/.the0/claim.json", bot.id);
+    let claimed = || bot.store.client().get("bot-state", &claim).map(|claim| claim.etag);
+    let before = claimed();
+    let ask = |more: &[&str], path: &str| {
+        let mut command = docker.command();
+        command.args(["run", "--rm"]).args(bot.hardened("asked")).args(more);
+        run(command.arg(&bot.image).args(["execute", "--query", path]))
+    };
+    let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap_or_default();
+    let answer = ask(&[], "/count");
+    assert_eq!(answer.status.code(), Some(0), "{answer:?}");
+    let said = json(&answer.stdout);
+    assert!(said["data"]["count"].as_u64() > Some(0), "{answer:?}");
+    let key = format!("{}/1-ab/result.json", bot.id);
+    bot.store.client().make_bucket("query-results");
+    let with_key = format!("--env=QUERY_RESULT_KEY={key}");
+    for (path, code, status) in [("/count", 0, "ok"), ("/none", 1, "error")] {
+        let answer = ask(&[&with_key], path);
+        assert_eq!((answer.status.code(), text(&answer.stdout).as_str()), (Some(code), ""), "{answer:?}");
+        let kept = bot.store.client().get("query-results", &key).expect("a result in the store");
+        assert_eq!(json(&kept.bytes)["status"], status);
+    }
+    assert_eq!(claimed(), before, "nobody has claimed it");
+}
+
 #[test]
 fn execute_alone_is_the_whole_run_and_other_words_are_refused() {
     let test = "execute_alone_is_the_whole_run_and_other_words_are_refused";
@@ -146,12 +173,9 @@ fn execute_alone_is_the_whole_run_and_other_words_are_refused() {
             format!("supervisor {}\n", env!("CARGO_PKG_VERSION"))
         )
     );
+    is_asked_once(&docker, &bot);
     for (words, code, told) in [
-        (
-            &["execute", "--query", "/count"][..],
-            111,
-            "running bots only",
-        ),
+        (&["execute", "--query", "/count"][..], 1, "BOT_ID"),
         (&["execute", "--frob"], 2, "--frob"),
         (&["daemon", "sync", "--everything"], 2, "--everything"),
         (&["daemon", "init"], 1, "BOT_ID"),
