@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use contract::launch::{Variables, renamed};
 use contract::{Secret, file};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 
 use crate::bots::both::Both;
 use crate::bots::directory::{self, Directory};
@@ -402,13 +403,8 @@ async fn session(
         world.history = Some(watch.context("history")?);
     }
     if let Some(source) = setup.source {
-        let outside = events::Outside {
-            waker: waker.clone(),
-            lease: lease.clone(),
-            board: setup.board.clone(),
-            console: console.clone(),
-        };
-        world.progress = events::start(source, outside).context("the events")?;
+        let outside = (waker.clone(), lease.clone(), setup.board.clone());
+        world.progress = hear(source, outside, console)?;
     }
     (world.schedules, world.jobs) = (Some(schedules), queue);
     world.waker = Some(waker);
@@ -437,6 +433,21 @@ async fn session(
     world.close_history();
     let _ = file::remove(&path);
     Ok(())
+}
+
+/// Hears events, and tells how far they are.
+fn hear(
+    source: events::Source,
+    (waker, lease, board): (lister::Waker, Lease, Board),
+    console: &Console,
+) -> Result<Option<watch::Receiver<events::Progress>>> {
+    let outside = events::Outside {
+        waker,
+        lease,
+        board,
+        console: console.clone(),
+    };
+    events::start(source, outside).context("the events")
 }
 
 /// Runs jobs, in the runtime of the caller.

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use serde_json::Value;
 use tests::containers::{Container, Docker};
 use tests::{http, run, text, wait_for};
 
@@ -118,11 +119,19 @@ fn code_of(command: &mut Command) -> (Option<i32>, String) {
 /// One question to a bot that is not run: on standard output, or in the store where a key says so; nobody claims it.
 fn is_asked_once(docker: &Docker, bot: &Bot<'_>) {
     let claim = format!("{}/.the0/claim.json", bot.id);
-    let claimed = || bot.store.client().get("bot-state", &claim).map(|claim| claim.etag);
+    let claimed = || {
+        bot.store
+            .client()
+            .get("bot-state", &claim)
+            .map(|claim| claim.etag)
+    };
     let before = claimed();
     let ask = |more: &[&str], path: &str| {
         let mut command = docker.command();
-        command.args(["run", "--rm"]).args(bot.hardened("asked")).args(more);
+        command
+            .args(["run", "--rm"])
+            .args(bot.hardened("asked"))
+            .args(more);
         run(command.arg(&bot.image).args(["execute", "--query", path]))
     };
     let json = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap_or_default();
@@ -135,8 +144,16 @@ fn is_asked_once(docker: &Docker, bot: &Bot<'_>) {
     let with_key = format!("--env=QUERY_RESULT_KEY={key}");
     for (path, code, status) in [("/count", 0, "ok"), ("/none", 1, "error")] {
         let answer = ask(&[&with_key], path);
-        assert_eq!((answer.status.code(), text(&answer.stdout).as_str()), (Some(code), ""), "{answer:?}");
-        let kept = bot.store.client().get("query-results", &key).expect("a result in the store");
+        assert_eq!(
+            (answer.status.code(), text(&answer.stdout).as_str()),
+            (Some(code), ""),
+            "{answer:?}"
+        );
+        let kept = bot
+            .store
+            .client()
+            .get("query-results", &key)
+            .expect("a result in the store");
         assert_eq!(json(&kept.bytes)["status"], status);
     }
     assert_eq!(claimed(), before, "nobody has claimed it");
