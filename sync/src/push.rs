@@ -197,6 +197,10 @@ impl<'a> Pusher<'a> {
             }
             (Whose::Seen | Whose::Late | Whose::Ours, _) => {}
         }
+        // What a failed push has left may have outlasted the push after it, and there need be no other.
+        if self.arrival == Arrival::Left {
+            self.arrive()?;
+        }
         Ok(None)
     }
 
