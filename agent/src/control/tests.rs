@@ -184,7 +184,10 @@ async fn stand_in(mut requests: UnboundedReceiver<Request>) {
                 }));
             }
             Request::Target(Whom::Id(word) | Whom::Word(word), to) => {
-                drop(to.send(Err(crate::ask::Refusal::Unknown(word))));
+                drop(to.send(Err(match word.as_str() {
+                    "busy" => crate::ask::Refusal::Busy,
+                    _ => crate::ask::Refusal::Unknown(word),
+                })));
             }
             Request::Confirm(to) => drop(to.send(vec![bot_id()])),
             Request::Switch(_, to) => {
@@ -425,6 +428,11 @@ async fn odd_ones(seen: &mut Seen, rig: &Rig) {
         ("/v1/collect", "[]", 400),
         ("/v1/collect", "{\"bots\": [\"x\"]}", 404),
         ("/v1/query", "{}", 400),
+        (
+            "/v1/query",
+            "{\"bot_id\": \"busy\", \"query_path\": \"/\"}",
+            429,
+        ),
         (
             "/v1/query",
             "{\"bot_id\": \"x\", \"query_path\": \"/\"}",
