@@ -1,6 +1,7 @@
 //! What the tests share: the binaries, folders that clean themselves up, waiting, and skipping aloud.
 
 pub mod containers;
+pub mod door;
 pub mod fuzz;
 pub mod hostile;
 pub mod metadata;

@@ -27,9 +27,6 @@ mod clock;
 mod disk;
 #[path = "outages/docker.rs"]
 mod docker;
-#[path = "outages/door.rs"]
-#[allow(dead_code, reason = "schedules keep requests back")]
-mod door;
 #[path = "outages/mongodb.rs"]
 mod mongodb;
 #[path = "outages/nats.rs"]
@@ -43,5 +40,7 @@ mod world;
 
 use std::time::Duration;
 
+use tests::door::Way;
+
 /// Longer than anything is waited for.
-const SLOW: door::Way = door::Way::Slow(Duration::from_secs(11));
+const SLOW: Way = Way::Slow(Duration::from_secs(11));

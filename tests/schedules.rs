@@ -1,10 +1,6 @@
 //! Bots that run at times: real agents, a real MongoDB, MinIO and Docker, and the agent's own folders. Which ticks were
 //! started is told by the daemon.
 
-#[path = "outages/door.rs"]
-#[allow(dead_code, reason = "the outages have more ways to shut it")]
-mod door;
-
 #[path = "schedules/agents.rs"]
 mod agents;
 #[path = "schedules/asked.rs"]

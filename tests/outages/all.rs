@@ -1,7 +1,7 @@
 //! All at once, while bots run.
 
-use crate::door::Way;
 use crate::world::{ALL, RECOVERY, World};
+use tests::door::Way;
 
 #[test]
 fn bots_run_on_with_all_of_it_away_and_what_was_said_is_made_good() {

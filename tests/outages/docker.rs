@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::SLOW;
-use crate::door::Way;
 use crate::world::{RECOVERY, World};
+use tests::door::Way;
 
 #[test]
 fn bots_run_on_with_a_daemon_that_fails_and_changes_wait_for_it() {

@@ -1,8 +1,8 @@
 //! The database.
 
 use crate::SLOW;
-use crate::door::Way;
 use crate::world::{RECOVERY, World};
+use tests::door::Way;
 
 #[test]
 fn bots_run_on_whatever_the_database_does_and_what_was_said_is_made_good() {

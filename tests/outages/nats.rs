@@ -1,8 +1,8 @@
 //! Events.
 
 use crate::SLOW;
-use crate::door::Way;
 use crate::world::World;
+use tests::door::Way;
 
 #[test]
 fn bots_run_on_whatever_happens_to_events_and_each_is_heard_in_the_end() {

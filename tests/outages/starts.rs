@@ -1,8 +1,8 @@
 //! What is not there when the agent starts.
 
+use tests::door::Way;
 use tests::stack::LONG;
 
-use crate::door::Way;
 use crate::world::{ALL, RECOVERY, World};
 
 #[test]

@@ -1,8 +1,8 @@
 //! The object store, for the agent and for what runs in containers.
 
 use crate::SLOW;
-use crate::door::Way;
 use crate::world::World;
+use tests::door::Way;
 
 #[test]
 fn bots_run_on_with_a_store_that_fails_and_what_they_count_is_saved() {

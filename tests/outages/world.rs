@@ -5,11 +5,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tests::door::{Door, Way};
 use tests::servers::free_port;
 use tests::stack::{COUNTER, LONG, Stack};
 use tests::{Reply, http, wait_for};
-
-use crate::door::{Door, Way};
 
 /// How soon the agent is ready again when all that was away is back, on a machine that does other things too.
 pub const RECOVERY: Duration = Duration::from_secs(30);

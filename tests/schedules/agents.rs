@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use mongodb::bson::doc;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
+use tests::door::{Door, Way};
 use tests::stack::{LONG, Stack};
 use tests::{Process, read, wait_for};
 
-use crate::door::{Door, Way};
 use crate::rig::{ADDS, Rig};
 
 /// How far a tick is, seen from outside.

@@ -1,7 +1,8 @@
 //! Looks at jobs and their containers, and does what [`decide`] says, one thing a job at a time.
 //!
 //! It looks again when something has come or was done, and every few seconds; a look with nothing to do is three small
-//! queries. Keys of those that run are renewed as bots' are. Nothing that is known here alone matters: an agent that ends at any point leaves what the next one needs.
+//! queries. Keys of those that run are renewed as bots' are. Nothing that is known here alone matters: an agent that ends
+//! at any point leaves what the next one needs.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -150,6 +151,10 @@ impl Runner {
                 self.look().await;
                 self.wait(LOOK).await;
             } else {
+                if self.hands.access.lease.stands_by() {
+                    // Whoever acts knows of them now.
+                    self.turns.saw(BTreeSet::new());
+                }
                 self.wait(TURN).await;
             }
         }

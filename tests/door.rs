@@ -57,6 +57,9 @@ struct Shared {
 
 impl Door {
     /// Before the server at `upstream`, on a free port of `host`.
+    ///
+    /// # Panics
+    /// There is no free port.
     pub fn before(host: IpAddr, upstream: &str) -> Self {
         let listener = TcpListener::bind((host, 0)).expect("a free port");
         let address = listener.local_addr().expect("its address").to_string();
@@ -70,6 +73,9 @@ impl Door {
     }
 
     /// Before the server at the Unix socket `upstream`, at another one.
+    ///
+    /// # Panics
+    /// It cannot be made.
     pub fn before_socket(path: &Path, upstream: &str) -> Self {
         let listener = UnixListener::bind(path).expect("a socket");
         let comers = move || {
