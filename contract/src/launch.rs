@@ -18,6 +18,7 @@ use crate::params::Params;
 use crate::paths::Paths;
 use crate::runtime::{Program, Runtime, UnknownRuntime};
 use crate::secret::Secret;
+use crate::stage::Cage;
 use crate::{exit, vars};
 
 /// The longest `NAME=value` the kernel passes to a program, with its final NUL: 32 pages (`MAX_ARG_STRLEN`,
@@ -288,8 +289,16 @@ impl Launch {
         )
     }
 
-    /// The folders one of the bot's two programs may write to under [`Confine::Full`].
-    pub fn writable(&self, program: Program) -> Vec<PathBuf> {
+    /// What one of the bot's two programs may do.
+    pub fn cage(&self, program: Program) -> Cage {
+        match self.confine {
+            Confine::Full => Cage::Writes(self.writable(program)),
+            Confine::Signals => Cage::Signals,
+            Confine::Off => Cage::Open,
+        }
+    }
+
+    fn writable(&self, program: Program) -> Vec<PathBuf> {
         let mut folders = vec![PathBuf::from("/tmp"), PathBuf::from("/query")];
         if program == Program::Bot {
             folders.extend([self.paths.code.clone(), self.paths.state.clone()]);
@@ -299,9 +308,10 @@ impl Launch {
 
     /// The whole environment of the bot or its query program: what the contract lists and what is harmless.
     ///
-    /// For [`Program::Query`], `QUERY_PATH` is set, by which the SDKs refuse writes to the state. Where there is a
-    /// question, that is its path, and its parameters are there, too; else it is empty, and the caller adds
-    /// [`vars::THE0_QUERY_PORT`].
+    /// For [`Program::Query`] with a question, `QUERY_PATH` and its parameters are there. Without one Python gets an empty
+    /// `QUERY_PATH`, by whose presence its SDKs refuse writes to the state and which they take for none; SDKs of compiled
+    /// languages take an empty one for a question (`std::env::var("QUERY_PATH").is_ok()`, crates.io 0.3.1 and 0.4.0) and
+    /// would not listen, so that others get none. The caller adds [`vars::THE0_QUERY_PORT`].
     pub fn program_environment(&self, program: Program) -> Variables {
         let mut env = self.harmless();
         let mut set = |name: &str, value: &str| env.insert(name.to_owned(), value.to_owned());
@@ -331,7 +341,9 @@ impl Launch {
         match (program, &self.question) {
             (Program::Bot, _) => {}
             (Program::Query, None) => {
-                set(vars::QUERY_PATH, "");
+                if self.runtime == Runtime::Python {
+                    set(vars::QUERY_PATH, "");
+                }
                 set(vars::BOT_TYPE, BotType::Realtime.name());
             }
             (Program::Query, Some(question)) => {

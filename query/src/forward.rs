@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HOST};
+use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Request, Response, StatusCode, Version};
-use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
 use crate::answer::{self, Answer};
+use crate::line::Visit;
 use crate::passed::{Broken, Passed};
 use crate::program::Program;
 use crate::question::Question;
@@ -94,28 +93,26 @@ async fn send(
     body: String,
     deadline: Instant,
 ) -> Result<Answer, Failure> {
-    let turn = program.turn().await;
-    let stream = program.connect().await.map_err(Failure::NotRunning)?;
-    let request = Request::post(target)
-        .header(HOST, "127.0.0.1")
-        .header(CONTENT_TYPE, "application/json")
-        .header(CONNECTION, "close")
-        .body(Full::new(Bytes::from(body)))?;
-    let (mut sender, connection) = http1::Builder::new()
-        .max_buf_size(READ_AHEAD)
-        .handshake(TokioIo::new(stream))
-        .await?;
-    // The connection, and the program's turn with it, ends with the answer or with its time, whichever is first.
-    tokio::spawn(async move {
-        let _turn = turn;
-        let _ = timeout_at(deadline, connection).await;
-    });
-    pass(sender.send_request(request).await?).await
+    let mut visit = program.visit(deadline).await;
+    let request = || {
+        Request::post(target)
+            .header(HOST, "127.0.0.1")
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body.clone())))
+    };
+    let response = if let Some(response) = visit.ask_again(request()?).await? {
+        response
+    } else {
+        let stream = program.connect().await.map_err(Failure::NotRunning)?;
+        visit.ask(stream, request()?).await?
+    };
+    visit.heed(response.headers());
+    pass(response, visit).await
 }
 
-async fn pass(response: Response<hyper::body::Incoming>) -> Result<Answer, Failure> {
+async fn pass(response: Response<hyper::body::Incoming>, visit: Visit) -> Result<Answer, Failure> {
     let (head, body) = response.into_parts();
-    let body = Passed::begin(body).await?;
+    let body = Passed::begin(body, visit).await?;
     if head.version == Version::HTTP_10 && body.beginning().starts_with(b"HTTP/1.") {
         let whole = Limited::new(body, READ_AHEAD).collect().await;
         return Ok(second_thoughts(

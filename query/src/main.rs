@@ -18,6 +18,7 @@ mod answer;
 mod ask;
 mod backoff;
 mod forward;
+mod line;
 mod passed;
 mod program;
 mod question;

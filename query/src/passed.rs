@@ -7,6 +7,8 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use thiserror::Error;
 
+use crate::line::Visit;
+
 /// The most that is passed on of one answer: 64 MiB.
 pub const LARGEST: u64 = 64 * 1024 * 1024;
 
@@ -27,6 +29,8 @@ pub struct Passed {
     first: Option<Bytes>,
     rest: Incoming,
     left: u64,
+    /// The question's turn and connection, which end with the body.
+    _visit: Visit,
 }
 
 impl Passed {
@@ -34,7 +38,7 @@ impl Passed {
     ///
     /// # Errors
     /// When there is no beginning, or the body says that it is too large.
-    pub async fn begin(body: Incoming) -> Result<Self, Broken> {
+    pub async fn begin(body: Incoming, visit: Visit) -> Result<Self, Broken> {
         if body.size_hint().lower() > LARGEST {
             return Err(Broken::TooLarge);
         }
@@ -42,6 +46,7 @@ impl Passed {
             first: None,
             rest: body,
             left: LARGEST,
+            _visit: visit,
         };
         passed.first = passed
             .frame()

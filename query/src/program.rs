@@ -19,18 +19,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use contract::launch::{Confine, Variables};
+use contract::launch::Variables;
 use contract::runtime::Program as Kind;
-use contract::stage::{Cage, Placement, Stage};
+use contract::stage::{Placement, Stage};
 use contract::{Launch, exit, vars};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::backoff::Backoff;
+use crate::line::{Lines, Visit};
 
 /// How long a question waits for a program that lives and does not listen yet.
 const TO_LISTEN: Duration = Duration::from_secs(10);
@@ -55,6 +56,7 @@ enum State {
 pub struct Program {
     state: watch::Receiver<State>,
     slots: Arc<Semaphore>,
+    lines: Lines,
 }
 
 /// The program as the one sees it who keeps it running.
@@ -81,7 +83,11 @@ pub fn of(launch: &Launch) -> anyhow::Result<Option<(Program, Keeper)>> {
     let (sender, state) = watch::channel(State::Starting);
     let slots = Arc::new(Semaphore::new(AT_ONCE));
     Ok(Some((
-        Program { state, slots },
+        Program {
+            state,
+            slots,
+            lines: Lines::default(),
+        },
         Keeper {
             recipe,
             state: sender,
@@ -94,11 +100,7 @@ fn stage(launch: &Launch) -> Option<Stage> {
     let command = launch.command(Kind::Query)?;
     Some(Stage {
         placement: Placement::Session,
-        cage: match launch.confine {
-            Confine::Full => Cage::Writes(launch.writable(Kind::Query)),
-            Confine::Signals => Cage::Signals,
-            Confine::Off => Cage::Open,
-        },
+        cage: launch.cage(Kind::Query),
         parent_death_signal: Signal::SIGKILL as i32,
         oom_score_above: OOM_SCORE_ABOVE,
         directory: Some(launch.paths.code.clone()),
@@ -107,9 +109,10 @@ fn stage(launch: &Launch) -> Option<Stage> {
 }
 
 impl Program {
-    /// Waits for its turn among the questions asked at once.
-    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        self.slots.clone().acquire_owned().await.ok()
+    /// Waits for its turn among the questions asked at once; the question is over at `deadline`.
+    pub async fn visit(&self, deadline: Instant) -> Visit {
+        let turn = self.slots.clone().acquire_owned().await.ok();
+        self.lines.visit(turn, deadline)
     }
 
     /// A connection to the program, as soon as it listens.
@@ -277,6 +280,8 @@ fn process(id: Option<u32>) -> Option<Pid> {
 
 #[cfg(test)]
 mod tests {
+    use contract::stage::Cage;
+
     use super::*;
 
     fn launch(extra: &[(&str, &str)]) -> Launch {

@@ -16,11 +16,12 @@ use std::time::{Duration, Instant};
 
 use contract::launch::{Confine, Launch, Question};
 use contract::runtime::Program;
-use contract::stage::{Cage, Placement, Stage};
+use contract::stage::{Placement, Stage};
 use contract::{exit, vars};
 use nix::poll::{PollFd, PollFlags, poll};
 use serde_json::{Value, json};
 
+use crate::cage;
 use crate::init::timeout;
 use crate::machine::{Exit, Sides};
 use crate::processes::{self, Change};
@@ -102,6 +103,12 @@ impl Asking<'_> {
         {
             return Ok(refused);
         }
+        if sides == Sides::Ours
+            && let Err(err) = self.close()
+        {
+            let why = format!("code and state cannot be closed to writes: {err}");
+            return Ok((failed(&why), exit::INTERNAL));
+        }
         let Some(command) = self.launch.command(Program::Query) else {
             let why = format!(
                 "bot {} does not have a query entrypoint ({})",
@@ -165,6 +172,15 @@ impl Asking<'_> {
         })
     }
 
+    /// Where the kernel bounds no program's writes, the copies of code and state are made read-only.
+    fn close(&self) -> io::Result<()> {
+        if self.launch.confine != Confine::Full || cage::bounds_writes() {
+            return Ok(());
+        }
+        cage::make_read_only(&self.launch.paths.code)?;
+        cage::make_read_only(&self.launch.paths.state)
+    }
+
     fn run(&self, ours: Ours<'_>) -> io::Result<End> {
         let (pid, _input) =
             ours.start(io::stderr().as_fd(), &self.inside(), self.signals.given())?;
@@ -172,14 +188,9 @@ impl Asking<'_> {
     }
 
     fn start(&self, command: Vec<String>) -> io::Result<i32> {
-        let cage = match self.launch.confine {
-            Confine::Full => Cage::Writes(self.launch.writable(Program::Query)),
-            Confine::Signals => Cage::Signals,
-            Confine::Off => Cage::Open,
-        };
         let stage = Stage {
             placement: Placement::Session,
-            cage,
+            cage: self.launch.cage(Program::Query),
             parent_death_signal: signals::KILL,
             oom_score_above: OOM_SCORE_ABOVE,
             directory: Some(self.launch.paths.code.clone()),

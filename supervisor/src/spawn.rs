@@ -141,11 +141,14 @@ impl Ours<'_> {
     }
 }
 
-/// Writes keys as `sync` reads them.
+/// Writes keys as `sync` reads them; none, as for a store that is a folder, are not written.
 ///
 /// # Errors
 /// Nobody reads, or the pipe is full.
 pub fn write_keys(keys: &Keys, pipe: &OwnedFd) -> io::Result<()> {
+    if keys.is_empty() {
+        return Ok(());
+    }
     let line = Line::Keys {
         v: Line::VERSION,
         keys: keys.clone(),

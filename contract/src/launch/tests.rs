@@ -92,7 +92,18 @@ fn the_bot_sees_the_contract_and_what_is_harmless() {
     assert_eq!(env["PYTHONPATH"], "/bot/vendor:/bot:/opt/lib");
     assert_eq!(env["CODE_MOUNT_DIR"], "bot");
     assert_eq!(env["STATE_DIR"], "/state/.the0-state");
-    assert_eq!(launch.program_environment(Program::Query)["QUERY_PATH"], "");
+}
+
+#[test]
+fn who_answers_live_has_no_question_and_python_sees_that_by_an_empty_one() {
+    let seen = |pairs: &[(&str, &str)]| {
+        let env = parse(pairs).unwrap().program_environment(Program::Query);
+        assert_eq!(env["BOT_TYPE"], "realtime");
+        env.get("QUERY_PATH").cloned()
+    };
+    assert_eq!(seen(&[]).as_deref(), Some(""));
+    assert_eq!(seen(&[("RUNTIME", "rust-stable")]), None);
+    assert_eq!(seen(&[("RUNTIME", "nodejs20")]), None);
 }
 
 #[test]

@@ -5,10 +5,10 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 
 use contract::exit;
-use contract::launch::{Confine, Variables};
+use contract::launch::Variables;
 use contract::record::Time;
 use contract::runtime::Program;
-use contract::stage::{Cage, Placement, Stage};
+use contract::stage::{Placement, Stage};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
 
@@ -190,15 +190,10 @@ impl Bot {
     }
 
     fn bot_stage(&self) -> Stage {
-        let cage = match self.launch.confine {
-            Confine::Full => Cage::Writes(self.launch.writable(Program::Bot)),
-            Confine::Signals => Cage::Signals,
-            Confine::Off => Cage::Open,
-        };
         let command = self.launch.command(Program::Bot).unwrap_or_default();
         Stage {
             placement: Placement::Session,
-            cage,
+            cage: self.launch.cage(Program::Bot),
             parent_death_signal: signals::KILL,
             oom_score_above: OOM_SCORE_ABOVE,
             directory: Some(self.launch.paths.code.clone()),

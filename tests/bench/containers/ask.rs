@@ -39,6 +39,7 @@ class Live(BaseHTTPRequestHandler):
         body = json.dumps({"status": "ok", "data": {"port": port, "text": "x" * 1000}}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
+        self.send_header("Connection", "keep-alive")
         self._headers_buffer.append(b"\r\n" + body)
         self.flush_headers()
     def log_message(self, *words): pass

@@ -1,0 +1,328 @@
+//! Connections to the query program, some of which are kept between questions.
+//!
+//! A program that says `Connection: keep-alive` is asked again over the same connection, which spares it a new one. Some
+//! programs attend to one connection at a time, so one that lies idle must not stand in the way of another: when a question
+//! over a new connection has no answer after [`PATIENCE`], all that lie idle are closed, and none is kept until it has.
+//! An idle one is closed after [`KEPT`], before any usual server closes it. A question goes out once: only where a kept
+//! connection ended before it was sent, it is sent over a new one.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{CONNECTION, HeaderMap};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// The longest head of an answer, and the most that is read ahead of one.
+const READ_AHEAD: usize = 64 * 1024;
+/// How long a connection is kept without a question. The shortest of usual servers is 2 s (gunicorn), Node's 5 s.
+const KEPT: Duration = Duration::from_secs(1);
+/// How long a question over a new connection waits before idle ones are closed for it.
+const PATIENCE: Duration = Duration::from_millis(2);
+/// How many lie idle at most.
+const MOST: usize = 6;
+/// How long a connection may take to be ready again after an answer's last byte.
+const TO_BE_READY: Duration = Duration::from_millis(100);
+
+/// What is known of a program's connections; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Lines(Arc<Mutex<Inside>>);
+
+#[derive(Debug, Default)]
+struct Inside {
+    /// Questions that have waited too long for idle connections to be kept.
+    waiting: usize,
+    idle: Vec<Line>,
+}
+
+/// A connection, until it is dropped.
+#[derive(Debug)]
+struct Line {
+    sender: SendRequest<Full<Bytes>>,
+    until: watch::Sender<Instant>,
+}
+
+/// A question on its way: its turn, and the connection it is put over, until its answer has been passed on.
+#[derive(Debug)]
+pub struct Visit {
+    lines: Lines,
+    line: Option<Line>,
+    turn: Option<OwnedSemaphorePermit>,
+    deadline: Instant,
+    is_kept: bool,
+}
+
+impl Lines {
+    /// Begins a question that has its `turn` and is over at `deadline`.
+    pub fn visit(&self, turn: Option<OwnedSemaphorePermit>, deadline: Instant) -> Visit {
+        let mut inside = self.inside();
+        inside.idle.retain(|line| !line.sender.is_closed());
+        let line = inside.idle.pop();
+        drop(inside);
+        if let Some(line) = &line {
+            let _ = line.until.send(deadline);
+        }
+        Visit {
+            lines: self.clone(),
+            line,
+            turn,
+            deadline,
+            is_kept: false,
+        }
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a connection, if it may be.
+    fn keep(&self, line: Line) {
+        let mut inside = self.inside();
+        if inside.waiting == 0 && inside.idle.len() < MOST {
+            let _ = line.until.send(Instant::now() + KEPT);
+            inside.idle.push(line);
+        }
+    }
+
+    /// Closes idle connections until it is dropped.
+    fn wait(&self) -> Waiting {
+        let mut inside = self.inside();
+        inside.waiting += 1;
+        inside.idle.clear();
+        Waiting(self.clone())
+    }
+}
+
+/// A question for which idle connections are closed.
+struct Waiting(Lines);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.inside().waiting -= 1;
+    }
+}
+
+impl Visit {
+    /// Sends `request` over the connection that was kept; `None` if there was none, or it ended before that.
+    ///
+    /// # Errors
+    /// It was sent, and there is no answer.
+    pub async fn ask_again(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Option<Response<Incoming>>, hyper::Error> {
+        let Some(line) = &mut self.line else {
+            return Ok(None);
+        };
+        match line.sender.try_send_request(request).await {
+            Ok(response) => Ok(Some(response)),
+            Err(unsent) if unsent.message().is_some() => {
+                self.line = None;
+                Ok(None)
+            }
+            Err(err) => Err(err.into_error()),
+        }
+    }
+
+    /// Sends `request` over `stream`.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn ask(
+        &mut self,
+        stream: TcpStream,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, hyper::Error> {
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(READ_AHEAD)
+            .handshake(TokioIo::new(stream))
+            .await?;
+        let (until, time) = watch::channel(self.deadline);
+        tokio::spawn(carry(connection, time));
+        let line = self.line.insert(Line { sender, until });
+        let answer = line.sender.send_request(request);
+        tokio::pin!(answer);
+        if let Ok(answer) = timeout(PATIENCE, answer.as_mut()).await {
+            return answer;
+        }
+        let _waiting = self.lines.wait();
+        answer.await
+    }
+
+    /// Takes from the `headers` of the answer whether the program keeps the connection.
+    pub fn heed(&mut self, headers: &HeaderMap) {
+        self.is_kept = headers.get_all(CONNECTION).iter().any(|value| {
+            let mut words = value.to_str().unwrap_or_default().split(',');
+            words.any(|word| word.trim().eq_ignore_ascii_case("keep-alive"))
+        });
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let (lines, turn) = (self.lines.clone(), self.turn.take());
+        let Some(mut line) = self.line.take().filter(|_| self.is_kept) else {
+            return;
+        };
+        tokio::spawn(async move {
+            if let Ok(Ok(())) = timeout(TO_BE_READY, line.sender.ready()).await {
+                lines.keep(line);
+            }
+            drop(turn);
+        });
+    }
+}
+
+/// Carries `connection` until it ends, its time is over, or nobody has a use for it.
+async fn carry(
+    connection: http1::Connection<TokioIo<TcpStream>, Full<Bytes>>,
+    mut until: watch::Receiver<Instant>,
+) {
+    tokio::pin!(connection);
+    loop {
+        let end = *until.borrow_and_update();
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            changed = until.changed() => if changed.is_err() { return },
+            () = sleep_until(end) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn request() -> Request<Full<Bytes>> {
+        Request::post("/").body(Full::default()).unwrap()
+    }
+
+    /// Asks once, as the program's caller does; tells whether that was over a connection that was kept.
+    async fn ask(lines: &Lines, listener: &TcpListener) -> (bool, Visit) {
+        let mut visit = lines.visit(None, Instant::now() + Duration::from_secs(5));
+        if let Some(response) = visit.ask_again(request()).await.unwrap() {
+            visit.heed(response.headers());
+            return (true, visit);
+        }
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let response = visit.ask(stream.unwrap(), request()).await.unwrap();
+        visit.heed(response.headers());
+        (false, visit)
+    }
+
+    /// Answers every request on every connection at once.
+    fn serve(listener: Arc<TcpListener>, answer: &'static str) {
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut bytes = [0; 4096];
+                    while let Ok(1..) = stream.read(&mut bytes).await {
+                        stream.write_all(answer.as_bytes()).await.unwrap();
+                    }
+                });
+            }
+        });
+    }
+
+    async fn idle(lines: &Lines, count: usize) {
+        for _ in 0..500 {
+            if lines.inside().idle.len() == count {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        panic!("{} lie idle, not {count}", lines.inside().idle.len());
+    }
+
+    const KEEPS: &str = "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n";
+    const SILENT: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+    #[tokio::test]
+    async fn one_that_the_program_keeps_is_taken_again_and_another_is_not() {
+        for (answer, expected) in [(KEEPS, true), (SILENT, false)] {
+            let listener = Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
+            serve(Arc::clone(&listener), answer);
+            let lines = Lines::default();
+            assert!(!ask(&lines, &listener).await.0);
+            idle(&lines, usize::from(expected)).await;
+            assert_eq!(ask(&lines, &listener).await.0, expected, "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn several_are_kept_of_a_program_that_attends_to_several() {
+        let listener = Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        serve(Arc::clone(&listener), KEEPS);
+        let lines = Lines::default();
+        let (_, first) = ask(&lines, &listener).await;
+        let (again, second) = ask(&lines, &listener).await;
+        assert!(!again, "the first one's is in use");
+        drop((first, second));
+        idle(&lines, 2).await;
+    }
+
+    #[tokio::test]
+    async fn a_program_of_one_connection_at_a_time_is_not_kept_from_the_next() {
+        let listener = Arc::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let serving = Arc::clone(&listener);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = serving.accept().await {
+                while let Ok(1..) = stream.read(&mut [0; 4096]).await {
+                    stream.write_all(KEEPS.as_bytes()).await.unwrap();
+                }
+            }
+        });
+        let lines = Lines::default();
+        let (_, first) = ask(&lines, &listener).await;
+        let begun = Instant::now();
+        let second = async {
+            let (again, visit) = ask(&lines, &listener).await;
+            assert!(!again);
+            visit
+        };
+        let release = async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            drop(first);
+        };
+        let (second, ()) = tokio::join!(second, release);
+        assert!(begun.elapsed() < KEPT / 2, "{:?}", begun.elapsed());
+        assert_eq!(lines.inside().waiting, 0);
+        drop(second);
+        idle(&lines, 1).await;
+    }
+
+    #[tokio::test]
+    async fn one_that_has_ended_meanwhile_is_replaced_and_one_that_is_idle_ends() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let lines = Lines::default();
+        let ((_, visit), stream) = tokio::join!(ask(&lines, &listener), once(&listener));
+        drop((visit, stream));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let ((again, visit), mut stream) = tokio::join!(ask(&lines, &listener), once(&listener));
+        assert!(!again);
+        drop(visit);
+        let begun = Instant::now();
+        let end = timeout(KEPT * 3, stream.read(&mut [0; 16])).await;
+        assert!(
+            matches!(end, Ok(Ok(0))),
+            "{end:?} after {:?}",
+            begun.elapsed()
+        );
+    }
+
+    async fn once(listener: &TcpListener) -> TcpStream {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 4096]).await.unwrap();
+        stream.write_all(KEEPS.as_bytes()).await.unwrap();
+        stream
+    }
+}
