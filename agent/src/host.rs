@@ -365,7 +365,9 @@ async fn session(
         warm,
         most.apart,
     );
-    let dispatcher = Dispatcher::new(requests_to.clone(), Some(apart), most).sharing(is_shared);
+    let dispatcher = Dispatcher::new(requests_to.clone(), Some(apart), most)
+        .sharing(is_shared)
+        .counting(setup.board.clone());
     let (docker_to, from_docker) = unbounded_channel();
     tokio::spawn(pass_on(from_docker, news_to));
     let engine = Engine::Docker(Box::new(Docker::new(
@@ -420,11 +422,7 @@ async fn session(
     let api = Api::new(to_loop, lease, console, dispatcher);
     control::listen::start(setup.api, api.clone(), console).await;
     tokio::spawn(control::serve(socket, api));
-    let manager = Manager::of_environment().map(Arc::new);
-    if let Some(manager) = manager.clone() {
-        manager.ready();
-        tokio::spawn(async move { manager.feed().await });
-    }
+    let manager = manager();
     world.run(&mut events, greet).await;
     if let Some(gateway) = gateway {
         world.answer_until(&mut events, gateway.end()).await;
@@ -433,6 +431,15 @@ async fn session(
     world.close_history();
     let _ = file::remove(&path);
     Ok(())
+}
+
+/// The manager of services, which is told that we are ready, and that we live.
+fn manager() -> Option<Arc<Manager>> {
+    let manager = Arc::new(Manager::of_environment()?);
+    manager.ready();
+    let fed = Arc::clone(&manager);
+    tokio::spawn(async move { fed.feed().await });
+    Some(manager)
 }
 
 /// Hears events, and tells how far they are.

@@ -14,20 +14,22 @@ use std::time::{Duration, Instant, SystemTime};
 
 use contract::BotId;
 
+use crate::ask::{Refusal, Refused, Reply};
 use crate::breaker::{Sight, State};
 use crate::engine::News;
 use crate::engine::docker;
 use crate::engine::usage::Sample;
+use crate::gateway::dispatch::{Kind, Told};
 use crate::health::View;
 use crate::history::{self, Entry};
 use crate::plan::{Outcome, Why};
 use crate::store;
 use histogram::Histogram;
 use names::{
-    ACTED, ACTIONS, AGE, BEGAN, BOT_CPU, BOT_MEMORY, BOTS, BUILD, CPU, DEPENDENCY, DURATION,
-    ERRORS, EVENTS, EXECUTED, FAILURES, FAMILIES, FILES, GATE, LAG, LEASE, LISTING, LIVE_BYTES,
-    LIVE_CUT, MEMORY, NEXT, OUTCOMES, PUSHED, RECONCILE, STARTED, STARTS, STATES, STOPPED, UNSAVED,
-    WAITING, WHYS,
+    ACTED, ACTIONS, AGE, ANSWERED, ANSWERS, ASKED, BEGAN, BOT_CPU, BOT_MEMORY, BOTS, BUILD, CPU,
+    DEPENDENCY, DURATION, ERRORS, EVENTS, EXECUTED, FAILURES, FAMILIES, FILES, GATE, LAG, LEASE,
+    LISTING, LIVE_BYTES, LIVE_CUT, MEMORY, NEXT, OUTCOMES, PUSHED, RECONCILE, STARTED, STARTS,
+    STATES, STOPPED, UNSAVED, WAITING, WAYS, WHYS,
 };
 use saves::Saves;
 
@@ -47,6 +49,7 @@ pub struct Metrics {
     samples: BTreeMap<(&'static str, Labels), f64>,
     reconciled: Histogram<{ BUCKETS.len() }>,
     executed: Histogram<{ LONG.len() }>,
+    answered: Histogram<{ BUCKETS.len() }>,
     /// What bots say of their saving.
     pub saves: Saves,
     usage: BTreeMap<BotId, (f64, f64)>,
@@ -65,7 +68,10 @@ impl Default for Metrics {
         let outcomes = |action| ["ok", "failed"].map(|outcome| (ACTED, acted(action, outcome)));
         let acts = ACTIONS.iter().flat_map(|action| outcomes(action));
         let runs = OUTCOMES.map(|outcome| (EXECUTED, vec![("outcome", outcome)]));
+        let asked = |way| ANSWERS.map(|answer| (ASKED, put(way, answer)));
+        let questions = WAYS.iter().flat_map(|way| asked(way));
         let counters = starts.chain(stops).chain(acts).chain(runs);
+        let counters = counters.chain(questions);
         samples.extend(counters.map(|counter| (counter, 0.0)));
         samples.extend([LIVE_BYTES, LIVE_CUT].map(|name| ((name, vec![]), 0.0)));
         samples.insert((BUILD, vec![("version", env!("CARGO_PKG_VERSION"))]), 1.0);
@@ -76,6 +82,7 @@ impl Default for Metrics {
             samples,
             reconciled: Histogram::new(BUCKETS),
             executed: Histogram::new(LONG),
+            answered: Histogram::new(BUCKETS),
             saves: Saves::default(),
             usage: BTreeMap::new(),
         }
@@ -126,6 +133,17 @@ impl Metrics {
         self.add(EXECUTED, vec![("outcome", outcome)]);
         let took = Duration::from_millis(run.duration_ms.unwrap_or(0));
         self.executed.add(took);
+    }
+
+    /// A question was put in the way of `told`, or to nobody, and that came of it after so long.
+    pub fn asked(&mut self, told: &Told, took: Duration) {
+        let way = match told.asked {
+            Some((_, Kind::Live)) => "live",
+            Some((_, Kind::Apart)) => "apart",
+            None => "none",
+        };
+        self.add(ASKED, put(way, answer(&told.reply)));
+        self.answered.add(took);
     }
 
     /// Whether a dependency answers.
@@ -200,6 +218,7 @@ impl Metrics {
             match name {
                 RECONCILE => self.reconciled.write(&mut text, name),
                 DURATION => self.executed.write(&mut text, name),
+                ANSWERED => self.answered.write(&mut text, name),
                 BOT_CPU => self.each_bot(&mut text, name, |usage| usage.0),
                 BOT_MEMORY => self.each_bot(&mut text, name, |usage| usage.1),
                 _ => {}
@@ -257,6 +276,21 @@ impl Metrics {
 
 fn acted(action: &'static str, outcome: &'static str) -> Labels {
     vec![("action", action), ("outcome", outcome)]
+}
+
+fn put(way: &'static str, answer: &'static str) -> Labels {
+    vec![("answer", answer), ("way", way)]
+}
+
+fn answer(reply: &Reply) -> &'static str {
+    match reply {
+        Ok(_) => "ok",
+        Err(Refused::Bots(..)) => "error",
+        Err(Refused::Ours(Refusal::Busy)) => "busy",
+        Err(Refused::Ours(Refusal::Late(_))) => "late",
+        Err(Refused::Ours(Refusal::Failed(_))) => "failed",
+        Err(Refused::Ours(_)) => "refused",
+    }
 }
 
 fn outcome(result: &Result<docker::Running, docker::NotStarted>) -> &'static str {

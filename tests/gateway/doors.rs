@@ -56,6 +56,17 @@ fn with_tokens_each_asks_the_bots_that_it_may() {
         let reply = with_token(&address, given.as_deref(), id);
         assert_eq!(reply.status, status, "{reply:?}");
     }
+    let [there, nowhere] = [one.as_str(), "nobody"].map(|id| {
+        let reply = with_token(&address, Some(&token(2)), id);
+        (
+            reply.status,
+            reply.json()["error"].to_string().replace(id, "ID"),
+        )
+    });
+    assert_eq!(
+        there, nowhere,
+        "whether a bot is there is told to who may ask it"
+    );
     assert_eq!(http(&address, "GET", "/health", "").status, 200);
     let queries = http(&address, "GET", &format!("/bots/{two}/queries"), "");
     assert_eq!(queries.status, 401);

@@ -11,7 +11,7 @@ use super::sheet::{Part, Sheet};
 use super::signed::{Answer, Signed, random};
 use crate::engine::docker::template::Template;
 use crate::store::address::Endpoint;
-use crate::store::sts::{Sts, StsError};
+use crate::store::sts::{Reach, Sts, StsError};
 
 const STORE: Part = Part::Store;
 /// Differences of clocks that are told, and that fail.
@@ -242,7 +242,7 @@ async fn keys(endpoint: &Endpoint, template: Option<&Template>, sheet: &RefCell<
         let (Ok(bot), Ok(code)) = names else {
             return Err(StsError::Failed("it is not asked for".into()));
         };
-        sts.session(&bot, &code, life).await
+        sts.session(&bot, &code, life, Reach::Keeps).await
     };
     let asked = timeout(ANSWER, asked).await;
     let mut sheet = sheet.borrow_mut();

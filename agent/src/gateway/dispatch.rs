@@ -28,6 +28,7 @@ use super::tokens::Bots;
 use crate::ask::{Question, Refusal, Refused, Reply, understand};
 use crate::document::Bot;
 use crate::engine::docker::question::{NoAnswer, Questions};
+use crate::health::Board;
 use crate::request::{Request, Target, Whom};
 
 /// How long it is remembered where a bot answers.
@@ -50,6 +51,8 @@ pub struct Dispatcher {
     places: Places,
     flights: Option<Flights>,
     found: Found,
+    /// Where questions are counted.
+    board: Board,
 }
 
 /// Where bots were found lately.
@@ -163,6 +166,7 @@ impl Dispatcher {
             places: Places::new(most),
             flights: None,
             found: Found::default(),
+            board: Board::default(),
         }
     }
 
@@ -170,6 +174,13 @@ impl Dispatcher {
     #[must_use]
     pub fn sharing(mut self, is_wanted: bool) -> Self {
         self.flights = is_wanted.then(Flights::default);
+        self
+    }
+
+    /// Counts questions on `board`.
+    #[must_use]
+    pub fn counting(mut self, board: Board) -> Self {
+        self.board = board;
         self
     }
 
@@ -189,6 +200,7 @@ impl Dispatcher {
 
     /// Puts a question, within its time, if the bot is among `bots`.
     pub async fn ask(&self, whom: Whom, question: &Question, bots: &Bots) -> Told {
+        let since = Instant::now();
         let mut trail = Trail::default();
         let asking = self.try_ask(whom, question, bots, &mut trail);
         let reply = timeout(question.timeout, asking).await;
@@ -203,7 +215,10 @@ impl Dispatcher {
             })
         };
         let reply = reply.unwrap_or_else(|_| Err(late().into()));
-        Told { reply, asked }
+        let told = Told { reply, asked };
+        self.board
+            .count(|metrics| metrics.asked(&told, since.elapsed()));
+        told
     }
 
     async fn try_ask(
@@ -214,6 +229,7 @@ impl Dispatcher {
         trail: &mut Trail,
     ) -> Reply {
         let end = Instant::now() + question.timeout;
+        let forbidden = || Refused::from(Refusal::Forbidden(question.bot.clone()));
         let mut place = None;
         loop {
             let known = self.found.get(&whom);
@@ -221,7 +237,13 @@ impl Dispatcher {
             let target = if let Some(target) = known {
                 target
             } else {
-                let target = self.target(whom.clone()).await?;
+                let target = self.target(whom.clone()).await;
+                // Whether there is another bot is not for whoever may not ask it.
+                let target = target.map_err(|refused| match bots {
+                    Bots::All => refused,
+                    Bots::These(_) if question.bot.parse().is_ok_and(|id| bots.has(&id)) => refused,
+                    Bots::These(_) => forbidden(),
+                })?;
                 self.found.note(&target);
                 target
             };
@@ -234,7 +256,7 @@ impl Dispatcher {
                 Target::Apart(bot) => (&bot.id, Kind::Apart),
             };
             if !bots.has(id) {
-                return Err(Refusal::Forbidden(id.to_string()).into());
+                return Err(forbidden());
             }
             if place.is_none() {
                 place = Some(self.places.take(id).ok_or(Refusal::Busy)?);

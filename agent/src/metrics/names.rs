@@ -45,6 +45,11 @@ pub const WHYS: [Why; 10] = [
     Why::Ending,
 ];
 
+/// How bots are asked.
+pub const WAYS: [&str; 3] = ["live", "apart", "none"];
+/// What becomes of questions.
+pub const ANSWERS: [&str; 6] = ["ok", "error", "busy", "late", "refused", "failed"];
+
 pub const BOTS: &str = "the0_bots";
 pub const STARTED: &str = "the0_starts_total";
 pub const STOPPED: &str = "the0_stops_total";
@@ -63,6 +68,8 @@ pub const EVENTS: &str = "the0_events_total";
 pub const WAITING: &str = "the0_events_waiting";
 pub const LIVE_BYTES: &str = "the0_live_log_bytes_total";
 pub const LIVE_CUT: &str = "the0_live_log_lines_cut_total";
+pub const ASKED: &str = "the0_questions_total";
+pub const ANSWERED: &str = "the0_question_duration_seconds";
 pub const LAG: &str = "the0_event_lag_seconds";
 pub const AGE: &str = "the0_sync_age_seconds";
 pub const PUSHED: &str = "the0_push_bytes_total";
@@ -76,7 +83,7 @@ pub const FILES: &str = "process_open_fds";
 pub const BEGAN: &str = "process_start_time_seconds";
 
 /// Name, kind and help of every metric, in the order in which they are told.
-pub const FAMILIES: [(&str, &str, &str); 29] = [
+pub const FAMILIES: [(&str, &str, &str); 31] = [
     (BOTS, "gauge", "Bots by state."),
     (STARTED, "counter", "Starts of bots by how they came out."),
     (
@@ -147,6 +154,12 @@ pub const FAMILIES: [(&str, &str, &str); 29] = [
         "counter",
         "Lines that were too long to be sent whole over NATS.",
     ),
+    (
+        ASKED,
+        "counter",
+        "Questions by how the bot was asked and what came of it.",
+    ),
+    (ANSWERED, "histogram", "Time from a question to its answer."),
     (
         LAG,
         "gauge",

@@ -56,6 +56,39 @@ fn names_helps_and_labels_are_a_promise() {
 }
 
 #[test]
+fn a_question_is_counted_by_its_way_and_its_answer() {
+    let mut metrics = full();
+    let series = metrics.render().lines().count();
+    let rows = [
+        (
+            Some(Kind::Live),
+            Err(Refusal::Busy.into()),
+            "answer=\"busy\",way=\"live\"",
+        ),
+        (
+            None,
+            Err(Refusal::NoPath.into()),
+            "answer=\"refused\",way=\"none\"",
+        ),
+        (
+            Some(Kind::Apart),
+            Err(Refused::Bots("no".into(), serde_json::Map::new())),
+            "answer=\"error\",way=\"apart\"",
+        ),
+    ];
+    for (way, reply, labels) in rows {
+        let asked = way.map(|way| ("b1".parse().unwrap(), way));
+        metrics.asked(&Told { reply, asked }, Duration::from_millis(3));
+        let text = metrics.render();
+        let line = format!("the0_questions_total{{{labels}}} 1\n");
+        assert!(text.contains(&line), "{line} in\n{text}");
+    }
+    let text = metrics.render();
+    assert!(text.contains("the0_question_duration_seconds_bucket{le=\"0.005\"} 3\n"));
+    assert_eq!(text.lines().count(), series);
+}
+
+#[test]
 fn what_happens_is_counted_and_adds_no_series() {
     let mut metrics = full();
     let before = names(&metrics.render());

@@ -24,6 +24,8 @@ use reqwest::{Certificate, Client, Response, Url};
 use thiserror::Error;
 
 use super::address::Endpoint;
+pub use policy::Reach;
+
 use policy::NoPolicy;
 
 /// How long an answer may take in all.
@@ -115,8 +117,9 @@ impl Sts {
         bot: &BotId,
         code: &ObjectKey,
         duration: Duration,
+        reach: Reach,
     ) -> Result<Session, StsError> {
-        let policy = policy::policy(bot, code, &self.buckets)?;
+        let policy = policy::policy(bot, code, &self.buckets, reach)?;
         let (status, body) = self.ask(&policy, duration).await?;
         // What of the question is refused, a store need not say.
         if status == 400 && duration > SHORT {

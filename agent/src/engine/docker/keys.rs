@@ -18,7 +18,7 @@ use crate::document::Bot;
 use crate::plan::Outcome;
 use crate::show::Console;
 use crate::store::address::Endpoint;
-use crate::store::sts::{Sts, StsError};
+use crate::store::sts::{Reach, Sts, StsError};
 
 /// What is said of a bot that has to wait.
 const AWAY: &str = "the store does not answer: the bot is started when it does";
@@ -29,6 +29,8 @@ const PACE: Pace = Pace {
     patience: Duration::from_secs(12),
 };
 
+/// The shortest life that stores give keys (AssumeRole's least).
+const LEAST: Duration = Duration::from_mins(15);
 /// A store that makes no keys is asked again after this time.
 const AGAIN: Duration = Duration::from_hours(1);
 
@@ -121,13 +123,33 @@ impl KeyMaker {
     /// # Errors
     /// The store does not answer.
     pub async fn grant_for(&self, bot: &BotId, code: &ObjectKey) -> Result<Granted, NotStarted> {
+        self.grant_reach(bot, code, self.ttl, Reach::Keeps).await
+    }
+
+    /// Keys that read the bot's code and states for at least `time`, and are not renewed.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn grant_to_read(&self, bot: &Bot, time: Duration) -> Result<Keys, NotStarted> {
+        let time = time.max(LEAST);
+        let granted = self.grant_reach(&bot.id, &bot.code, time, Reach::Reads);
+        Ok(granted.await?.keys)
+    }
+
+    async fn grant_reach(
+        &self,
+        bot: &BotId,
+        code: &ObjectKey,
+        time: Duration,
+        reach: Reach,
+    ) -> Result<Granted, NotStarted> {
         if self.makes_none() {
             return Ok(self.own());
         }
         if self.gate.enter().is_err() {
             return Err(NotStarted::new(Outcome::Busy, AWAY));
         }
-        let session = self.sts.session(bot, code, self.ttl).await;
+        let session = self.sts.session(bot, code, time, reach).await;
         match &session {
             Err(StsError::Silent(why)) => drop(self.gate.failed(why)),
             _ => self.gate.succeeded(),

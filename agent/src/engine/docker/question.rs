@@ -247,8 +247,8 @@ impl Questions {
         ];
         variables.extend(more.map(|(name, value)| (name.to_owned(), value)));
         container::document(variables.clone(), &Keys::new()).map_err(Refused::from)?;
-        let granted = self.access.keys.grant(bot).await?;
-        Ok(container::document(variables, &granted.keys).map_err(Refused::from)?)
+        let keys = self.access.keys.grant_to_read(bot, left).await?;
+        Ok(container::document(variables, &keys).map_err(Refused::from)?)
     }
 
     async fn make(&self, bot: &Bot, left: Duration) -> Result<Made, NotStarted> {

@@ -6,6 +6,8 @@
 //! bucket of logs     read, write, remove logs/<bot>/*   list what begins with logs/<bot>/
 //! ```
 //!
+//! What only asks ([`Reach::Reads`]) may read the bundle and the states, and nothing more.
+//!
 //! Names of uploads that are not finished cannot be bounded by a prefix: of other bots, their keys can be seen while
 //! they upload, and nothing done to them.
 
@@ -17,6 +19,15 @@ use thiserror::Error;
 const LONGEST: usize = 2_048;
 /// Characters that mean something else than themselves in the name of a resource.
 const SPECIAL: [&str; 3] = ["*", "?", "${"];
+
+/// What keys are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// A bot that runs and is saved.
+    Keeps,
+    /// A question to its last state.
+    Reads,
+}
 
 /// No policy can say what this bot's keys may do.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -43,7 +54,12 @@ pub enum NoPolicy {
 ///
 /// # Errors
 /// The name that it cannot be written for, and the remedy.
-pub fn policy(bot: &BotId, code: &ObjectKey, buckets: &[String; 3]) -> Result<String, NoPolicy> {
+pub fn policy(
+    bot: &BotId,
+    code: &ObjectKey,
+    buckets: &[String; 3],
+    reach: Reach,
+) -> Result<String, NoPolicy> {
     let [code_bucket, state_bucket, logs_bucket] = buckets;
     let names = buckets.iter().map(String::as_str).chain([code.as_str()]);
     for name in names {
@@ -56,13 +72,22 @@ pub fn policy(bot: &BotId, code: &ObjectKey, buckets: &[String; 3]) -> Result<St
     }
     let logs = format!("logs/{bot}/*");
     let state = format!("{bot}/*");
-    let statements = [
-        json!({"Effect": "Allow", "Action": "s3:GetObject", "Resource": arn(code_bucket, code.as_str())}),
-        objects(&[arn(state_bucket, &state), arn(logs_bucket, &logs)]),
-        list(state_bucket, &state),
-        list(logs_bucket, &logs),
-        uploads(&[state_bucket, logs_bucket]),
-    ];
+    let read = |resource: String| json!({"Effect": "Allow", "Action": "s3:GetObject", "Resource": resource});
+    let bundle = read(arn(code_bucket, code.as_str()));
+    let statements = match reach {
+        Reach::Keeps => vec![
+            bundle,
+            objects(&[arn(state_bucket, &state), arn(logs_bucket, &logs)]),
+            list(state_bucket, &state),
+            list(logs_bucket, &logs),
+            uploads(&[state_bucket, logs_bucket]),
+        ],
+        Reach::Reads => vec![
+            bundle,
+            read(arn(state_bucket, &state)),
+            list(state_bucket, &state),
+        ],
+    };
     // By which a store says that there is no such bundle, and not that it may not be read: done without where there is
     // no room for it.
     let told = list(code_bucket, code.as_str());
@@ -119,7 +144,7 @@ mod tests {
 
     fn of(bot: &str, code: &str, buckets: [&str; 3]) -> Result<String, NoPolicy> {
         let (bot, code) = (bot.parse().unwrap(), code.parse().unwrap());
-        policy(&bot, &code, &buckets.map(String::from))
+        policy(&bot, &code, &buckets.map(String::from), Reach::Keeps)
     }
 
     /// What each statement allows, on what, under which prefix.
@@ -159,6 +184,21 @@ mod tests {
             ("ListBucket", "logs", "logs/b1/*"),
             ("ListBucketMultipartUploads", "states logs", ""),
             ("ListBucket", "code", "u1/watcher/1.0.0"),
+        ];
+        let expected = expected.map(|(a, b, c)| (a.into(), b.into(), c.into()));
+        assert_eq!(rows(&text), expected);
+    }
+
+    #[test]
+    fn who_only_asks_reads_code_and_states() {
+        let (bot, code) = ("b1".parse().unwrap(), "u1/b/1".parse().unwrap());
+        let buckets = ["code", "states", "logs"].map(String::from);
+        let text = policy(&bot, &code, &buckets, Reach::Reads).unwrap();
+        let expected = [
+            ("GetObject", "code/u1/b/1", ""),
+            ("GetObject", "states/b1/*", ""),
+            ("ListBucket", "states", "b1/*"),
+            ("ListBucket", "code", "u1/b/1"),
         ];
         let expected = expected.map(|(a, b, c)| (a.into(), b.into(), c.into()));
         assert_eq!(rows(&text), expected);
@@ -206,7 +246,7 @@ mod tests {
         ) {
             let (Ok(bot), Ok(code)) = (bot.parse::<BotId>(), code.parse::<ObjectKey>()) else { return Ok(()) };
             let buckets = ["custom-bots", "bot-state", "bot-logs"].map(String::from);
-            if let Ok(text) = policy(&bot, &code, &buckets) {
+            if let Ok(text) = policy(&bot, &code, &buckets, Reach::Keeps) {
                 prop_assert!(text.len() <= LONGEST);
                 let rows = rows(&text);
                 let stars: usize = rows.iter().map(|(_, b, c)| b.matches(['*', '?']).count() + c.matches(['*', '?']).count()).sum();
