@@ -6,6 +6,8 @@ mod apart;
 mod contract;
 #[path = "gateway/doors.rs"]
 mod doors;
+#[path = "gateway/load.rs"]
+mod load;
 #[path = "gateway/rig.rs"]
 mod rig;
 #[path = "gateway/runtimes.rs"]

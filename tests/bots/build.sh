@@ -19,6 +19,15 @@ bot_rust-stable() {
     cp "$cache"/bots/target/release/{bot,query} "$out"
 }
 
+# The same bot with each of the platform's SDKs.
+bot_rust-sdk() {
+  local version
+  for version in 0.3.1 0.4.0; do
+    cargo build --quiet --release --locked --manifest-path "rust-sdk/$version/Cargo.toml" --target-dir "$cache/bots/target/sdk-$version" &&
+      mkdir "$out/$version" && cp "$cache/bots/target/sdk-$version"/release/{bot,query} "$out/$version" || return
+  done
+}
+
 # Also without any library, for an image that has none.
 bot_gcc13() {
   local name
@@ -56,7 +65,7 @@ bot_ghc96() {
 }
 
 declare -A compilers=(
-  [python3.11]=python3 [nodejs20]=cp [rust-stable]=cargo [gcc13]=g++ [dotnet8]=mcs [scala3]=scalac [ghc96]=ghc
+  [python3.11]=python3 [nodejs20]=cp [rust-stable]=cargo [rust-sdk]=cargo [gcc13]=g++ [dotnet8]=mcs [scala3]=scalac [ghc96]=ghc
 )
 mkdir -p "$cache/bots"
 for runtime in "${!compilers[@]}"; do

@@ -1,11 +1,12 @@
 //! A host with a gateway, and bots that can be asked.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mongodb::bson::{Document, doc};
 use serde_json::{Value, json};
 use tests::servers::mongo::document;
-use tests::stack::{BOTS, COUNTER, LONG, Stack};
+use tests::stack::{BOTS, COUNTER, LONG, Stack, zipped};
 use tests::{Reply, http, wait_for};
 
 /// Answers both ways, as the contract has it, without an SDK.
@@ -130,6 +131,20 @@ impl Rig {
             definition.insert("entrypoints", doc! {"bot": "main.py", "query": "query.py"});
         }
         bot.extend(change);
+        self.stack.mongo.put(BOTS, &bot);
+        id
+    }
+
+    /// Registers a bot of `runtime` with the programs of a folder: its own and the one that answers.
+    pub fn bot_in(&self, runtime: &str, code: &Path, entries: &[&str; 2], short: &str) -> String {
+        let id = self.stack.id(short);
+        let key = format!("tests/{id}/1.0.0");
+        self.stack.objects().put("custom-bots", &key, &zipped(code));
+        let mut bot = document(&id, &key, doc! {"name": short, "symbol": "BTC/USD"});
+        let custom = bot.get_document_mut("custom").unwrap();
+        let definition = custom.get_document_mut("config").unwrap();
+        definition.insert("runtime", runtime);
+        definition.insert("entrypoints", doc! {"bot": entries[0], "query": entries[1]});
         self.stack.mongo.put(BOTS, &bot);
         id
     }

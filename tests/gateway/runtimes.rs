@@ -2,8 +2,7 @@
 
 use mongodb::bson::doc;
 use serde_json::json;
-use tests::servers::mongo::document;
-use tests::stack::{BOTS, LONG, zipped};
+use tests::stack::LONG;
 use tests::{repository, skip, wait_for};
 
 use crate::rig::Rig;
@@ -36,15 +35,7 @@ fn bots_of_every_runtime_answer_live_and_apart() {
         if rig.stack.docker.image(test, runtime).is_none() {
             continue;
         }
-        let id = rig.stack.id(&runtime.replace('.', "-"));
-        let key = format!("tests/{id}/1.0.0");
-        rig.stack.objects().put("custom-bots", &key, &zipped(&code));
-        let mut bot = document(&id, &key, doc! {"name": runtime, "symbol": "BTC/USD"});
-        let custom = bot.get_document_mut("custom").unwrap();
-        let definition = custom.get_document_mut("config").unwrap();
-        definition.insert("runtime", runtime);
-        definition.insert("entrypoints", doc! {"bot": main, "query": query});
-        rig.stack.mongo.put(BOTS, &bot);
+        let id = rig.bot_in(runtime, &code, &[main, query], &runtime.replace('.', "-"));
         wait_for(&format!("a count of the {runtime} bot"), LONG, || {
             (rig.answers(&id, "/count")["count"].as_u64()? > 1).then_some(())
         });

@@ -376,3 +376,67 @@ fn the_bake_file_is_the_matrix_of_the_build_script() {
         );
     }
 }
+
+/// Tells what of it could be written, by plain calls.
+const WRITES: &str = r#"
+import json, os, pathlib
+def write(path):
+    try:
+        with open(path, "w") as file:
+            file.write("0")
+        return "written"
+    except OSError as error:
+        return error.strerror
+paths = ["/state/.the0-state/count.json", "/state/new", "/bot/main.py", "/bot/new"]
+said = {"status": "ok", "data": {path: write(path) for path in paths}}
+pathlib.Path("/query/result.json").write_text(json.dumps(said))
+"#;
+/// A kernel without Landlock, as a container sees it: ENOSYS for its calls.
+const NO_LANDLOCK: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{
+    "names": ["landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"],
+    "action": "SCMP_ACT_ERRNO", "errnoRet": 38}]}"#;
+
+#[test]
+fn a_question_writes_to_nothing_of_the_bot_also_without_landlock() {
+    let test = "a_question_writes_to_nothing_of_the_bot_also_without_landlock";
+    let Some(docker) = Docker::here(test) else {
+        return;
+    };
+    let Some(bot) = Bot::new(test, &docker, &PYTHON) else {
+        return;
+    };
+    let first = bot.start("first");
+    first.says("counts BTC/USD from 0", LATE);
+    assert_eq!(first.stop(), ENDED, "{}", first.logs());
+
+    let code = tempfile::tempdir().unwrap();
+    fs::write(code.path().join("main.py"), COUNTER).unwrap();
+    fs::write(code.path().join("query.py"), WRITES).unwrap();
+    let client = bot.store.client();
+    client.put("custom-bots", &bot.key(), &zipped(code.path()));
+    let profile = tempfile::NamedTempFile::new().unwrap();
+    fs::write(profile.path(), NO_LANDLOCK).unwrap();
+    let mut options = bot.hardened("asked");
+    options.push("--env=QUERY_PATH=/writes".to_owned());
+    options.push(format!(
+        "--security-opt=seccomp={}",
+        profile.path().display()
+    ));
+    let asked = docker.run("asked", &options, &bot.image, &[]);
+    assert_eq!(asked.code(LATE), 0, "{}", asked.logs());
+    let logs = asked.logs();
+    assert!(
+        logs.contains("no Landlock"),
+        "the test's own premise: {logs}"
+    );
+    let answer = logs
+        .lines()
+        .find_map(|line| serde_json::from_str::<Value>(line).ok());
+    let answer = answer.unwrap_or_else(|| panic!("no answer: {logs}"));
+    let told = answer["data"].as_object().unwrap();
+    assert_eq!(told.len(), 4, "{answer}");
+    assert!(
+        told.values().all(|said| said == "Permission denied"),
+        "{answer}"
+    );
+}

@@ -11,6 +11,7 @@ command -v setpriv >/dev/null || missing+=(util-linux)
 command -v cc >/dev/null || missing+=(gcc libc6-dev)
 # Clocks that jump; the tests need its library only.
 command -v faketime >/dev/null || missing+=(faketime)
+command -v wrk >/dev/null || missing+=(wrk)
 if ((${#missing[@]})); then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     apt-get update -qq
