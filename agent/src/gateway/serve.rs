@@ -217,13 +217,16 @@ async fn put(shared: &Shared, asker: &Asker, question: &Question, since: Instant
         None => (format!("{:?}", shortened(&question.bot)), ""),
     };
     let path = question.path.split('?').next().unwrap_or_default();
-    shared.console.say(&format!(
+    let text = format!(
         "question of {}: bot {bot} {:?}: {}{how}, {} ms",
         asker.name,
         shortened(path),
         status.as_u16(),
         since.elapsed().as_millis()
-    ));
+    );
+    // The answer goes out first: a line wakes another thread.
+    let console = shared.console.clone();
+    tokio::spawn(async move { console.say(&text) });
     told
 }
 

@@ -31,6 +31,7 @@ use contract::params::Params;
 use contract::{Secret, exit, vars};
 use futures_util::{Stream, StreamExt};
 use hyper::body::Bytes;
+use serde::de::IgnoredAny;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::sleep;
 
@@ -138,7 +139,13 @@ impl Questions {
         let (mut out, mut journal) = (Vec::new(), String::new());
         while let Some(piece) = begun.output.next().await {
             match piece.map_err(|err| format!("read its answer: {}", said(&err)))? {
-                LogOutput::StdOut { message } => out.extend_from_slice(&message),
+                LogOutput::StdOut { message } => {
+                    out.extend_from_slice(&message);
+                    // The end of the container takes the daemon longer than its last byte.
+                    if is_whole(&out) {
+                        break;
+                    }
+                }
                 LogOutput::StdErr { message } => {
                     journal += &String::from_utf8_lossy(&message);
                     let most = journal.len().saturating_sub(SAID);
@@ -152,7 +159,7 @@ impl Questions {
                 return Err(why.into());
             }
         }
-        // The last byte tells that it is whole.
+        // The last byte tells that it is whole, whatever it is.
         if out.pop() == Some(b'\n') {
             return Ok(out.into());
         }
@@ -402,7 +409,26 @@ impl Drop for Made {
     }
 }
 
+/// Whether this is an object of JSON and the newline after it: of no beginning of one is that true.
+fn is_whole(out: &[u8]) -> bool {
+    out.ends_with(b"}\n") && serde_json::from_slice::<IgnoredAny>(out).is_ok()
+}
+
 fn chance() -> u64 {
     use std::hash::{BuildHasher, Hasher, RandomState};
     RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_whole_when_its_object_is() {
+        let text = "{\"status\": \"ok\",\n \"data\": {\"a\": \"}\\n\"\n}\n}\n";
+        assert!(is_whole(text.as_bytes()));
+        for end in 0..text.len() {
+            assert!(!is_whole(&text.as_bytes()[..end]), "{end}");
+        }
+    }
 }
