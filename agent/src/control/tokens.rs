@@ -9,7 +9,7 @@
 //!   (Digests alone would tell how far a guess's digest is right, by which guesses can be sorted at leisure.)
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -179,6 +179,18 @@ pub fn own(path: &Path) -> Result<Secret, Unusable> {
     Ok(Secret::new(token))
 }
 
+/// Whether nobody but its owner and we may open it: root's own may be read by a group that is ours, as the kubelet has files
+/// of a Secret (0440, `fsGroup`).
+fn is_private(found: &Metadata, me: u32) -> bool {
+    let others = found.mode() & 0o077;
+    let is_ours = |gid: u32| {
+        let groups = nix::unistd::getgroups().unwrap_or_default();
+        let all = groups.into_iter().chain([nix::unistd::getegid()]);
+        all.map(nix::unistd::Gid::as_raw).any(|group| group == gid)
+    };
+    others == 0 || (others == 0o040 && found.uid() == 0 && me != 0 && is_ours(found.gid()))
+}
+
 /// A file's text, unless others may read it.
 fn private(path: &Path) -> Result<Secret, Unusable> {
     let failed = |err: std::io::Error| unusable(path, err.to_string());
@@ -188,7 +200,7 @@ fn private(path: &Path) -> Result<Secret, Unusable> {
     if !found.is_file() {
         return Err(unusable(path, "it is not a file".to_owned()));
     }
-    if found.mode() & 0o077 != 0 {
+    if !is_private(&found, me) {
         let why = format!(
             "others may open it (mode {:04o}): chmod 600",
             found.mode() & 0o7777
@@ -285,6 +297,24 @@ mod tests {
             fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
             assert!(Tokens::<Access>::read(&path).unwrap().grant(LONG).is_some());
         }
+    }
+
+    #[test]
+    fn a_file_of_a_secret_volume_may_be_read_by_our_group_and_no_other() {
+        if !nix::unistd::geteuid().is_root() {
+            return; // Only root makes files of root.
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let told = |mode: u32, group: u32, me: u32| {
+            fs::set_permissions(file.path(), Permissions::from_mode(mode)).unwrap();
+            std::os::unix::fs::chown(file.path(), None, Some(group)).unwrap();
+            is_private(&fs::metadata(file.path()).unwrap(), me)
+        };
+        let ours = nix::unistd::getegid().as_raw();
+        assert!(told(0o440, ours, 1000) && told(0o600, ours, 1000));
+        assert!(!told(0o440, 54_321, 1000), "another group");
+        assert!(!told(0o460, ours, 1000) && !told(0o444, ours, 1000));
+        assert!(!told(0o440, ours, 0), "root needs no group");
     }
 
     #[test]
