@@ -24,4 +24,5 @@ fi
 ./bots.sh
 ./mongo.sh || echo "setup: mongod could not be had; the tests that need it are skipped" >&2
 ./promtool.sh || echo "setup: promtool could not be had; the tests that need it are skipped" >&2
+./helm.sh || echo "setup: helm's judge could not be had; the tests that need it are skipped" >&2
 ./servers.sh

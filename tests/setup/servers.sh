@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The servers the tests run against, built by Go's own client into .cache/bin, each only if it is not there in the
+# The servers the tests run against, and helm, built by Go's own client into .cache/bin, each only if it is not there in the
 # pinned version: `NAME.version` beside a program says which it is. A program of that name on PATH is used as it is.
 # Usage: servers.sh [NAME..], all that the tests need when none is named.
 set -uo pipefail
@@ -11,6 +11,7 @@ declare -A pins=(
   [toxiproxy-server]=github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0
   [nats-server]=github.com/nats-io/nats-server/v2@v2.14.0
   [mc]=github.com/minio/mc@v0.0.0-20250313080218-cf909e1063a9
+  [helm]=helm.sh/helm/v3/cmd/helm@v3.18.4
 )
 names=("$@")
 ((${#names[@]})) || names=(minio versitygw toxiproxy-server nats-server)
