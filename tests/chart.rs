@@ -150,7 +150,7 @@ fn every_container_passes_the_strictest_of_kubernetes_standards() {
         for host in ["hostNetwork", "hostPID", "hostIPC"] {
             assert!(spec[host].is_null(), "{set}: {host}");
         }
-        let allowed = ["configMap", "emptyDir", "secret"];
+        let allowed = ["configMap", "emptyDir", "projected", "secret"];
         for volume in rendered::list(&spec["volumes"]) {
             let is_allowed = allowed.iter().any(|kind| volume[*kind].is_object());
             assert!(is_allowed, "{set}: {volume}");
