@@ -24,6 +24,8 @@ pub const DISK: u8 = 115;
 pub const REFUSED: u8 = 116;
 /// `query ask` got no answer: nobody listens there, the name is unknown, or it took too long.
 pub const NO_ANSWER: u8 = 117;
+/// The state was edited in the store and nobody here can fetch it: the Pod has to be made anew.
+pub const EDITED: u8 = 118;
 /// The program itself failed: a descriptor, a fork, a disk that is full.
 pub const INTERNAL: u8 = 119;
 /// The command was found and cannot be executed (POSIX, XCU 2.8.2).
@@ -47,6 +49,7 @@ pub fn meaning(code: u8) -> Option<&'static str> {
         DISK => "the state, or what the bot wrote to its code's folder, has outgrown its limit",
         REFUSED => "the archive was refused",
         NO_ANSWER => "nobody answered the question",
+        EDITED => "the state was edited in the store",
         INTERNAL => "the program itself failed",
         NOT_EXECUTABLE => "the command cannot be executed",
         NOT_FOUND => "the command was not found",

@@ -18,6 +18,7 @@ pub mod exit;
 pub mod file;
 pub mod id;
 pub mod journal;
+pub mod last_words;
 pub mod launch;
 pub mod logs;
 pub mod params;

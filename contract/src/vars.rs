@@ -53,6 +53,8 @@ vars! {
     THE0_WRAPPERS,
     /// Absolute path of the directory store.
     THE0_STORE,
+    /// A file with the keys of the store, a JSON object of their names: read again whenever they are used.
+    THE0_KEYS_FILE,
     /// `off`: there is no state to bring or to save, as for a job that runs once.
     THE0_STATE,
     /// `stdin`: the launch is a document on standard input.

@@ -24,7 +24,7 @@ use crate::launch::Input;
 use crate::machine::{Effect, Ended, Event, Machine, Sides};
 use crate::oom::Counter;
 use crate::processes::{self, Reaped};
-use crate::records::{Records, before_now};
+use crate::records::{Records, before_now, say_last};
 use crate::side::Side;
 use crate::signals::{self, Signals};
 use crate::tee::Tee;
@@ -273,12 +273,18 @@ impl Bot {
             (None, _) => contract::info!("run {run} ended: {reason}, {exit}"),
         }
         self.records.write_run(&record);
+        say_last(self.machine.sides(), &record);
     }
 
     fn refuse(&mut self, code: u8, reason: Reason, run: u64) {
         let message = match reason {
             Reason::Stopped => "stopped before the bot was started".to_owned(),
             Reason::Fenced => "another instance has claimed the bot".to_owned(),
+            Reason::Edited => {
+                "its state was edited in the store and is not fetched here: the Pod has to be made anew"
+                    .to_owned()
+            }
+            Reason::Disk => "its state has outgrown the limit, and nothing is saved".to_owned(),
             _ => match contract::exit::meaning(code) {
                 Some(meaning) => {
                     format!("sync fetch ended with code {code}: {meaning}; its own lines say more")
@@ -291,7 +297,7 @@ impl Bot {
             _ => contract::error!("the bot is not started: {message}"),
         }
         let now = Time::now();
-        self.records.write_done(&RunRecord {
+        let record = RunRecord {
             run,
             code,
             signal: None,
@@ -301,7 +307,9 @@ impl Bot {
             restarts: self.machine.restarts(),
             message: Some(message),
             result: None,
-        });
+        };
+        self.records.write_done(&record);
+        say_last(self.machine.sides(), &record);
     }
 
     fn status(&mut self, state: State, pause: Option<Duration>) {

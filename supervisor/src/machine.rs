@@ -116,6 +116,11 @@ impl Machine {
         self.run
     }
 
+    /// Who fetches and saves.
+    pub fn sides(&self) -> Sides {
+        self.plan.sides
+    }
+
     /// Runs in a row that ended by themselves without a stable minute.
     pub fn restarts(&self) -> u32 {
         self.restarts
@@ -172,7 +177,9 @@ impl Machine {
                 return self.refuse(Reason::Stopped, exit::of_signal(signal));
             }
             Some(Cause::Fenced) => return self.refuse(Reason::Fenced, exit::FENCED),
-            _ => {}
+            Some(Cause::Edited) => return self.refuse(Reason::Edited, exit::EDITED),
+            Some(Cause::Disk) => return self.refuse(Reason::Disk, exit::DISK),
+            None => {}
         }
         match self.plan.sides {
             Sides::Ours => self.fetch(),
@@ -277,7 +284,7 @@ impl Machine {
         }
         match self.phase {
             // Known before anything is started, where `sync` is not ours: nothing is.
-            Phase::Idle if cause == Cause::Fenced && self.plan.sides == Sides::Elsewhere => {
+            Phase::Idle if self.plan.sides == Sides::Elsewhere => {
                 self.cause = Some(cause);
                 Vec::new()
             }

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use contract::paths::Paths;
 use contract::record::{Numbered, Reason, RunRecord, State, Status, Time};
-use contract::{exit, file};
+use contract::{exit, file, last_words};
 
+use crate::machine::Sides;
 use crate::signals;
 
 /// Records kept when the file is rewritten.
@@ -248,6 +249,14 @@ fn lost_run(status: &Status, last_recorded: u64, kills: u64) -> Option<RunRecord
         ),
         result: None,
     })
+}
+
+/// Leaves a run's record where the kubelet finds it, when we are alone in a container of a Pod.
+pub fn say_last(sides: Sides, record: &RunRecord) {
+    if sides == Sides::Elsewhere {
+        let said = last_words::leave(&last_words::of_run(record));
+        tell(said, &format!("write {}", last_words::FILE));
+    }
 }
 
 /// A point in time `ago`.

@@ -23,6 +23,8 @@ Usage:
 What others start instead of our supervisor (its words `daemon init` and `daemon sync`) may add:
   --any-entrypoint                 RUNTIME and ENTRYPOINT need not be set; fetch then makes every
                                    program in the code executable
+  --until-saved                    watch tries the last push after TERM until it is done: whoever
+                                   sent the signal says how long, by killing it (Kubernetes)
   --until-done                     watch ends by itself after the push that follows a run's end
   --readiness-port N               watch answers 200 to any request on this port
 
@@ -36,7 +38,9 @@ The bot, its folders and the store are told by environment variables:
                                     host:port of an S3 store, true for TLS, its region
                                     (us-east-1), a PEM file of authorities to trust besides
   MINIO_ACCESS_KEY MINIO_SECRET_KEY MINIO_SESSION_TOKEN
-                                    its keys, unless they come from standard input
+                                    its keys, unless they come from standard input, or from
+  THE0_KEYS_FILE                    a file: a JSON object of these names, read again at each use;
+                                    not for a container the bot is in, too
   MINIO_CODE_BUCKET MINIO_STATE_BUCKET MINIO_LOGS_BUCKET
                                     buckets (custom-bots bot-state bot-logs)
   MINIO_QUERY_RESULTS_BUCKET        the same of results (query-results)
@@ -49,7 +53,8 @@ The bot, its folders and the store are told by environment variables:
   THE0_MAX_DAY_LOG_MB               largest log of a day (256)
   THE0_MAX_CODE_MB                  most that the code's folder may take while the bot runs (2048)
   THE0_FETCH_DEADLINE               how long fetch goes on trying (60s)
-  THE0_DRAIN                        how long watch waits for the bot's end after TERM (20s)
+  THE0_DRAIN                        how long watch waits for the bot's end after TERM, and tries the
+                                    last push (20s)
 ";
 
 /// What to do.
@@ -99,8 +104,19 @@ pub struct Watching {
     pub entry: Entry,
     /// When it ends.
     pub until: Until,
+    /// How long it tries the last push.
+    pub patience: Patience,
     /// Where it says that it is up.
     pub readiness: Option<u16>,
+}
+
+/// How long `sync watch` tries the last push after TERM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// As long as it waits for the bot's end.
+    Drain,
+    /// Until it is done.
+    Endless,
 }
 
 /// When `sync watch` ends by itself.
@@ -121,6 +137,7 @@ impl Command {
             keys: Keys::None,
             entry: Entry::Told,
             until: Until::Term,
+            patience: Patience::Drain,
             readiness: None,
         };
         while let Some(arg) = parser.next()? {
@@ -132,6 +149,7 @@ impl Command {
                 Long("keys-from-stdin") => told.keys = Keys::FromStdin,
                 Long("any-entrypoint") => told.entry = Entry::Any,
                 Long("until-done") => told.until = Until::Done,
+                Long("until-saved") => told.patience = Patience::Endless,
                 Long("readiness-port") => told.readiness = Some(parser.value()?.parse()?),
                 Value(word) if words.is_empty() && word == "state" => {
                     return order::parse(parser, told.keys);
@@ -149,6 +167,7 @@ impl Command {
             keys: told.keys,
             entry: told.entry,
             until: Until::Term,
+            patience: Patience::Drain,
             readiness: None,
         };
         let mut words = words.into_iter();
@@ -157,7 +176,7 @@ impl Command {
         match (verb.to_str(), rest) {
             (Some("watch"), [None, ..]) => Ok(Self::Watch(told)),
             (Some("fetch" | "unpack"), _) if told != plain => {
-                Err("--until-done and --readiness-port go with watch".into())
+                Err("--until-done, --until-saved and --readiness-port go with watch".into())
             }
             (Some("fetch"), [None, ..]) => Ok(Self::Fetch(told.keys, told.entry)),
             (Some("unpack"), [Some(archive), Some(folder), None])
@@ -201,6 +220,7 @@ mod tests {
             keys: Keys::FromStdin,
             entry: Entry::Told,
             until: Until::Term,
+            patience: Patience::Drain,
             readiness: None,
         };
         assert_eq!(
@@ -211,10 +231,11 @@ mod tests {
             keys: Keys::None,
             entry: Entry::Any,
             until: Until::Done,
+            patience: Patience::Endless,
             readiness: Some(8081),
         };
         assert_eq!(
-            parse("watch --any-entrypoint --until-done --readiness-port 8081").unwrap(),
+            parse("watch --any-entrypoint --until-done --until-saved --readiness-port 8081").unwrap(),
             Command::Watch(others)
         );
         let unpack = Command::Unpack {
@@ -230,6 +251,7 @@ mod tests {
             "push",
             "watch --keys",
             "fetch --until-done",
+            "fetch --until-saved",
             "watch --readiness-port x",
             "unpack a d --any-entrypoint",
             "result a",

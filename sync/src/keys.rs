@@ -1,13 +1,16 @@
-//! The store's credentials, from the environment or as they come over standard input: held in memory, never said.
+//! The store's credentials, from the environment, as they come over standard input, or from a file that others renew:
+//! held in memory, never said.
 
-use std::io::BufRead;
+use std::io::{self, BufRead};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use contract::Secret;
 use contract::launch::{Keys, Line, Variables};
 
-/// The keys that came last; a reader thread goes on replacing them.
+/// The keys that came last; a reader thread goes on replacing them, or they are read again when they are used.
 #[derive(Debug, Clone, Default)]
 pub struct KeyRing(Arc<Held>);
 
@@ -15,6 +18,15 @@ pub struct KeyRing(Arc<Held>);
 struct Held {
     keys: Mutex<Option<Credentials>>,
     came: Condvar,
+    file: Option<KeysFile>,
+}
+
+/// A file of keys. It is read at each use: that costs less than a request does, and misses no renewal.
+#[derive(Debug)]
+struct KeysFile {
+    path: PathBuf,
+    /// That it cannot be read was told.
+    told: AtomicBool,
 }
 
 /// What a request is signed with.
@@ -69,8 +81,29 @@ impl KeyRing {
         Ok(ring)
     }
 
+    /// The keys in the file at `path`, whatever they are then: a JSON object of the names in [`contract::vars::KEYS`].
+    ///
+    /// # Errors
+    /// There is no pair of keys in it yet.
+    pub fn from_file(path: &Path) -> io::Result<Self> {
+        let keys = in_file(path)?;
+        let file = KeysFile {
+            path: path.to_owned(),
+            told: AtomicBool::new(false),
+        };
+        let ring = Self(Arc::new(Held {
+            file: Some(file),
+            ..Held::default()
+        }));
+        ring.replace(keys);
+        Ok(ring)
+    }
+
     /// The keys of now.
     pub fn current(&self) -> Option<Credentials> {
+        if let Some(file) = &self.0.file {
+            self.read_again(file);
+        }
         let held = self.0.keys.lock().unwrap_or_else(PoisonError::into_inner);
         held.clone()
     }
@@ -102,8 +135,27 @@ impl KeyRing {
         }
     }
 
+    /// Those there were stay where the file has none: whoever renews it may be about to.
+    fn read_again(&self, file: &KeysFile) {
+        match in_file(&file.path) {
+            Ok(keys) => {
+                file.told.store(false, Ordering::Relaxed);
+                self.replace(keys);
+            }
+            Err(error) => {
+                if !file.told.swap(true, Ordering::Relaxed) {
+                    let path = file.path.display();
+                    contract::warn!("{path} cannot be read, going on with the keys there were: {error}");
+                }
+            }
+        }
+    }
+
     fn replace(&self, keys: Credentials) {
         let mut held = self.0.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.as_ref() == Some(&keys) {
+            return;
+        }
         let what = match *held {
             None => "received",
             Some(_) => "renewed",
@@ -112,6 +164,17 @@ impl KeyRing {
         *held = Some(keys);
         self.0.came.notify_all();
     }
+}
+
+/// The keys in a file. What is wrong with it is told, what is in it is not.
+fn in_file(path: &Path) -> io::Result<Credentials> {
+    let bytes = std::fs::read(path)?;
+    let keys = serde_json::from_slice(&bytes).ok();
+    let keys = keys.and_then(|keys| Credentials::of(&keys));
+    keys.ok_or_else(|| {
+        let why = "it is not a JSON object with MINIO_ACCESS_KEY and MINIO_SECRET_KEY";
+        io::Error::new(io::ErrorKind::InvalidData, why)
+    })
 }
 
 #[cfg(test)]
@@ -143,6 +206,26 @@ mod tests {
         assert_eq!(ring.current(), Some(pair("b", "last-secret")));
         assert!(!format!("{ring:?}").contains("secret\""));
         assert!(!format!("{ring:?}").contains("last-"));
+    }
+
+    #[test]
+    fn keys_in_a_file_are_those_of_now_and_stay_when_it_has_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys.json");
+        let write = |text: &str| std::fs::write(&path, text).unwrap();
+        assert!(KeyRing::from_file(&path).is_err());
+        write(r#"{"MINIO_ACCESS_KEY":"a","MINIO_SECRET_KEY":"1","MINIO_SESSION_TOKEN":"t"}"#);
+        let ring = KeyRing::from_file(&path).unwrap();
+        let token = Some(Secret::new("t"));
+        assert_eq!(ring.current(), Some(Credentials { token, ..pair("a", "1") }));
+        write(r#"{"MINIO_ACCESS_KEY":"b","MINIO_SECRET_KEY":"2"}"#);
+        assert_eq!(ring.current(), Some(pair("b", "2")));
+        for none in ["", "{", "[]", r#"{"MINIO_ACCESS_KEY":"c"}"#] {
+            write(none);
+            assert_eq!(ring.current(), Some(pair("b", "2")), "{none}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(ring.current(), Some(pair("b", "2")));
     }
 
     #[test]

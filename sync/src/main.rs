@@ -80,7 +80,10 @@ fn main() -> ExitCode {
         contract::warn!("other processes of this user may look into this one: {error}");
     }
     match Command::parse(std::env::args_os().skip(1)) {
-        Ok(command) => run(command).map_or_else(|failure| tell(&failure), |()| ExitCode::SUCCESS),
+        Ok(command) => {
+            let heard = heard_by_kubelet(&command);
+            run(command).map_or_else(|failure| tell(&failure, heard), |()| ExitCode::SUCCESS)
+        }
         Err(error) => {
             contract::error!("{error}; `sync --help` tells what there is");
             ExitCode::from(exit::USAGE)
@@ -88,8 +91,26 @@ fn main() -> ExitCode {
     }
 }
 
-fn tell(failure: &Failure) -> ExitCode {
+/// Who hears why we failed, beside the journal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    Nowhere,
+    InPodStatus,
+}
+
+/// What a Pod has containers for tells why it failed in the Pod's status, too.
+fn heard_by_kubelet(command: &Command) -> Heard {
+    match command {
+        Command::Fetch(..) | Command::Watch(_) => Heard::InPodStatus,
+        _ => Heard::Nowhere,
+    }
+}
+
+fn tell(failure: &Failure, heard: Heard) -> ExitCode {
     contract::error!("{:#}", failure.error);
+    if heard == Heard::InPodStatus {
+        say_last(&format!("{:#}", failure.error));
+    }
     ExitCode::from(failure.code)
 }
 
@@ -112,6 +133,13 @@ fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
+/// Leaves our last words, where there is a place for them.
+fn say_last(words: &str) {
+    if let Err(error) = contract::last_words::leave(words) {
+        contract::warn!("write {}: {error}", contract::last_words::FILE);
+    }
+}
+
 fn variables() -> Variables {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -128,7 +156,13 @@ fn settings(entry: Entry) -> Result<Settings, Failure> {
 /// The keys of a store that needs some.
 fn read_keys(keys: Keys, store: &Address) -> anyhow::Result<KeyRing> {
     if keys == Keys::None {
-        return Ok(KeyRing::from_environment(&variables()));
+        let variables = variables();
+        let file = variables.get(vars::THE0_KEYS_FILE);
+        return match file.filter(|file| !file.is_empty()) {
+            Some(file) => KeyRing::from_file(Path::new(file))
+                .with_context(|| format!("read keys: {} {file}", vars::THE0_KEYS_FILE)),
+            None => Ok(KeyRing::from_environment(&variables)),
+        };
     }
     let ring = KeyRing::from_stdin().context("read keys")?;
     let needed = matches!(store, Address::S3(_));
@@ -180,7 +214,7 @@ fn watch(told: Watching) -> Result<(), Failure> {
     if let Some(port) = told.readiness {
         ready::say(port).map_err(&internal)?;
     }
-    watch.run(told.until);
+    watch.run(told.until, told.patience);
     Ok(())
 }
 

@@ -8,8 +8,9 @@
 //!
 //! The end of a run (`done`, `done.json`) and TERM cause a pass at once, which reads all of a state that is not large
 //! ([`Care::All`]). After TERM the pass is repeated when the bot has ended, for which it waits as long as `THE0_DRAIN`
-//! says. A store that fails is tried again for ever. State and log go out each in its own time; `synced.json` says how
-//! both went last. Lines a fenced instance has logged are shipped all the same: they were logged, and nobody else has
+//! says; with [`Patience::Endless`] the last push is tried until it is done, or whoever sent TERM kills us. A store that
+//! fails is tried again for ever. State and log go out each in its own time; `synced.json` says how both went last, and
+//! at the end the last words in a Pod's status do. Lines a fenced instance has logged are shipped all the same: they were logged, and nobody else has
 //! them.
 
 use std::fs;
@@ -20,14 +21,18 @@ use contract::record::{Outcome, RunRecord, Synced, Time};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::base::Base;
-use crate::command::Until;
+use crate::command::{Patience, Until};
 use crate::hints::{Hints, Wake};
 use crate::pace::{At, Pace, Went, Work};
 use crate::push::{Care, Halt, Pushed, Pusher, Sight};
 use crate::settings::{Keeping, LARGEST_CODE, Settings};
 use crate::ship::Shipper;
 use crate::store::Store;
-use crate::{pace, restore, room, traffic};
+use crate::{pace, restore, retry, room, traffic};
+
+/// Between two tries of the last push, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Makes ready to watch: [`Watch::run`] does it.
 pub fn begin<'a>(
@@ -127,7 +132,7 @@ impl Watch<'_> {
     }
 
     /// Keeps the store up to date until told to end, or until the end of a run.
-    pub fn run(mut self, until: Until) {
+    pub fn run(mut self, until: Until, patience: Patience) {
         loop {
             let (at, work) = self.pace.next();
             match self.hints.wait(at.saturating_sub(self.now())) {
@@ -135,13 +140,13 @@ impl Watch<'_> {
                 Wake::Log => self.pace.log_changed(self.now()),
                 Wake::Run => {}
                 Wake::Time => self.work(work),
-                Wake::Term => return self.end(),
+                Wake::Term => return self.end(patience),
             }
             if self.see_end() {
                 self.save_all();
             }
             if until == Until::Done && self.has_ended() {
-                return self.end();
+                return self.end(patience);
             }
         }
     }
@@ -357,34 +362,47 @@ impl Watch<'_> {
     }
 
     /// After TERM: a pass, and one more when the bot has ended.
-    fn end(&mut self) {
+    fn end(&mut self, patience: Patience) {
         let until = Instant::now() + self.settings.launch.drain;
         self.see_end();
-        self.save_all();
+        self.save_last();
         if !self.has_ended() {
-            contract::info!("the bot still runs, waiting for its end");
-            while !self.has_ended() && Instant::now() < until {
-                self.hints.wait(
-                    until
-                        .saturating_duration_since(Instant::now())
-                        .min(Duration::from_millis(500)),
-                );
-                self.see_end();
-            }
-            self.save_all();
+            self.wait_for_end(until);
+            self.save_last();
         }
-        let failed = |watch: &Self| {
-            watch
-                .synced
-                .as_ref()
-                .is_some_and(|synced| synced.outcome == Outcome::Failed)
-        };
-        while failed(self) && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(500));
+        let mut failures = 0;
+        while self.has_failed() && (patience == Patience::Endless || Instant::now() < until) {
+            std::thread::sleep(match patience {
+                Patience::Drain => FIRST_PAUSE,
+                Patience::Endless => retry::backoff(failures, FIRST_PAUSE, LONGEST_PAUSE),
+            });
+            failures += 1;
             self.see_end();
-            self.save_all();
+            self.save_last();
         }
         contract::info!("ending at generation {}", self.pusher.generation());
+    }
+
+    fn wait_for_end(&mut self, until: Instant) {
+        contract::info!("the bot still runs, waiting for its end");
+        while !self.has_ended() && Instant::now() < until {
+            let left = until.saturating_duration_since(Instant::now());
+            self.hints.wait(left.min(FIRST_PAUSE));
+            self.see_end();
+        }
+    }
+
+    /// What is said of it may be the last.
+    fn save_last(&mut self) {
+        self.save_all();
+        if let Some(synced) = &self.synced {
+            crate::say_last(&contract::last_words::of_sync(synced));
+        }
+    }
+
+    fn has_failed(&self) -> bool {
+        let said = self.synced.as_ref().map(|synced| synced.outcome);
+        said == Some(Outcome::Failed)
     }
 
     fn has_ended(&self) -> bool {

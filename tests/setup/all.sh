@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets up what the tests need, each part only if it is absent: interpreters and compilers for the bots, the SDKs as
-# judges, servers. Docker and the images come last, with the tests (run.sh): what is built by then is put into them.
+# judges, servers, Kubernetes. Docker and the images come last, with the tests (run.sh): what is built by then is put into them.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -26,3 +26,4 @@ fi
 ./promtool.sh || echo "setup: promtool could not be had; the tests that need it are skipped" >&2
 ./helm.sh || echo "setup: helm's judge could not be had; the tests that need it are skipped" >&2
 ./servers.sh
+./kubernetes.sh build || echo "setup: the tests that need Kubernetes are skipped" >&2

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the tests, with a Docker daemon and the images under a tag of their own, and ends with their sum: a skipped test
-# says why and is counted. A daemon that was started for it, and the tag, are gone afterwards.
+# Runs the tests, with a Docker daemon, a Kubernetes and the images under a tag of their own, and ends with their sum: a
+# skipped test says why and is counted. What was started for it, and the tag, are gone afterwards.
 set -uo pipefail
 setup=$(dirname "$0")
 log=$(mktemp)
@@ -11,6 +11,7 @@ docker=/usr/bin/docker
 
 finish() {
   rm -f "$log"
+  [ -z "${cluster:-}" ] || "$setup/kubernetes.sh" stop
   if [ -z "${given:-}" ]; then
     "$docker" image ls --filter "reference=the0/*:$tag" --format '{{.Repository}}:{{.Tag}}' 2>/dev/null |
       xargs -r "$docker" image rm >/dev/null 2>&1
@@ -23,6 +24,10 @@ trap finish EXIT
 
 "$setup/docker.sh" start
 "$setup/../../images/build.sh" || echo "setup: there are no images; the tests that need them are skipped" >&2
+
+"$setup/kubernetes.sh" running || cluster=ours
+{ "$setup/kubernetes.sh" start && "$setup/kubernetes.sh" import "${THE0_PREFIX:-the0}/python3.11:$tag"; } ||
+  echo "setup: the tests that need Kubernetes are skipped" >&2
 
 # Whoever starts this in the background may have made it ignore signals that tests send.
 heard=(env --default-signal=HUP,INT,QUIT)

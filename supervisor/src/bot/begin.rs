@@ -23,7 +23,7 @@ use crate::machine::{Event, Machine, Plan, Restart, Sides};
 use crate::oom::Counter;
 use crate::processes;
 use crate::question;
-use crate::records::Records;
+use crate::records::{Records, say_last};
 use crate::side::Side;
 use crate::signals::{self, Signals};
 use crate::tee::Tee;
@@ -69,7 +69,7 @@ pub(super) fn begin(options: &BotOptions) -> io::Result<Begun> {
     let var = var_folder(&variables);
     let mut launch = match Launch::parse(variables) {
         Ok(launch) => launch,
-        Err(err) => return Ok(Begun::Over(refuse(&err, &var))),
+        Err(err) => return Ok(Begun::Over(refuse(&err, &var, options.sides))),
     };
     if options.query == QueryServer::Elsewhere {
         launch.query_entrypoint = None;
@@ -156,30 +156,30 @@ fn var_folder(variables: &Variables) -> PathBuf {
 }
 
 /// Tells why a launch is refused, in the journal and in the files of a run's end; gives the code.
-fn refuse(err: &LaunchError, var: &Path) -> u8 {
+fn refuse(err: &LaunchError, var: &Path, sides: Sides) -> u8 {
     contract::error!("{err}");
-    let code = err.exit_code();
-    if var.is_dir() {
-        let paths = contract::Paths {
-            var: var.to_owned(),
-            ..contract::Paths::under(var)
-        };
-        let mut records = Records::open(&paths, 0);
-        let now = Time::now();
-        let run = records.last_run();
-        records.write_done(&RunRecord {
-            run,
-            code,
-            signal: None,
-            reason: Reason::StartFailed,
-            started_at: now,
-            ended_at: now,
-            restarts: 0,
-            message: Some(err.to_string()),
-            result: None,
-        });
+    let paths = contract::Paths {
+        var: var.to_owned(),
+        ..contract::Paths::under(var)
+    };
+    let mut records = var.is_dir().then(|| Records::open(&paths, 0));
+    let now = Time::now();
+    let record = RunRecord {
+        run: records.as_ref().map_or(0, Records::last_run),
+        code: err.exit_code(),
+        signal: None,
+        reason: Reason::StartFailed,
+        started_at: now,
+        ended_at: now,
+        restarts: 0,
+        message: Some(err.to_string()),
+        result: None,
+    };
+    if let Some(records) = &mut records {
+        records.write_done(&record);
     }
-    code
+    say_last(sides, &record);
+    record.code
 }
 
 fn prepare(
@@ -263,13 +263,13 @@ fn free_journal() -> io::Result<std::os::fd::OwnedFd> {
     Ok(given)
 }
 
-/// What `sync` said in an earlier life is no news; that this bot is fenced still is, where `sync` is not ours and
-/// may have found out before we were here.
+/// What `sync` said in an earlier life is no news; that this bot must not run still is, where `sync` is not ours: it
+/// goes on through our lives, and may have found out before we were here.
 fn said_before(launch: &Launch, sides: Sides) -> Option<Synced> {
     let said: Option<Synced> = contract::file::read_json(&launch.paths.synced())
         .ok()
         .flatten();
-    said.filter(|said| sides == Sides::Ours || said.outcome != Outcome::Fenced)
+    said.filter(|said| sides == Sides::Ours || matches!(said.outcome, Outcome::Ok | Outcome::Failed))
 }
 
 fn watch(folder: &Path) -> Option<Inotify> {

@@ -115,6 +115,8 @@ impl Machine {
         match self.cause {
             Some(Cause::Fenced) => self.code = exit::FENCED,
             Some(Cause::Disk) => self.code = exit::DISK,
+            // Whoever fetches has to do that before another run: the code says that this one was cut short.
+            Some(Cause::Edited) => self.code = exit::EDITED,
             _ => {}
         }
         if self.plan.sides == Sides::Elsewhere {
