@@ -1236,15 +1236,15 @@ fn an_edited_state_is_fetched_and_the_bot_started_again_in_place() {
     assert_eq!(process.code(LATE), 143);
 }
 
-#[test]
-fn without_side_processes_nothing_is_fetched_and_a_fence_still_counts() {
+/// With `outcome` as what `sync` says, in another container of a Pod.
+fn told_by_another_container(outcome: Outcome, code: i32, reason: Reason) {
     let home = Home::new();
     home.bot("#!/bin/sh\nexec sleep 1000\n");
     let mut process = home.start(home.alone());
     home.wait_for_bot();
     assert!(home.calls().is_empty());
     let synced = Synced {
-        outcome: Outcome::Fenced,
+        outcome,
         run: 0,
         generation: 2,
         digest: None,
@@ -1256,11 +1256,19 @@ fn without_side_processes_nothing_is_fetched_and_a_fence_still_counts() {
         traffic: None,
     };
     file::replace_json(&home.paths.synced(), &synced).unwrap();
-    assert_eq!(process.code(LATE), 114, "{}", home.journal());
-    let runs = home.runs().len();
-    assert_eq!(home.run(home.alone()), 114);
-    assert_eq!(home.runs().len(), runs, "the next one starts no bot");
-    assert_eq!(home.done().map(|done| done.reason), Some(Reason::Fenced));
+    assert_eq!(process.code(LATE), code, "{}", home.journal());
+    let runs = home.runs();
+    assert_eq!((runs.len(), runs[0].reason), (1, reason));
+    assert_eq!(home.run(home.alone()), code);
+    assert_eq!(home.runs().len(), 1, "the next one starts no bot");
+    assert_eq!(home.done().map(|done| done.reason), Some(reason));
+}
+
+#[test]
+fn without_side_processes_nothing_is_fetched_and_what_sync_says_still_counts() {
+    told_by_another_container(Outcome::Fenced, 114, Reason::Fenced);
+    told_by_another_container(Outcome::TooLarge, 115, Reason::Disk);
+    told_by_another_container(Outcome::Edited, 118, Reason::Edited);
 }
 
 #[test]

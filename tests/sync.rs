@@ -418,6 +418,35 @@ fn term_waits_for_the_bots_end_and_pushes_again() {
 }
 
 #[test]
+fn the_last_push_is_tried_until_it_is_done_where_that_is_asked_for() {
+    let world = World::new();
+    let volume = world.volume("one").with("THE0_DRAIN", "300ms");
+    let away = world.dir.path().join("away");
+    for options in [&[][..], &["--until-saved"]] {
+        volume.fetched();
+        let mut command = volume.command("watch");
+        let mut watch = Process::start(command.args(options).stderr(Stdio::null()));
+        wait_for("the first pass", SOON, || volume.synced());
+        fs::rename(volume.folder(), &away).unwrap();
+        volume.put("a", options.len().to_string());
+        volume.end_run(1);
+        volume.wait_outcome(Outcome::Failed);
+        watch.signal(Signal::SIGTERM);
+        if options.is_empty() {
+            assert_eq!(watch.code(SOON), 0);
+        } else {
+            std::thread::sleep(Duration::from_secs(2));
+            assert!(matches!(watch.0.try_wait(), Ok(None)));
+        }
+        fs::rename(&away, volume.folder()).unwrap();
+        assert_eq!(watch.code(SOON), 0);
+        fs::remove_file(volume.var("synced.json")).unwrap();
+        fs::remove_file(volume.var("done")).unwrap();
+    }
+    assert_eq!(volume.archive().unwrap(), content(&[("a", "1")]));
+}
+
+#[test]
 fn a_fetch_does_not_touch_a_state_that_is_being_watched() {
     let world = World::new();
     let volume = world.volume("one");

@@ -152,7 +152,10 @@ mod tests {
         assert!(!path.exists());
         std::fs::write(&path, "what was said before, and longer").unwrap();
         leave_at(&path, &"é".repeat(MOST)).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "é".repeat(MOST / 2));
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            "é".repeat(MOST / 2)
+        );
         assert!(leave_at(dir.path(), "").is_err());
     }
 }

@@ -235,7 +235,8 @@ mod tests {
             readiness: Some(8081),
         };
         assert_eq!(
-            parse("watch --any-entrypoint --until-done --until-saved --readiness-port 8081").unwrap(),
+            parse("watch --any-entrypoint --until-done --until-saved --readiness-port 8081")
+                .unwrap(),
             Command::Watch(others)
         );
         let unpack = Command::Unpack {

@@ -145,7 +145,9 @@ impl KeyRing {
             Err(error) => {
                 if !file.told.swap(true, Ordering::Relaxed) {
                     let path = file.path.display();
-                    contract::warn!("{path} cannot be read, going on with the keys there were: {error}");
+                    contract::warn!(
+                        "{path} cannot be read, going on with the keys there were: {error}"
+                    );
                 }
             }
         }
@@ -217,7 +219,13 @@ mod tests {
         write(r#"{"MINIO_ACCESS_KEY":"a","MINIO_SECRET_KEY":"1","MINIO_SESSION_TOKEN":"t"}"#);
         let ring = KeyRing::from_file(&path).unwrap();
         let token = Some(Secret::new("t"));
-        assert_eq!(ring.current(), Some(Credentials { token, ..pair("a", "1") }));
+        assert_eq!(
+            ring.current(),
+            Some(Credentials {
+                token,
+                ..pair("a", "1")
+            })
+        );
         write(r#"{"MINIO_ACCESS_KEY":"b","MINIO_SECRET_KEY":"2"}"#);
         assert_eq!(ring.current(), Some(pair("b", "2")));
         for none in ["", "{", "[]", r#"{"MINIO_ACCESS_KEY":"c"}"#] {

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use contract::record::Outcome;
@@ -69,6 +70,50 @@ fn renewed_keys_are_used_from_the_next_request_on() {
     volume.end_run(1);
     volume.wait_outcome(Outcome::Failed);
     keys(SECRET_KEY);
+    volume.wait_pushed(&content(&[("a", "2")]));
+    watch.signal(Signal::SIGTERM);
+    assert_eq!(watch.code(LONG), 0);
+}
+
+/// Puts keys where the kubelet would: it makes a folder with all files of a Secret, and turns a link to it.
+fn mount_keys(mount: &Path, version: u32, secret: &str) {
+    let folder = mount.join(format!("..{version}"));
+    fs::create_dir_all(&folder).unwrap();
+    let keys = serde_json::json!({"MINIO_ACCESS_KEY": ACCESS_KEY, "MINIO_SECRET_KEY": secret});
+    fs::write(folder.join("keys.json"), keys.to_string()).unwrap();
+    let new = mount.join("..new");
+    symlink(format!("..{version}"), &new).unwrap();
+    fs::rename(&new, mount.join("..data")).unwrap();
+    if version == 1 {
+        symlink("..data/keys.json", mount.join("keys.json")).unwrap();
+    }
+}
+
+#[test]
+fn keys_in_a_file_are_read_again_as_they_are_renewed() {
+    let Some(store) = Minio::shared() else { return };
+    let world = World::on(store, "mounted");
+    let mount = world.dir.path().join("keys");
+    let volume = world.volume("one").with("MINIO_ACCESS_KEY", "");
+    let volume = volume.with("MINIO_SECRET_KEY", "");
+    let volume = volume.with("THE0_KEYS_FILE", mount.join("keys.json").to_str().unwrap());
+    let refused = volume.fetch();
+    let said = text(&refused.stderr);
+    assert!(
+        !refused.status.success() && said.contains("THE0_KEYS_FILE"),
+        "{said}"
+    );
+    mount_keys(&mount, 1, SECRET_KEY);
+    volume.fetched();
+    let mut watch = volume.watch();
+    volume.put("a", "1");
+    volume.wait_pushed(&content(&[("a", "1")]));
+    mount_keys(&mount, 2, "expired");
+    volume.put("a", "2");
+    volume.end_run(1);
+    let failed = volume.wait_outcome(Outcome::Failed).error.unwrap();
+    assert!(!failed.contains("expired"), "{failed}");
+    mount_keys(&mount, 3, SECRET_KEY);
     volume.wait_pushed(&content(&[("a", "2")]));
     watch.signal(Signal::SIGTERM);
     assert_eq!(watch.code(LONG), 0);

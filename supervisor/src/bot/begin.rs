@@ -269,7 +269,9 @@ fn said_before(launch: &Launch, sides: Sides) -> Option<Synced> {
     let said: Option<Synced> = contract::file::read_json(&launch.paths.synced())
         .ok()
         .flatten();
-    said.filter(|said| sides == Sides::Ours || matches!(said.outcome, Outcome::Ok | Outcome::Failed))
+    said.filter(|said| {
+        sides == Sides::Ours || matches!(said.outcome, Outcome::Ok | Outcome::Failed)
+    })
 }
 
 fn watch(folder: &Path) -> Option<Inotify> {

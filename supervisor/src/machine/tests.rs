@@ -180,12 +180,29 @@ fn one_who_is_fenced_is_stopped_and_says_so() {
 }
 
 #[test]
-fn one_who_is_known_to_be_fenced_is_not_started() {
-    let mut machine = Machine::new(plan(Restart::Always, Sides::Elsewhere));
-    assert!(machine.on(saved(Outcome::Fenced, 0), secs(0)).is_empty());
-    let effects = machine.on(Event::Begin, secs(0));
-    assert!(!starts(&effects));
-    assert_eq!(effects.last(), Some(&Effect::Exit(exit::FENCED)));
+fn one_who_is_known_to_be_fenced_edited_or_too_large_is_not_started_where_others_fetch() {
+    for (outcome, code) in [
+        (Outcome::Fenced, exit::FENCED),
+        (Outcome::Edited, exit::EDITED),
+        (Outcome::TooLarge, exit::DISK),
+    ] {
+        let mut machine = Machine::new(plan(Restart::Never, Sides::Elsewhere));
+        assert!(machine.on(saved(outcome, 0), secs(0)).is_empty());
+        let effects = machine.on(Event::Begin, secs(0));
+        assert!(!starts(&effects));
+        assert_eq!(effects.last(), Some(&Effect::Exit(code)));
+    }
+}
+
+#[test]
+fn where_others_fetch_an_edited_state_ends_the_container_with_a_code_of_its_own() {
+    let mut machine = running(Restart::Never, Sides::Elsewhere);
+    let effects = machine.on(saved(Outcome::Edited, 0), secs(1));
+    assert_eq!(effects[0], Effect::Signal(15));
+    machine.on(exited(0), secs(2));
+    let effects = machine.on(Event::Cleared, secs(2));
+    assert_eq!(record(&effects).reason, Reason::Edited);
+    assert_eq!(effects.last(), Some(&Effect::Exit(exit::EDITED)));
 }
 
 #[test]
