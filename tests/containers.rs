@@ -57,10 +57,7 @@ impl Docker {
     }
 
     fn at(host: Option<String>) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let pid = std::process::id();
-        let token = format!("{MARK}{pid}-{}-{count}", started(pid).unwrap_or_default());
+        let token = new_token();
         Self { host, token }
     }
 
@@ -408,8 +405,16 @@ fn started(pid: u32) -> Option<u64> {
     after_name.split(' ').nth(19)?.parse().ok()
 }
 
+/// A token that no other test of this machine has.
+pub(crate) fn new_token() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let pid = std::process::id();
+    format!("{MARK}{pid}-{}-{count}", started(pid).unwrap_or_default())
+}
+
 /// The tokens in a text.
-fn tokens(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn tokens(text: &str) -> impl Iterator<Item = &str> {
     text.match_indices(MARK).filter_map(|(at, _)| {
         let mut parts = text[at + MARK.len()..].splitn(3, '-');
         let digits = |part: &str| part.bytes().take_while(u8::is_ascii_digit).count();
@@ -420,7 +425,8 @@ fn tokens(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-fn is_of_the_dead(token: &str) -> bool {
+/// Whether the test that made the token is over.
+pub(crate) fn is_of_the_dead(token: &str) -> bool {
     let mut parts = token[MARK.len()..].split('-');
     let pid = parts.next().and_then(|pid| pid.parse().ok());
     let start = parts.next().and_then(|start| start.parse().ok());

@@ -1,5 +1,6 @@
 //! What the tests share: the binaries, folders that clean themselves up, waiting, and skipping aloud.
 
+pub mod cluster;
 pub mod containers;
 pub mod door;
 pub mod fuzz;

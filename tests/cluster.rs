@@ -1,0 +1,320 @@
+//! The Kubernetes of one node that `tests/setup/kubernetes.sh` starts, as one test uses it: a namespace of its own, in
+//! which Pod Security `restricted` is enforced, gone with everything in it when the test ends.
+//!
+//! It is the tests' own cluster and no other: a kubeconfig of the user's is never looked at.
+
+use std::ffi::OsStr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Once;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::containers::{is_of_the_dead, new_token, tokens};
+use crate::{repository, run, skip, text, wait_for};
+
+/// The host as Pods see it: a server that binds it is reached by them.
+pub const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 89, 0, 1));
+/// All of the cluster is below this folder.
+const HOME: &str = "/var/lib/the0-test-kubernetes";
+/// How long one command of kubectl's may take.
+const LIMIT: &str = "--request-timeout=60s";
+/// Longer than a Pod should take to start or to end with two cores shared by everything.
+pub const LONG: Duration = Duration::from_secs(90);
+
+/// A cluster, and a namespace of one test in it.
+#[derive(Debug)]
+pub struct Cluster {
+    namespace: String,
+}
+
+impl Cluster {
+    /// The tests' own; `None` when it does not run, which has been said.
+    ///
+    /// # Panics
+    /// When it runs and gives no namespace.
+    pub fn here(test: &str) -> Option<Self> {
+        static SWEPT: Once = Once::new();
+        if !Path::new(HOME).join("ready").exists() {
+            skip(test, "no Kubernetes: run tests/setup/kubernetes.sh start");
+            return None;
+        }
+        SWEPT.call_once(sweep);
+        let cluster = Self {
+            namespace: new_token(),
+        };
+        let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+        cluster.apply(&json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": cluster.namespace, "labels": labels},
+        }));
+        Some(cluster)
+    }
+
+    /// The namespace, unique on the machine.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        Path::new(HOME).join("pki/admin.kubeconfig")
+    }
+
+    /// kubectl in the namespace.
+    pub fn command(&self) -> Command {
+        let mut command = kubectl();
+        command.args(["--namespace", &self.namespace]);
+        command
+    }
+
+    /// Runs a command of kubectl's to its end.
+    pub fn output<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Output {
+        run(self.command().args(words))
+    }
+
+    /// The same where it must succeed; what it printed, trimmed.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn ask<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> String {
+        let mut command = self.command();
+        let output = run(command.args(words));
+        let said = text(&output.stderr);
+        assert!(output.status.success(), "{command:?}: {said}");
+        text(&output.stdout).trim().to_owned()
+    }
+
+    /// Creates or changes an object; what kubectl says when it is refused.
+    ///
+    /// # Errors
+    /// The API server refuses it.
+    ///
+    /// # Panics
+    /// When kubectl cannot be started.
+    pub fn try_apply(&self, object: &Value) -> Result<(), String> {
+        let mut command = self.command();
+        command.args(["apply", "--filename", "-"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("kubectl");
+        let stdin = child.stdin.take().expect("its input");
+        serde_json::to_writer(stdin, object).expect("its input");
+        let output = child.wait_with_output().expect("kubectl");
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(text(&output.stderr))
+        }
+    }
+
+    /// The same where it must succeed.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn apply(&self, object: &Value) {
+        let applied = self.try_apply(object);
+        assert!(applied.is_ok(), "{object}: {applied:?}");
+    }
+
+    /// An object as the API server has it; null when there is none.
+    pub fn get(&self, kind: &str, name: &str) -> Value {
+        let words = ["get", kind, name, "--output", "json", "--ignore-not-found"];
+        serde_json::from_slice(&self.output(words).stdout).unwrap_or_default()
+    }
+
+    /// The image of `runtime` as `images/build.sh` names it; `None` when the node has none, which has been said.
+    pub fn image(&self, test: &str, runtime: &str) -> Option<String> {
+        let image = crate::containers::image(runtime);
+        let socket = format!("{HOME}/containerd.sock");
+        let mut list = Command::new("ctr");
+        list.args(["--address", &socket, "--namespace", "k8s.io"]);
+        let listed = text(&run(list.args(["images", "ls", "-q"])).stdout);
+        let there = listed.lines().any(|line| line.ends_with(&image));
+        if !there {
+            let why =
+                format!("the node has no image {image}: tests/setup/kubernetes.sh import {image}");
+            skip(test, &why);
+        }
+        there.then_some(image)
+    }
+
+    /// A Pod of the namespace, there or not.
+    pub fn pod(&self, name: impl Into<String>) -> Pod<'_> {
+        Pod {
+            cluster: self,
+            name: name.into(),
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        remove(&self.namespace);
+    }
+}
+
+/// A Pod of a test.
+#[derive(Debug, Clone)]
+pub struct Pod<'a> {
+    cluster: &'a Cluster,
+    /// Its name.
+    pub name: String,
+}
+
+impl Pod<'_> {
+    /// As the API server has it; null when there is none.
+    pub fn get(&self) -> Value {
+        self.cluster.get("pod", &self.name)
+    }
+
+    /// Its address.
+    ///
+    /// # Panics
+    /// When it has none.
+    pub fn address(&self) -> String {
+        let pod = self.get();
+        let address = pod["status"]["podIP"].as_str();
+        address.expect("the Pod's address").to_owned()
+    }
+
+    /// The status of a container of it, of whatever kind; null when it has none yet.
+    pub fn container(&self, name: &str) -> Value {
+        container(&self.get(), name)
+    }
+
+    /// What a container has printed in its present life.
+    pub fn logs(&self, container: &str) -> String {
+        text(
+            &self
+                .cluster
+                .output(["logs", &self.name, "--container", container])
+                .stdout,
+        )
+    }
+
+    /// The process of a container in the host's eyes: the eldest of that name.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn process(&self, container: &str, program: &str) -> i32 {
+        let status = self.container(container);
+        let id = status["containerID"].as_str().expect("a container");
+        let id = id.trim_start_matches("containerd://");
+        let entries = std::fs::read_dir("/proc").expect("the processes");
+        let ids = entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let is_it = |pid: &i32| {
+            let file = |name: &str| crate::read(Path::new(&format!("/proc/{pid}/{name}")));
+            file("comm").trim() == program && file("cgroup").contains(id)
+        };
+        ids.filter(is_it).min().expect("a process of the container")
+    }
+
+    /// Waits until `look` finds something in it.
+    ///
+    /// # Panics
+    /// When the deadline has passed, with the Pod as it is then.
+    pub fn wait<T>(&self, what: &str, look: impl Fn(&Value) -> Option<T>) -> T {
+        let end = std::time::Instant::now() + LONG;
+        loop {
+            let pod = self.get();
+            if let Some(found) = look(&pod) {
+                return found;
+            }
+            let status = &pod["status"];
+            assert!(
+                std::time::Instant::now() < end,
+                "waited in vain for {what}: {status:#}"
+            );
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// Waits until all its containers are ready.
+    pub fn ready(&self) -> &Self {
+        self.wait("a Pod that is ready", |pod| {
+            let conditions = pod["status"]["conditions"].as_array()?;
+            let ready = conditions.iter().find(|one| one["type"] == "Ready")?;
+            (ready["status"] == "True").then_some(())
+        });
+        self
+    }
+
+    /// Asks for its end and does not wait for it.
+    pub fn delete(&self) {
+        self.cluster
+            .ask(["delete", "pod", &self.name, "--wait=false"]);
+    }
+
+    /// Waits until there is no such Pod.
+    pub fn gone(&self) {
+        wait_for("a Pod that is gone", LONG, || {
+            self.get().is_null().then_some(())
+        });
+    }
+
+    /// Takes its finalizers away.
+    pub fn release(&self) {
+        let nothing = r#"{"metadata":{"finalizers":null}}"#;
+        self.cluster.ask([
+            "patch",
+            "pod",
+            &self.name,
+            "--type=merge",
+            "--patch",
+            nothing,
+        ]);
+    }
+}
+
+/// The status of a container of `pod`, of whatever kind; null when it has none yet.
+pub fn container(pod: &Value, name: &str) -> Value {
+    let kinds = ["containerStatuses", "initContainerStatuses"];
+    let all = kinds
+        .into_iter()
+        .filter_map(|kind| pod["status"][kind].as_array());
+    let mut all = all.flatten();
+    all.find(|status| status["name"] == name)
+        .cloned()
+        .unwrap_or_default()
+}
+
+fn kubectl() -> Command {
+    let mut command = Command::new(repository().join(".cache/bin/kubernetes-node"));
+    let kubeconfig = format!("--kubeconfig={HOME}/pki/admin.kubeconfig");
+    command.args(["kubectl", &kubeconfig, LIMIT]).env_clear();
+    command
+}
+
+/// Nothing in it is waited for: a Pod may have an hour to end.
+fn remove(namespace: &str) {
+    let words = ["get", "pods", "--namespace", namespace, "--output", "name"];
+    for pod in text(&run(kubectl().args(words)).stdout).lines() {
+        let nothing = r#"{"metadata":{"finalizers":null}}"#;
+        let patch = [
+            "patch",
+            pod,
+            "--namespace",
+            namespace,
+            "--type=merge",
+            "--patch",
+            nothing,
+        ];
+        run(kubectl().args(patch));
+    }
+    let now = ["--force", "--grace-period=0", "--wait=false"];
+    let pods = ["delete", "pods", "--all", "--namespace", namespace];
+    run(kubectl().args(pods).args(now));
+    run(kubectl().args(["delete", "namespace", namespace, "--wait=false"]));
+}
+
+/// Removes what killed runs have left.
+fn sweep() {
+    let listed = run(kubectl().args(["get", "namespaces", "--output", "name"]));
+    for name in tokens(&text(&listed.stdout)).filter(|token| is_of_the_dead(token)) {
+        remove(name);
+    }
+}

@@ -1,0 +1,360 @@
+//! A Pod as the contract has it, written by hand, and a store that Pods reach through a door.
+
+use std::io::{Cursor, Write};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use contract::record::{RunRecord, Synced};
+use serde_json::{Value, json};
+use tests::cluster::{Cluster, HOST, LONG, Pod};
+use tests::door::Door;
+use tests::servers::{ACCESS_KEY, Minio, SECRET_KEY, Store};
+use tests::{text, wait_for};
+
+/// Counts its runs in the state, says so, and ends as it is told: `crash` runs with 1 at once, one that is `once` with 0.
+/// At TERM it takes two seconds, and has last words.
+pub const COUNTS: &str = r"
+import os, signal, sys, time
+
+def main(id, config):
+    def end(*_):
+        time.sleep(config.get('slow', 2))
+        open('/state/last', 'w').write('words')
+        print('LAST WORDS', flush=True)
+        sys.exit(0)
+    signal.signal(signal.SIGTERM, end)
+    path = '/state/count'
+    count = int(open(path).read()) + 1 if os.path.exists(path) else 1
+    open(path, 'w').write(str(count))
+    print('COUNT', count, 'of', config['word'], flush=True)
+    if count <= config.get('crash', 0):
+        sys.exit(1)
+    if config.get('hungry'):
+        kept = []
+        while True:
+            kept.append(bytearray(b'x') * (1 << 20))
+    while not config.get('once'):
+        time.sleep(0.1)
+";
+
+/// Answers each question with the count.
+pub const ANSWERS: &str = r"
+import http.server, json, os
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers.get('Content-Length') or 0))
+        body = json.dumps({'status': 'ok', 'data': int(open('/state/count').read())}).encode()
+        self.send_response(200)
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    do_GET = do_POST
+
+http.server.HTTPServer(('127.0.0.1', int(os.environ['THE0_QUERY_PORT'])), Answer).serve_forever()
+";
+
+/// The token that questions over the network bring.
+pub const TOKEN: &str = "the-token-of-a-test";
+
+/// A bot to run in a Pod.
+#[derive(Debug, Clone)]
+pub struct Bot {
+    /// Its id, and its Pod's name.
+    pub id: &'static str,
+    /// Whether it is a run of a schedule or a job: once, whatever becomes of it.
+    pub restart: &'static str,
+    /// Its parameters.
+    pub config: Value,
+    /// Its container's limit.
+    pub memory: &'static str,
+}
+
+impl Bot {
+    pub fn new(id: &'static str, config: Value) -> Self {
+        Self {
+            id,
+            restart: "Always",
+            config,
+            memory: "256Mi",
+        }
+    }
+
+    /// Its own environment.
+    fn variables(&self) -> Vec<Value> {
+        let kind = match self.restart {
+            "Always" => "realtime",
+            _ => "scheduled",
+        };
+        let pairs = [
+            ("BOT_ID", self.id),
+            ("RUNTIME", "python3.11"),
+            ("ENTRYPOINT", "main.py"),
+            ("QUERY_ENTRYPOINT", "answers.py"),
+            ("BOT_TYPE", kind),
+            ("LOG_LEVEL", "debug"),
+        ];
+        pairs
+            .map(|(name, value)| json!({"name": name, "value": value}))
+            .into()
+    }
+}
+
+/// What a test of a Pod needs.
+pub struct Rig {
+    pub cluster: Cluster,
+    pub store: &'static Store,
+    /// What Pods reach the store through.
+    pub door: Door,
+    image: String,
+}
+
+impl Rig {
+    /// `None` where it cannot be had, which has been said.
+    pub fn start(test: &str) -> Option<Self> {
+        static STORE: LazyLock<Option<Store>> = LazyLock::new(|| Minio::start_at(HOST));
+        let cluster = Cluster::here(test)?;
+        let image = cluster.image(test, "python3.11")?;
+        let store = STORE.as_ref()?;
+        Some(Self {
+            cluster,
+            store,
+            door: Door::before(HOST, store.address()),
+            image,
+        })
+    }
+
+    /// Makes a Pod of the bot, with its code in the store and its Secrets.
+    pub fn run(&self, bot: &Bot) -> Pod<'_> {
+        self.run_code(bot, COUNTS)
+    }
+
+    pub fn run_code(&self, bot: &Bot, code: &str) -> Pod<'_> {
+        let zipped = zipped(&[("main.py", code), ("answers.py", ANSWERS)]);
+        self.store.client().put("custom-bots", bot.id, &zipped);
+        self.put_keys(bot, SECRET_KEY);
+        self.secret(
+            &format!("{}-config", bot.id),
+            &json!({
+                "config": bot.config.to_string(), "token": TOKEN,
+            }),
+        );
+        self.cluster.apply(&self.manifest(bot));
+        self.cluster.pod(bot.id)
+    }
+
+    /// The keys of fetch and sync.
+    pub fn put_keys(&self, bot: &Bot, secret: &str) {
+        let keys = json!({"MINIO_ACCESS_KEY": ACCESS_KEY, "MINIO_SECRET_KEY": secret});
+        self.secret(
+            &format!("{}-keys", bot.id),
+            &json!({"keys.json": keys.to_string()}),
+        );
+    }
+
+    fn secret(&self, name: &str, entries: &Value) {
+        self.cluster.apply(&json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": entries,
+        }));
+    }
+
+    /// The Pod of a bot.
+    pub fn manifest(&self, bot: &Bot) -> Value {
+        let folder = |name: &str| json!({"name": name, "emptyDir": {"sizeLimit": "256Mi"}});
+        let keys = json!({"name": "keys", "secret": {"secretName": format!("{}-keys", bot.id)}});
+        let mut first = vec![self.fetch(bot), self.sync(bot)];
+        if bot.restart == "Always" {
+            first.push(self.query(bot));
+        }
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": bot.id, "finalizers": ["the0.app/saved"]},
+            "spec": {
+                "restartPolicy": bot.restart,
+                "terminationGracePeriodSeconds": 3600,
+                "automountServiceAccountToken": false,
+                "enableServiceLinks": false,
+                "dnsPolicy": "Default",
+                "securityContext": {
+                    "runAsNonRoot": true, "runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000,
+                    "seccompProfile": {"type": "RuntimeDefault"},
+                },
+                "volumes": [folder("code"), folder("state"), folder("var"), folder("tmp"), folder("answers"), keys],
+                "initContainers": first,
+                "containers": [self.main(bot)],
+            },
+        })
+    }
+
+    fn fetch(&self, bot: &Bot) -> Value {
+        let mounts = [
+            mount("code", "/bot"),
+            mount("state", "/state"),
+            mount("var", "/var/the0"),
+            keys(),
+        ];
+        let env = [bot.variables(), self.place(bot)].concat();
+        self.container("fetch", &["sync", "fetch"], &env, &mounts)
+    }
+
+    fn sync(&self, bot: &Bot) -> Value {
+        let mounts = [
+            read("code", "/bot"),
+            mount("state", "/state"),
+            mount("var", "/var/the0"),
+            keys(),
+        ];
+        let env = [bot.variables(), self.place(bot)].concat();
+        let words = ["sync", "watch", "--until-saved", "--readiness-port", "9475"];
+        let mut container = self.container("sync", &words, &env, &mounts);
+        container["restartPolicy"] = "Always".into();
+        let asked = json!({"path": "/", "port": 9475});
+        container["startupProbe"] =
+            json!({"httpGet": asked, "periodSeconds": 1, "failureThreshold": 60});
+        container
+    }
+
+    fn query(&self, bot: &Bot) -> Value {
+        let mounts = [
+            read("code", "/bot"),
+            read("state", "/state"),
+            read("var", "/var/the0"),
+            mount("tmp", "/tmp"),
+            mount("answers", "/query"),
+        ];
+        let mut env = bot.variables();
+        env.extend([
+            secret(bot, "BOT_CONFIG", "config"),
+            secret(bot, "THE0_QUERY_TOKEN", "token"),
+        ]);
+        let mut container = self.container("query", &["query"], &env, &mounts);
+        container["restartPolicy"] = "Always".into();
+        // Not whether the bot's own query program is well: that may need the bot, which is started after this.
+        container["readinessProbe"] = json!({"tcpSocket": {"port": 9476}, "periodSeconds": 1});
+        container
+    }
+
+    fn main(&self, bot: &Bot) -> Value {
+        let mounts = [
+            mount("code", "/bot"),
+            mount("state", "/state"),
+            mount("var", "/var/the0"),
+            mount("tmp", "/tmp"),
+            mount("answers", "/query"),
+        ];
+        let mut env = bot.variables();
+        env.push(secret(bot, "BOT_CONFIG", "config"));
+        let words = ["supervisor", "--restart", "never", "--no-side-processes"];
+        let mut container = self.container("bot", &words, &env, &mounts);
+        container["resources"] = json!({"limits": {"memory": bot.memory}});
+        container
+    }
+
+    fn container(&self, name: &str, words: &[&str], env: &[Value], mounts: &[Value]) -> Value {
+        let program = format!("/opt/the0/bin/{}", words[0]);
+        json!({
+            "name": name,
+            "image": self.image, "imagePullPolicy": "Never",
+            "command": [program], "args": words[1..],
+            "env": env, "volumeMounts": mounts,
+            "securityContext": {
+                "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
+                "capabilities": {"drop": ["ALL"]},
+            },
+        })
+    }
+
+    /// Where the store is, and the keys.
+    fn place(&self, bot: &Bot) -> Vec<Value> {
+        let pairs = [
+            ("CODE_FILE", bot.id),
+            ("MINIO_ENDPOINT", self.door.address()),
+            ("THE0_KEYS_FILE", "/run/the0/keys/keys.json"),
+            ("THE0_FETCH_DEADLINE", "5s"),
+        ];
+        pairs
+            .map(|(name, value)| json!({"name": name, "value": value}))
+            .into()
+    }
+
+    /// A file of the state in the store.
+    pub fn saved(&self, bot: &Bot, file: &str) -> Option<String> {
+        let key = format!("{}/state.tar.gz", bot.id);
+        let object = self.store.client().get("bot-state", &key)?;
+        let files = tests::volume::unpack(&object.bytes);
+        files.get(file).map(|bytes| text(bytes))
+    }
+
+    pub fn wait_saved(&self, bot: &Bot, file: &str, content: &str) {
+        wait_for(&format!("{file} with {content}"), LONG, || {
+            (self.saved(bot, file)? == content).then_some(())
+        });
+    }
+
+    /// All that is in the store of the bot's log.
+    pub fn log(&self, bot: &Bot) -> String {
+        let client = self.store.client();
+        let days = client.list("bot-logs", &format!("logs/{}/", bot.id));
+        let days = days.iter().filter_map(|day| client.get("bot-logs", day));
+        days.map(|day| text(&day.bytes)).collect()
+    }
+}
+
+fn mount(volume: &str, path: &str) -> Value {
+    json!({"name": volume, "mountPath": path})
+}
+
+fn read(volume: &str, path: &str) -> Value {
+    json!({"name": volume, "mountPath": path, "readOnly": true})
+}
+
+fn keys() -> Value {
+    read("keys", "/run/the0/keys")
+}
+
+fn secret(bot: &Bot, name: &str, entry: &str) -> Value {
+    let reference = json!({"name": format!("{}-config", bot.id), "key": entry});
+    json!({"name": name, "valueFrom": {"secretKeyRef": reference}})
+}
+
+fn zipped(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, content) in files {
+        zip.start_file(*name, zip::write::SimpleFileOptions::default())
+            .unwrap();
+        zip.write_all(content.as_bytes()).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+/// How the last life of a container that runs again has ended, or its only one.
+pub fn ended(status: &Value) -> &Value {
+    match &status["state"]["terminated"] {
+        Value::Null => &status["lastState"]["terminated"],
+        ended => ended,
+    }
+}
+
+/// The last words of a container: of the bot's, its run's record.
+pub fn run_of(status: &Value) -> RunRecord {
+    let said = ended(status)["message"].as_str().unwrap_or_default();
+    serde_json::from_str(said).unwrap_or_else(|err| panic!("{err}: {status:#}"))
+}
+
+/// Of the container of `sync`, how saving went.
+pub fn synced_of(status: &Value) -> Synced {
+    let said = ended(status)["message"].as_str().unwrap_or_default();
+    serde_json::from_str(said).unwrap_or_else(|err| panic!("{err}: {status:#}"))
+}
+
+/// A point in time of a container's status.
+pub fn time(status: &Value, name: &str) -> std::time::SystemTime {
+    let said = status[name].as_str();
+    let said = said.unwrap_or_else(|| panic!("{name} of {status:#}"));
+    contract::record::Time::try_from(said.to_owned())
+        .unwrap()
+        .system()
+}
+
+/// As long as a store is away in these tests.
+pub const AWAY: Duration = Duration::from_secs(10);
