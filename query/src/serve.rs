@@ -7,6 +7,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -109,8 +110,15 @@ impl Announced {
         contract::info!("answering on {address}");
         let written = std::fs::create_dir_all(&launch.paths.var)
             .and_then(|()| file::replace_json(&path, &Listening { address, pid }));
-        if let Err(err) = written {
-            contract::warn!("cannot tell the address in {}: {err}", path.display());
+        match written {
+            Err(err) if err.kind() == ErrorKind::ReadOnlyFilesystem => {
+                contract::debug!(
+                    "{} is read-only for us: our address is not in it",
+                    launch.paths.var.display()
+                );
+            }
+            Err(err) => contract::warn!("cannot tell the address in {}: {err}", path.display()),
+            Ok(()) => {}
         }
         Self(path)
     }

@@ -37,13 +37,18 @@ def main(id, config):
         time.sleep(0.1)
 ";
 
-/// Answers each question with the count.
+/// Answers each question with the count, and leaves a grandchild behind.
 pub const ANSWERS: &str = r"
-import http.server, json, os
+import http.server, json, os, time
 
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         self.rfile.read(int(self.headers.get('Content-Length') or 0))
+        if os.fork() == 0:
+            if os.fork() == 0:
+                time.sleep(0.05)
+            os._exit(0)
+        os.wait()
         body = json.dumps({'status': 'ok', 'data': int(open('/state/count').read())}).encode()
         self.send_response(200)
         self.send_header('Content-Length', str(len(body)))
@@ -222,12 +227,14 @@ impl Rig {
             mount("tmp", "/tmp"),
             mount("answers", "/query"),
         ];
+        // `query` below an init, which collects what its program leaves behind.
+        let words = ["supervisor", "execute", "--query-server-only"];
         let mut env = bot.variables();
         env.extend([
             secret(bot, "BOT_CONFIG", "config"),
             secret(bot, "THE0_QUERY_TOKEN", "token"),
         ]);
-        let mut container = self.container("query", &["query"], &env, &mounts);
+        let mut container = self.container("query", &words, &env, &mounts);
         container["restartPolicy"] = "Always".into();
         // Not whether the bot's own query program is well: that may need the bot, which is started after this.
         container["readinessProbe"] = json!({"tcpSocket": {"port": 9476}, "periodSeconds": 1});
