@@ -92,13 +92,13 @@ mod tests {
         }
     }
 
-    fn result(message: &str, data: usize) -> Option<RunResult> {
-        Some(RunResult {
+    fn result(message: &str, data: usize) -> RunResult {
+        RunResult {
             status: "error".into(),
             message: Some(message.into()),
             data: Some("x".repeat(data).into()),
             left_out: None,
-        })
+        }
     }
 
     fn read(text: &str) -> RunRecord {
@@ -108,17 +108,20 @@ mod tests {
 
     #[test]
     fn a_record_that_fits_is_said_whole() {
-        let small = record(None, result("no", 10));
+        let small = record(None, Some(result("no", 10)));
         assert_eq!(read(&of_run(&small)), small);
     }
 
     #[test]
     fn a_record_is_cut_to_what_fits_and_stays_one() {
-        let without_data = read(&of_run(&record(None, result("no", 16 << 10))));
+        let without_data = read(&of_run(&record(None, Some(result("no", 16 << 10)))));
         let said = without_data.result.unwrap();
         assert_eq!((said.data, said.left_out), (None, Some(16_386)));
         // Four bytes a character, as long as a message of a bot's may be.
-        let without_result = read(&of_run(&record(None, result(&"\u{1f600}".repeat(512), 0))));
+        let without_result = read(&of_run(&record(
+            None,
+            Some(result(&"\u{1f600}".repeat(512), 0)),
+        )));
         assert_eq!((without_result.run, without_result.result), (7, None));
         let message = Some("\u{1}é".repeat(3000));
         assert!(read(&of_run(&record(message, None))).message.unwrap().len() <= TEXT);
