@@ -513,10 +513,10 @@ print('all is well')
 /// A `sync` that claims nothing and stores nothing: it notes what it was called with and says that all is saved.
 const SYNC: &str = r#"#!/bin/sh
 var=$THE0_VAR_PATH
-read keys
 echo "$1 $$" >> $var/calls
-echo "$keys" >> $var/keys
 if [ "$1" = fetch ]; then
+    read keys
+    echo "$keys" >> $var/keys
     [ -e $var/fetch.slow ] && { trap 'exit 1' TERM; sleep 100 & echo $! > $var/fetch.began; wait; }
     exit $(cat $var/fetch.code 2>/dev/null || echo 0)
 fi
