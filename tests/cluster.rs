@@ -285,7 +285,9 @@ pub fn container(pod: &Value, name: &str) -> Value {
 fn kubectl() -> Command {
     let mut command = Command::new(repository().join(".cache/bin/kubernetes-node"));
     let kubeconfig = format!("--kubeconfig={HOME}/pki/admin.kubeconfig");
-    command.args(["kubectl", &kubeconfig, LIMIT]).env_clear();
+    let cache = format!("--cache-dir={HOME}/kubectl");
+    command.args(["kubectl", &kubeconfig, &cache, LIMIT]);
+    command.env_clear();
     command
 }
 

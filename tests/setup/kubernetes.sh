@@ -46,7 +46,7 @@ fail() {
   exit 1
 }
 
-kubectl() { "$node" kubectl --kubeconfig "$admin" "$@"; }
+kubectl() { "$node" kubectl --kubeconfig "$admin" --cache-dir "$home/kubectl" "$@"; }
 ctr() { command ctr --address "$socket" --namespace k8s.io "$@"; }
 
 # The program.
