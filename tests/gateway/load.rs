@@ -45,7 +45,7 @@ fn more_clients_than_places_get_answers_or_are_told_to_come_again() {
     let before = files();
     let mut script = tempfile::NamedTempFile::new().unwrap();
     let body = format!(r#"{{"bot_id":"{id}","query_path":"/count","timeout_sec":20}}"#);
-    write!(script, "{SCRIPT}wrk.body = '{body}'\n").unwrap();
+    writeln!(script, "{SCRIPT}wrk.body = '{body}'").unwrap();
     let url = format!("http://{}/query", rig.address());
     let path = script.path().to_str().unwrap();
     let args = ["-t2", "-c64", "-d5s", "--timeout", "25s", "-s", path, &url];
