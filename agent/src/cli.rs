@@ -55,6 +55,8 @@ pub enum Command {
     /// Run bots as containers of this host; they run on when this ends
     #[command(visible_aliases = ["bot-runner", "bot-scheduler"])]
     Run(host::Options),
+    /// Run bots as Pods of a Kubernetes namespace; they run on when this ends
+    Controller(Box<host::cluster::Options>),
     /// Only answer questions about the bots of this host, which another agent runs (the platform's word)
     QueryServer(host::Options),
     /// Show how the bots are
@@ -191,13 +193,6 @@ pub enum Command {
     },
     /// Print the version
     Version,
-    /// The platform's words for parts that are not in this version
-    #[command(hide = true, name = "controller", disable_help_flag = true)]
-    Later {
-        /// Whatever it is told
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        words: Vec<String>,
-    },
 }
 
 fn tail(text: &str) -> Result<Tail, String> {
@@ -237,6 +232,7 @@ mod tests {
         for name in [
             "dev",
             "run",
+            "controller",
             "logs",
             "history",
             "query",

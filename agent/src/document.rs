@@ -157,6 +157,23 @@ impl Bot {
         self.definition.kind = BotType::Scheduled;
         Ok(self)
     }
+
+    /// The id of the definition that it is an instance of, where its parameters tell.
+    pub fn custom_id(&self) -> Option<String> {
+        let config: Map<String, Value> = serde_json::from_str(self.config.reveal()).ok()?;
+        let id = config.get("customBotId")?.as_str()?;
+        (!id.is_empty()).then(|| id.to_owned())
+    }
+
+    /// What is to be kept for it, where its document says so.
+    pub fn requests(&self) -> Limits {
+        // They were read once, or the document was refused.
+        let of = |name, read| amount(&self.limits, name, read).ok().flatten();
+        Limits {
+            memory: of("memory_request", quantity::memory),
+            cpu: of("cpu_request", quantity::cpu),
+        }
+    }
 }
 
 impl Limits {

@@ -1,9 +1,16 @@
 //! Where bots run.
 
+pub mod bounds;
 pub mod docker;
+pub mod keys;
+pub mod kubernetes;
+pub mod not_started;
 pub mod orphans;
 mod prepare;
 pub mod process;
+pub mod saved;
+pub mod settings;
+pub mod stack;
 pub mod usage;
 
 use std::collections::BTreeMap;
@@ -26,6 +33,8 @@ pub enum Engine {
     Process(Box<process::Process>),
     /// As containers of a Docker daemon, which outlive the agent.
     Docker(Box<docker::Engine>),
+    /// As Pods of a Kubernetes namespace, which outlive the agent.
+    Kubernetes(Box<kubernetes::Engine>),
 }
 
 /// What a person may know about an instance beyond the plan's view of it.
@@ -96,6 +105,15 @@ pub enum Told {
         /// Failures in a row, this one included.
         failures: u32,
     },
+    /// Runs have ended of a bot that goes on, and what is known of them.
+    Ran {
+        /// Whose.
+        bot: BotId,
+        /// What it was made of.
+        birth: Birth,
+        /// What was written.
+        records: Box<Records>,
+    },
     /// A start came to nothing.
     NotStarted {
         /// Whose.
@@ -121,6 +139,8 @@ pub enum News {
     Process(Ending),
     /// Something has happened at the daemon.
     Docker(docker::News),
+    /// Something has happened in the cluster.
+    Kubernetes(Box<kubernetes::News>),
     /// A word about a schedule was written, or was not.
     Schedule(Box<schedule::News>),
 }
@@ -140,6 +160,7 @@ impl Engine {
         match self {
             Engine::Process(process) => process.start(bot, start, now),
             Engine::Docker(docker) => docker.start(bot, start, now),
+            Engine::Kubernetes(cluster) => cluster.start(bot, start, now),
         }
     }
 
@@ -148,6 +169,7 @@ impl Engine {
         match self {
             Engine::Process(process) => process.told(),
             Engine::Docker(docker) => docker.told(),
+            Engine::Kubernetes(cluster) => cluster.told(),
         }
     }
 
@@ -156,6 +178,7 @@ impl Engine {
         match self {
             Engine::Process(process) => process.births(),
             Engine::Docker(docker) => docker.births(),
+            Engine::Kubernetes(cluster) => cluster.births(),
         }
     }
 
@@ -164,6 +187,7 @@ impl Engine {
         match self {
             Engine::Process(process) => process.before(bot),
             Engine::Docker(docker) => docker.before(bot),
+            Engine::Kubernetes(cluster) => cluster.before(bot),
         }
     }
 
@@ -172,13 +196,16 @@ impl Engine {
         match self {
             Engine::Process(_) => None,
             Engine::Docker(docker) => docker.made(bot),
+            Engine::Kubernetes(cluster) => cluster.made(bot),
         }
     }
 
     /// Removes the container that was made for a tick of the bot and not started; it is looked anew then.
     pub fn unmake(&mut self, bot: &BotId) {
-        if let Engine::Docker(docker) = self {
-            docker.unmake(bot);
+        match self {
+            Engine::Process(_) => {}
+            Engine::Docker(docker) => docker.unmake(bot),
+            Engine::Kubernetes(cluster) => cluster.unmake(bot),
         }
     }
 
@@ -187,6 +214,7 @@ impl Engine {
         match self {
             Engine::Process(process) => process.instance(bot),
             Engine::Docker(docker) => docker.instance(bot),
+            Engine::Kubernetes(cluster) => cluster.instance(bot),
         }
     }
 
@@ -195,6 +223,7 @@ impl Engine {
         match self {
             Engine::Process(process) => process.stop(bot, why, now),
             Engine::Docker(docker) => docker.stop(bot, why, now),
+            Engine::Kubernetes(cluster) => cluster.stop(bot, why, now),
         }
     }
 
@@ -203,6 +232,7 @@ impl Engine {
         match self {
             Engine::Process(process) => process.forget(bot),
             Engine::Docker(docker) => docker.forget(bot),
+            Engine::Kubernetes(cluster) => cluster.forget(bot),
         }
     }
 
@@ -211,9 +241,8 @@ impl Engine {
         match (self, news) {
             (Engine::Process(process), News::Process(ending)) => process.ended(ending, now),
             (Engine::Docker(docker), News::Docker(news)) => docker.take(news, now),
-            (Engine::Process(_), News::Docker(_))
-            | (Engine::Docker(_), News::Process(_))
-            | (_, News::Schedule(_)) => {}
+            (Engine::Kubernetes(cluster), News::Kubernetes(news)) => cluster.take(*news, now),
+            (_, News::Process(_) | News::Docker(_) | News::Kubernetes(_) | News::Schedule(_)) => {}
         }
     }
 
@@ -222,6 +251,7 @@ impl Engine {
         match self {
             Engine::Process(process) => process.tick(now),
             Engine::Docker(docker) => docker.tick(now),
+            Engine::Kubernetes(cluster) => cluster.tick(now),
         }
     }
 
@@ -235,6 +265,7 @@ impl Engine {
         match self {
             Engine::Process(_) => {}
             Engine::Docker(docker) => docker.collect(is_listed, is_held, now),
+            Engine::Kubernetes(cluster) => cluster.collect(is_held, now),
         }
     }
 
@@ -242,7 +273,7 @@ impl Engine {
     pub fn abort(&mut self) {
         match self {
             Engine::Process(process) => process.abort(),
-            Engine::Docker(_) => {}
+            Engine::Docker(_) | Engine::Kubernetes(_) => {}
         }
     }
 
@@ -251,6 +282,7 @@ impl Engine {
         match self {
             Engine::Process(process) => process.instances(),
             Engine::Docker(docker) => docker.instances(),
+            Engine::Kubernetes(cluster) => cluster.instances(),
         }
     }
 
@@ -259,6 +291,7 @@ impl Engine {
         match self {
             Engine::Process(process) => process.actual(),
             Engine::Docker(docker) => docker.actual(),
+            Engine::Kubernetes(cluster) => cluster.actual(),
         }
     }
 
@@ -267,6 +300,7 @@ impl Engine {
         match self {
             Engine::Process(process) => process.code_in_use(),
             Engine::Docker(docker) => docker.code_in_use(),
+            Engine::Kubernetes(cluster) => cluster.code_in_use(),
         }
     }
 
@@ -275,6 +309,7 @@ impl Engine {
         match self {
             Engine::Process(process) => process.is_idle(),
             Engine::Docker(docker) => docker.is_idle(),
+            Engine::Kubernetes(cluster) => cluster.is_idle(),
         }
     }
 
@@ -283,13 +318,14 @@ impl Engine {
         match self {
             Engine::Process(_) => true,
             Engine::Docker(docker) => docker.is_ready(),
+            Engine::Kubernetes(cluster) => cluster.is_ready(),
         }
     }
 
     /// A person acts: what could not be had is asked for again at once.
     pub fn hope(&self) {
         match self {
-            Engine::Process(_) => {}
+            Engine::Process(_) | Engine::Kubernetes(_) => {}
             Engine::Docker(docker) => docker.hope(),
         }
     }
@@ -299,6 +335,7 @@ impl Engine {
         match self {
             Engine::Process(_) => {}
             Engine::Docker(docker) => docker.look_anew(),
+            Engine::Kubernetes(cluster) => cluster.look_anew(),
         }
     }
 
@@ -307,6 +344,7 @@ impl Engine {
         match self {
             Engine::Process(_) => false,
             Engine::Docker(docker) => docker.is_starting(),
+            Engine::Kubernetes(cluster) => cluster.is_starting(),
         }
     }
 
@@ -314,7 +352,7 @@ impl Engine {
     pub fn bond(&self) -> Bond {
         match self {
             Engine::Process(_) => Bond::Together,
-            Engine::Docker(_) => Bond::Apart,
+            Engine::Docker(_) | Engine::Kubernetes(_) => Bond::Apart,
         }
     }
 }

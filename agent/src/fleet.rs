@@ -161,13 +161,3 @@ pub fn collect(agent: &Agent, bots: &[String], discard_state: bool) -> Result<()
     }
     Ok(())
 }
-
-/// The platform's other program.
-///
-/// # Errors
-/// Always: it is not there yet.
-pub fn later() -> Result<()> {
-    bail!(
-        "controller is not in this version: Kubernetes is still to come; `agent run` runs bots on one host with Docker"
-    )
-}

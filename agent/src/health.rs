@@ -41,6 +41,8 @@ pub enum Dependency {
     Store,
     /// The Docker daemon.
     Docker,
+    /// The API server of the cluster.
+    Kubernetes,
     /// Events, where they are set up.
     Nats,
 }
@@ -53,6 +55,7 @@ impl Dependency {
             Self::Listing => "listing",
             Self::Store => "store",
             Self::Docker => "docker",
+            Self::Kubernetes => "kubernetes",
             Self::Nats => "nats",
         }
     }

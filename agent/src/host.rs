@@ -1,7 +1,13 @@
-//! `agent run` (the platform's word: `bot-runner`): runs bots as containers of this host until it is told to end, and
-//! leaves them running then.
+//! An agent that runs bots until it is told to end, and leaves them running then: `agent run` (the platform's word:
+//! `bot-runner`) as containers of this host, `agent controller` as Pods of a cluster.
+//!
+//! Where bots run is the only difference between the two: what of it each engine needs is its own file's, [`Where`] has the
+//! settings, [`Parts`] what is made of them.
 
-use std::net::{IpAddr, SocketAddr};
+pub mod cluster;
+mod docker;
+
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use contract::launch::{Variables, renamed};
 use contract::{Secret, file};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 
 use crate::bots::both::Both;
@@ -19,10 +25,8 @@ use crate::bots::{Bots, Offer};
 use crate::control::Api;
 use crate::control::listen::{ADDRESS, Listen};
 use crate::dev::{open_store, prepare_store};
-use crate::engine::docker::container::CA_INSIDE;
-use crate::engine::docker::question::{Questions, Warm};
-use crate::engine::docker::template::{CA_FILE, Template, passed};
-use crate::engine::docker::{self, Access, Engine as Docker, KeyMaker};
+use crate::engine::docker::question::Questions;
+use crate::engine::keys::KeyMaker;
 use crate::engine::{Engine, News};
 use crate::gateway::bounds::Most;
 use crate::gateway::dispatch::Dispatcher;
@@ -33,18 +37,21 @@ use crate::history::{self, History, Outlet, Watch};
 use crate::launch::Host;
 use crate::lease::keeper::{Handle, Keeper};
 use crate::lease::{Identity, Lease};
-use crate::live::{self, Live};
+use crate::live::Live;
 use crate::manager::Manager;
 use crate::orders::desk::Desk;
-use crate::place::{self, Containers};
+use crate::place;
 use crate::reconcile::{Events, World, ticks};
 use crate::schedule::book::Book;
+use crate::schedule::permit::Permits;
 use crate::schedule::{self, Schedules};
 use crate::show::{Colours, Console};
 use crate::signals::Signals;
 use crate::store::address::Endpoint;
 use crate::store::{Address, Store};
 use crate::{control, events, gateway, jobs, lister};
+
+pub use docker::store_variables;
 
 /// The variable of how many bots the metrics tell one by one, and what it is without it.
 const MEASURED: &str = "THE0_METRICS_BOTS";
@@ -91,13 +98,47 @@ pub enum Role {
     Answers,
 }
 
+/// Where bots run, with what the operator sets of it.
+enum Where {
+    /// As containers.
+    Docker(Box<docker::Setup>),
+    /// As Pods.
+    Kubernetes(Box<cluster::Setup>),
+}
+
+/// What an engine is opened with.
+pub(crate) struct Around<'a> {
+    store: &'a Store,
+    lease: &'a Lease,
+    board: &'a Board,
+    console: &'a Console,
+    /// The agent's data folder.
+    data: &'a Path,
+    keys: KeyMaker,
+    permits: Permits,
+    news: UnboundedSender<News>,
+    /// Where jobs come from, if from anywhere.
+    source: Option<&'a events::Source>,
+    /// Questions at once that need an instance of their own.
+    apart: usize,
+    interval: Duration,
+}
+
+/// What an engine brings.
+pub(crate) struct Parts {
+    engine: Engine,
+    live: Option<Live>,
+    queue: Option<jobs::Queue>,
+    apart: Option<Questions>,
+    logs: Logs,
+}
+
 /// What is needed to run.
 struct Setup {
     host: Host,
     endpoint: Endpoint,
-    template: Template,
+    place: Where,
     history: (history::Settings, History),
-    containers: Containers,
     bots: Bots,
     /// Where it is written down what becomes of ticks, in whose name, and how many are started at once.
     book: (Book, String, usize),
@@ -105,30 +146,46 @@ struct Setup {
     source: Option<events::Source>,
     /// Where it is told that runs begin and end.
     teller: Option<events::Address>,
-    /// Where what bots print is sent.
-    live: Option<events::Address>,
     /// People's words, where they count for every agent of a database.
     desk: Option<Desk>,
-    jobs: jobs::Settings,
     /// Keeps the lease, where bots are a database's.
     keeper: Option<Keeper>,
     board: Board,
     listen: Option<SocketAddr>,
     api: Option<Listen>,
     gateway: Option<gateway::Listen>,
-    /// How many questions at once, containers that wait for some, and whether the same ones are asked once.
-    questions: (Most, Warm, bool),
+    /// How many questions at once, and whether the same ones are asked once.
+    questions: (Most, bool),
     /// Whether a bot's `query` wants a token.
     guards: bool,
     /// Whether history is written.
     writes: bool,
 }
 
-/// Runs on the data folder `data` until a signal ends it.
+/// Which engine is asked for.
+#[derive(Debug, Clone, Copy)]
+enum Choice<'a> {
+    Docker,
+    Kubernetes(&'a cluster::Options),
+}
+
+/// Runs bots as containers, on the data folder `data`, until a signal ends it.
 ///
 /// # Errors
 /// What keeps it from starting.
 pub fn run(options: &Options, role: Role, data: &Path) -> Result<()> {
+    run_on(Choice::Docker, options, role, data)
+}
+
+/// Runs bots as Pods, on the data folder `data`, until a signal ends it.
+///
+/// # Errors
+/// What keeps it from starting.
+pub fn control(options: &cluster::Options, data: &Path) -> Result<()> {
+    run_on(Choice::Kubernetes(options), &options.run, Role::Acts, data)
+}
+
+fn run_on(choice: Choice<'_>, options: &Options, role: Role, data: &Path) -> Result<()> {
     // The store's keys are in our environment.
     nix::sys::prctl::set_dumpable(false).context("close our memory to others")?;
     let data = place::make(data)?;
@@ -136,11 +193,11 @@ pub fn run(options: &Options, role: Role, data: &Path) -> Result<()> {
     let out = std::io::stdout();
     let colours = Colours::of(&out);
     let console = Console::open(out, colours).context("the console")?;
-    let mut setup = setup(options, &data, &console)?;
+    let mut setup = setup(choice, options, &data, &console)?;
     if role == Role::Answers {
         setup.only_answers();
     }
-    place::remember_containers(&data, Some(&setup.containers))?;
+    place::remember_containers(&data, setup.place.containers())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -178,26 +235,25 @@ fn show(setup: &Setup, store: &Store, lease: &Lease, console: &Console) -> Resul
     Ok(())
 }
 
-fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
-    let environment = renamed(environment());
-    let host = place::host(data)?;
+fn setup(choice: Choice<'_>, options: &Options, data: &Path, console: &Console) -> Result<Setup> {
+    let mut environment = renamed(environment());
+    if let Choice::Kubernetes(cluster) = choice {
+        cluster.prevail(&mut environment);
+    }
+    let host = Host::new(data.to_owned(), environment.clone())?;
     let Address::S3(endpoint) = host.store.clone() else {
         bail!(
             "MINIO_ENDPOINT is not set: containers need an object store for code, states and logs; set it with \
              MINIO_ACCESS_KEY and MINIO_SECRET_KEY, or run bots of one machine without containers by `agent dev`"
         );
     };
-    let store = store_variables(&host.store, &environment)?;
-    let template = Template::parse(&environment, passed(&environment), store)?;
     let value = |name: &str| environment.get(name).filter(|v| !v.is_empty()).cloned();
     let nats = options.nats_url.clone().or_else(|| value("NATS_URL"));
     let nats = nats.map(|url| events::Address::parse(&Secret::new(url)));
     let nats = nats.transpose()?;
     let teller = nats.clone().filter(|_| options.bots.is_none());
-    let live = is_on(live::VARIABLE, value(live::VARIABLE).as_deref(), true)?
-        .then(|| nats.clone())
-        .flatten();
-    let mut depends = vec![Dependency::Listing, Dependency::Store, Dependency::Docker];
+    let place = Where::new(choice, &environment, &host.store, nats.as_ref())?;
+    let mut depends = vec![Dependency::Listing, Dependency::Store, place.dependency()];
     let (mut database, mut desk) = (None, None);
     let (bots, book, rhythm, source) = if let Some(folder) = &options.bots {
         let root = folder.canonicalize();
@@ -222,7 +278,7 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
             nats,
             orders,
             mongo: mongo.apart(),
-            stack: template.stack.to_string(),
+            stack: place.stack(),
         };
         database = Some(uri);
         let bots = Both::new(mongo);
@@ -244,27 +300,20 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
     Ok(Setup {
         teller,
         book: (book, me, schedule::starts(&environment)?),
-        containers: Containers {
-            docker_host: value("DOCKER_HOST"),
-            stack: template.stack.to_string(),
-        },
         host,
         endpoint,
-        template,
+        place,
         history: (settings, history),
         bots,
         rhythm,
         source,
-        live,
         desk,
-        jobs: jobs::Settings::parse(&environment)?,
         keeper: database.map(keep).transpose()?,
         listen: health::http::address(environment.get(VARIABLE).map(String::as_str))?,
         api: options.api.listen(ADDRESS)?,
         gateway: options.gateway.listen(true)?,
         questions: (
             Most::parse(&environment)?,
-            Warm::parse(&environment)?,
             is_on(SHARE, value(SHARE).as_deref(), false)?,
         ),
         guards: is_on(GUARD, value(GUARD).as_deref(), true)?,
@@ -276,9 +325,63 @@ fn setup(options: &Options, data: &Path, console: &Console) -> Result<Setup> {
 impl Setup {
     /// Nothing is left of it that writes, starts or tells something.
     fn only_answers(&mut self) {
-        (self.source, self.teller, self.live) = (None, None, None);
+        (self.source, self.teller) = (None, None);
+        if let Where::Docker(docker) = &mut self.place {
+            docker.only_answers();
+        }
         (self.desk, self.keeper, self.api) = (None, None, None);
         self.writes = false;
+    }
+}
+
+impl Where {
+    fn new(
+        choice: Choice<'_>,
+        environment: &Variables,
+        store: &Address,
+        nats: Option<&events::Address>,
+    ) -> Result<Self> {
+        Ok(match choice {
+            Choice::Docker => Self::Docker(Box::new(docker::setup(environment, store, nats)?)),
+            Choice::Kubernetes(options) => {
+                Self::Kubernetes(Box::new(cluster::setup(options, environment, store)?))
+            }
+        })
+    }
+
+    fn dependency(&self) -> Dependency {
+        match self {
+            Self::Docker(_) => Dependency::Docker,
+            Self::Kubernetes(_) => Dependency::Kubernetes,
+        }
+    }
+
+    fn stack(&self) -> String {
+        match self {
+            Self::Docker(docker) => docker.stack(),
+            Self::Kubernetes(cluster) => cluster.stack(),
+        }
+    }
+
+    fn keys(&self) -> Duration {
+        match self {
+            Self::Docker(docker) => docker.keys(),
+            Self::Kubernetes(cluster) => cluster.keys(),
+        }
+    }
+
+    fn containers(&self) -> Option<&place::Containers> {
+        match self {
+            Self::Docker(docker) => Some(&docker.containers),
+            Self::Kubernetes(_) => None,
+        }
+    }
+
+    async fn open(self, around: Around<'_>) -> Result<Parts> {
+        match self {
+            Self::Docker(docker) => docker.open(around),
+            Self::Kubernetes(cluster) => cluster.open(around).await,
+        }
     }
 }
 
@@ -327,7 +430,7 @@ pub fn environment() -> Variables {
 
 async fn session(
     options: &Options,
-    mut setup: Setup,
+    setup: Setup,
     store: Store,
     lease: Lease,
     signals: Signals,
@@ -342,41 +445,35 @@ async fn session(
     let (listings, waker) =
         lister::start(setup.bots, store.clone(), setup.rhythm, lister).context("the lister")?;
 
-    let docker = Docker::connect(setup.containers.docker_host.as_deref())?;
-    let mut keys = KeyMaker::new(&setup.endpoint, setup.template.keys, console.clone())?;
+    let mut keys = KeyMaker::new(&setup.endpoint, setup.place.keys(), console.clone())?;
     keys.gate = store.gate();
     keys.guards = setup.guards;
-    let live = setup.live.take();
-    let live = live.map(|nats| start_live(nats, &setup.containers, &setup.board, console));
-    let live = live.transpose()?;
-    let mut access = Access::new(docker, setup.template, keys, console.clone());
-    access.lease = lease.clone();
-    setup.board.attach(Dependency::Docker, access.gate.clone());
     let (book, me, most) = setup.book;
     let schedules = Schedules::new(book, me, most, news_to.clone(), console.clone());
-    access.permits = Some(schedules.permits());
-    let queue = setup.source.as_ref();
-    let queue = queue.map(|source| start_jobs(source, setup.jobs, &access, &store));
-    let (most, warm, is_shared) = setup.questions;
-    let apart = Questions::new(
-        &access,
-        Docker::connect(setup.containers.docker_host.as_deref())?,
-        Identity::of(&setup.host.data)?.holder,
-        warm,
-        most.apart,
-    );
-    let dispatcher = Dispatcher::new(requests_to.clone(), Some(apart), most)
+    let (most, is_shared) = setup.questions;
+    let around = Around {
+        store: &store,
+        lease: &lease,
+        board: &setup.board,
+        console,
+        data: &setup.host.data,
+        keys,
+        permits: schedules.permits(),
+        news: news_to,
+        source: setup.source.as_ref(),
+        apart: most.apart,
+        interval: options.reconcile_interval,
+    };
+    let Parts {
+        engine,
+        live,
+        queue,
+        apart,
+        logs,
+    } = setup.place.open(around).await?;
+    let dispatcher = Dispatcher::new(requests_to.clone(), apart, most)
         .sharing(is_shared)
         .counting(setup.board.clone());
-    let (docker_to, from_docker) = unbounded_channel();
-    tokio::spawn(pass_on(from_docker, news_to));
-    let engine = Engine::Docker(Box::new(Docker::new(
-        access,
-        options.reconcile_interval,
-        docker_to,
-    )));
-
-    let logs = Logs::Docker(setup.containers);
     let (stopped, switch) = match &setup.desk {
         Some(desk) => (desk.stopped(), desk.switch()),
         None => (
@@ -457,43 +554,6 @@ fn hear(
     events::start(source, outside).context("the events")
 }
 
-/// Runs jobs, in the runtime of the caller.
-fn start_jobs(
-    source: &events::Source,
-    settings: jobs::Settings,
-    access: &Access,
-    store: &Store,
-) -> jobs::Queue {
-    jobs::start(jobs::Source {
-        nats: source.nats.clone(),
-        mongo: source.mongo.apart(),
-        access: access.clone(),
-        store: store.clone(),
-        settings,
-    })
-}
-
-/// What the daemon tells is news.
-async fn pass_on(mut from: UnboundedReceiver<docker::News>, to: UnboundedSender<News>) {
-    while let Some(news) = from.recv().await {
-        if to.send(News::Docker(news)).is_err() {
-            return;
-        }
-    }
-}
-
-/// Sends what bots print, over connections of its own.
-fn start_live(
-    nats: events::Address,
-    containers: &Containers,
-    board: &Board,
-    console: &Console,
-) -> Result<Live> {
-    let docker = Docker::connect(containers.docker_host.as_deref())?;
-    let live = Live::start(nats, docker, board.clone(), console.clone());
-    live.context("live logs")
-}
-
 fn greet(world: &World) {
     let bots = world.listing.bots.values();
     let enabled = |offer: &Offer| matches!(offer, Offer::Bot(bot) if bot.enabled);
@@ -508,79 +568,5 @@ fn greet(world: &World) {
         world
             .console
             .warn("all bots are stopped until `agent start --all`");
-    }
-}
-
-/// The variables that tell `sync` in a container where the store is.
-///
-/// # Errors
-/// Its address is one that containers do not reach.
-pub fn store_variables(store: &Address, environment: &Variables) -> Result<Variables> {
-    let mut variables = store.variables();
-    if let Some(ca) = variables.get_mut(CA_FILE) {
-        CA_INSIDE.clone_into(ca);
-    }
-    let inside = environment
-        .get("MINIO_CONTAINER_ENDPOINT")
-        .filter(|endpoint| !endpoint.is_empty());
-    if let Some(inside) = inside {
-        variables.insert("MINIO_ENDPOINT".into(), inside.clone());
-        return Ok(variables);
-    }
-    let endpoint = variables.get("MINIO_ENDPOINT").map_or("", String::as_str);
-    if is_loopback(endpoint) {
-        bail!(
-            "MINIO_ENDPOINT is {endpoint}, which in a container is the container itself: set MINIO_CONTAINER_ENDPOINT to \
-             the address at which containers reach the store, as in 172.17.0.1:9000"
-        );
-    }
-    Ok(variables)
-}
-
-fn is_loopback(endpoint: &str) -> bool {
-    let place = endpoint
-        .split_once("://")
-        .map_or(endpoint, |(_, place)| place);
-    let host = place
-        .rsplit_once(':')
-        .map_or(place, |(host, _)| host)
-        .trim_matches(['[', ']']);
-    host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_that_a_container_cannot_reach_is_refused_with_the_remedy() {
-        for (endpoint, expected) in [
-            ("127.0.0.1:9000", true),
-            ("http://localhost:9000", true),
-            ("[::1]:9000", true),
-            ("minio:9000", false),
-            ("https://172.17.0.1", false),
-        ] {
-            assert_eq!(is_loopback(endpoint), expected, "{endpoint}");
-        }
-        let given: Variables = [
-            ("MINIO_ENDPOINT", "127.0.0.1:9000"),
-            ("MINIO_ACCESS_KEY", "hunter1"),
-            ("MINIO_SECRET_KEY", "hunter2"),
-        ]
-        .map(|(n, v)| (n.to_owned(), v.to_owned()))
-        .into();
-        let store = Address::parse(&given, Path::new("/d")).unwrap();
-        let text = store_variables(&store, &given).unwrap_err().to_string();
-        assert!(
-            text.contains("MINIO_CONTAINER_ENDPOINT") && !text.contains("hunter"),
-            "{text}"
-        );
-        let mut inside = given.clone();
-        inside.insert("MINIO_CONTAINER_ENDPOINT".into(), "gateway:9000".into());
-        assert_eq!(
-            store_variables(&store, &inside).unwrap()["MINIO_ENDPOINT"],
-            "gateway:9000"
-        );
     }
 }

@@ -90,6 +90,7 @@ fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Dev(options) => dev::run(&options, agent.folder("dev")?),
         Command::Run(options) => host::run(&options, host::Role::Acts, agent.folder("run")?),
+        Command::Controller(options) => host::control(&options, agent.folder("controller")?),
         Command::QueryServer(options) => {
             host::run(&options, host::Role::Answers, agent.folder("query-server")?)
         }
@@ -152,7 +153,6 @@ fn run(cli: Cli) -> Result<()> {
             agent.folder("undeploy")?,
         )?)?),
         Command::Completions { shell } => complete(shell),
-        Command::Later { .. } => fleet::later(),
         Command::Version => Ok(output::print(concat!("agent ", env!("CARGO_PKG_VERSION")))?),
     }
 }

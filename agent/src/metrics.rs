@@ -4,6 +4,7 @@
 //! escape, and of these only as many as the operator wants: the number of series is bounded whatever bots there are. (The usual crate writes OpenMetrics only, where counters are
 //! declared under other names, which `promtool check metrics` does not take.)
 
+mod acts;
 pub mod histogram;
 mod names;
 mod saves;
@@ -17,12 +18,11 @@ use contract::BotId;
 use crate::ask::{Refusal, Refused, Reply};
 use crate::breaker::{Sight, State};
 use crate::engine::News;
-use crate::engine::docker;
 use crate::engine::usage::Sample;
 use crate::gateway::dispatch::{Kind, Told};
 use crate::health::View;
 use crate::history::{self, Entry};
-use crate::plan::{Outcome, Why};
+use crate::plan::Why;
 use crate::store;
 use histogram::Histogram;
 use names::{
@@ -92,19 +92,12 @@ impl Default for Metrics {
 impl Metrics {
     /// An operation has come to its end.
     pub fn news(&mut self, news: &News) {
-        let News::Docker(news) = news else { return };
-        let (action, is_ok) = match news {
-            docker::News::Started(_, result) => {
-                self.add(STARTED, vec![("outcome", outcome(result))]);
-                ("start", result.is_ok())
-            }
-            docker::News::Looked(_, result) => ("inspect", result.is_ok()),
-            docker::News::Signalled(_, result) => ("signal", result.is_ok()),
-            docker::News::Renewed(_, _, result) => ("renew_keys", result.is_ok()),
-            docker::News::Removed(_, result) => ("remove", result.is_ok()),
-            docker::News::Opened(_, result) => ("open", result.is_ok()),
-            docker::News::Down(_) | docker::News::Listed(_) | docker::News::Happened(_) => return,
+        let Some((action, is_ok, started)) = acts::act(news) else {
+            return;
         };
+        if let Some(outcome) = started {
+            self.add(STARTED, vec![("outcome", outcome)]);
+        }
         self.add(ACTED, acted(action, if is_ok { "ok" } else { "failed" }));
     }
 
@@ -290,19 +283,6 @@ fn answer(reply: &Reply) -> &'static str {
         Err(Refused::Ours(Refusal::Late(_))) => "late",
         Err(Refused::Ours(Refusal::Failed(_))) => "failed",
         Err(Refused::Ours(_)) => "refused",
-    }
-}
-
-fn outcome(result: &Result<docker::Running, docker::NotStarted>) -> &'static str {
-    match result {
-        Ok(running) if running.origin == docker::Origin::Started => "started",
-        Ok(_) => "found",
-        Err(not) => match not.outcome {
-            Outcome::Stopped | Outcome::Completed => "stopped",
-            Outcome::Failed => "failed",
-            Outcome::Refused => "refused",
-            Outcome::Busy => "busy",
-        },
     }
 }
 

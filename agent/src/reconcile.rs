@@ -500,8 +500,8 @@ impl World {
 
     /// The name a bot had when it was last started.
     pub fn name_of(&self, bot: &BotId) -> Option<String> {
-        if let Engine::Docker(docker) = &self.engine {
-            return docker.instance(bot)?.name.clone();
+        if let Engine::Docker(_) | Engine::Kubernetes(_) = &self.engine {
+            return self.engine.instance(bot)?.name.clone();
         }
         let path = self.host.folder(bot).join(place::ABOUT);
         let about: place::About = contract::file::read_json(&path).ok().flatten()?;

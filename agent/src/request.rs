@@ -16,7 +16,7 @@ use crate::ask::Refusal;
 use crate::bots::Offer;
 use crate::engine::docker::left::{Left, Unsaved};
 use crate::engine::usage::{self, Usage};
-use crate::engine::{Engine, Instance};
+use crate::engine::{Engine, Instance, kubernetes};
 use crate::history::Answer;
 use crate::id::{self, Known, Unclear};
 use crate::jobs::document::Job;
@@ -155,7 +155,14 @@ fn rows(world: &World, to: Sender<Vec<Row>>) {
                 let _ = to.send(table(&sources, of));
             });
         }
+        Engine::Kubernetes(cluster) => rows_of_pods(cluster, &sources, to),
     }
+}
+
+/// What a Pod's own status tells is known already.
+fn rows_of_pods(cluster: &kubernetes::Engine, sources: &[Sources], to: Sender<Vec<Row>>) {
+    let of = |id: &BotId| cluster.records(id).unwrap_or_default();
+    let _ = to.send(table(sources, of));
 }
 
 fn usage(world: &World, to: Sender<HashMap<BotId, Usage>>) {
@@ -170,6 +177,8 @@ fn usage(world: &World, to: Sender<HashMap<BotId, Usage>>) {
             let usage = docker.usage();
             tokio::spawn(async move { drop(to.send(usage.await)) });
         }
+        // The cluster's own metrics tell.
+        Engine::Kubernetes(_) => drop(to.send(HashMap::new())),
     }
 }
 
@@ -215,7 +224,8 @@ pub fn sources(world: &World) -> Vec<Sources> {
     let (unsaved, sight) = match &world.engine {
         Engine::Process(_) => (Vec::new(), Sight::Clear),
         Engine::Docker(docker) if docker.is_seen() => (docker.unsaved(), Sight::Clear),
-        Engine::Docker(_) => (Vec::new(), Sight::Unseen),
+        Engine::Kubernetes(cluster) if cluster.is_seen() => (Vec::new(), Sight::Clear),
+        Engine::Docker(_) | Engine::Kubernetes(_) => (Vec::new(), Sight::Unseen),
     };
     let of = |id: BotId| Sources {
         name: (!bots.contains_key(&id))
@@ -258,6 +268,7 @@ fn turn(world: &mut World, switch: Switch) -> Turned {
             (live.map(|(id, _)| id).collect(), Vec::new())
         }
         Engine::Docker(docker) => (docker.live(), docker.unsaved()),
+        Engine::Kubernetes(cluster) => (cluster.live(), Vec::new()),
     };
     let names = |ids: Vec<BotId>| {
         let name = |id: &BotId| match world.listing.get(id) {
@@ -279,24 +290,33 @@ fn turn(world: &mut World, switch: Switch) -> Turned {
     }
 }
 
-fn roll(world: &World, most: usize, to: Sender<Result<Vec<BotId>, String>>) {
-    let Engine::Docker(docker) = &world.engine else {
-        let why = "bots are processes here: there is no container to roll; `agent restart` starts one anew";
-        return drop(to.send(Err(why.to_owned())));
-    };
+fn roll(world: &mut World, most: usize, to: Sender<Result<Vec<BotId>, String>>) {
     if world.roll.is_some() {
         let why = "a roll is under way: the agent's log tells how it goes";
         return drop(to.send(Err(why.to_owned())));
     }
     let runtime = |id: &BotId| Some((id.clone(), world.listing.bot(id)?.definition.runtime));
-    let bots: Vec<(BotId, Runtime)> = world.instances().keys().filter_map(runtime).collect();
-    let (images, requests) = (docker.images(bots), world.requests.clone());
-    tokio::spawn(async move {
-        match images.await {
-            Ok(images) => drop(requests.send(Request::RollTo(images, most, to))),
-            Err(why) => drop(to.send(Err(why))),
+    let bots: HashMap<BotId, Runtime> = world.instances().keys().filter_map(runtime).collect();
+    match &world.engine {
+        Engine::Process(_) => {
+            let why = "bots are processes here: there is no container to roll; `agent restart` starts one anew";
+            drop(to.send(Err(why.to_owned())));
         }
-    });
+        Engine::Docker(docker) => {
+            let images = docker.images(bots.into_iter().collect());
+            let requests = world.requests.clone();
+            tokio::spawn(async move {
+                match images.await {
+                    Ok(images) => drop(requests.send(Request::RollTo(images, most, to))),
+                    Err(why) => drop(to.send(Err(why))),
+                }
+            });
+        }
+        Engine::Kubernetes(cluster) => {
+            let behind = cluster.behind(&bots);
+            drop(to.send(Ok(roll_behind(world, behind, most))));
+        }
+    }
 }
 
 fn roll_to(world: &mut World, images: &HashMap<BotId, String>, most: usize) -> Vec<BotId> {
@@ -304,6 +324,10 @@ fn roll_to(world: &mut World, images: &HashMap<BotId, String>, most: usize) -> V
         return Vec::new();
     };
     let behind = docker.behind(images);
+    roll_behind(world, behind, most)
+}
+
+fn roll_behind(world: &mut World, behind: Vec<BotId>, most: usize) -> Vec<BotId> {
     let count = behind.len();
     if count > 0 && world.roll.is_none() {
         world
@@ -325,7 +349,8 @@ fn collect(world: &mut World, words: &[String], unsaved: Unsaved) -> Result<Vec<
         .map(known)
         .collect::<Result<Vec<BotId>, String>>()?;
     match &mut world.engine {
-        Engine::Process(_) => Ok(Vec::new()),
+        // What is left of a Pod goes by itself.
+        Engine::Process(_) | Engine::Kubernetes(_) => Ok(Vec::new()),
         Engine::Docker(docker) => Ok(docker.collect_now(&bots, unsaved)),
     }
 }

@@ -19,7 +19,6 @@ mod examine;
 mod files;
 mod image;
 pub mod job;
-mod keys;
 pub mod left;
 mod link;
 pub mod logs;
@@ -63,7 +62,6 @@ use crate::show::Console;
 
 pub use access::Access;
 pub use examine::{Examined, Origin, Running};
-pub use keys::KeyMaker;
 pub use refusal::NotStarted;
 
 /// Seconds that the daemon may take for an answer.

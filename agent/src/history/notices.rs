@@ -84,6 +84,8 @@ pub enum Logs {
     Folder(PathBuf),
     /// With a daemon.
     Docker(Containers),
+    /// Where they are not looked for.
+    Nowhere,
 }
 
 impl Logs {
@@ -97,6 +99,7 @@ impl Logs {
                 let _ = log.tail(crate::logs::Tail::Lines(LINES), &mut out);
                 String::from_utf8_lossy(&out).into_owned()
             }
+            Self::Nowhere => String::new(),
             Self::Docker(place) => crate::engine::docker::logs::last(place, bot, LINES).await,
         };
         let lines = text

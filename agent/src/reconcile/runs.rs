@@ -109,6 +109,17 @@ impl World {
                         history.hold(sight);
                     }
                 }
+                Told::Ran {
+                    bot,
+                    birth,
+                    records,
+                } => {
+                    self.board
+                        .count(|m| m.saves.note(&bot, &records, birth.start.at));
+                    if may_act {
+                        history.seen(sight(bot, birth, *records));
+                    }
+                }
                 Told::NotStarted {
                     bot,
                     name,
@@ -166,6 +177,13 @@ impl World {
                     seen(sight(bot, birth, records));
                 }
             }
+            Engine::Kubernetes(cluster) => {
+                for (bot, birth) in bots {
+                    if let Some(records) = cluster.records(&bot) {
+                        seen(sight(bot, birth, records));
+                    }
+                }
+            }
             Engine::Docker(docker) => {
                 let ids: Vec<BotId> = bots.iter().map(|(bot, _)| bot.clone()).collect();
                 let (records, board) = (docker.records(&ids), self.board.clone());
@@ -197,6 +215,10 @@ impl World {
             Engine::Process(_) => {
                 let records = Records::read(&self.host.paths(&bot));
                 ask(Some(sight(bot, birth, records)));
+            }
+            Engine::Kubernetes(cluster) => {
+                let records = cluster.records(&bot);
+                ask(records.map(|records| sight(bot, birth, records)));
             }
             Engine::Docker(docker) => {
                 let records = docker.records(std::slice::from_ref(&bot));

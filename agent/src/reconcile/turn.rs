@@ -74,6 +74,9 @@ impl World {
                 });
             }
         }
+        if let Engine::Kubernetes(cluster) = &self.engine {
+            self.board.set(Dependency::Kubernetes, cluster.link());
+        }
         if let Some(progress) = &self.progress {
             let progress = *progress.borrow();
             let is_up = progress.link.0 == Link::Up;

@@ -33,6 +33,9 @@ pub enum Target {
     Later,
 }
 
+/// What is said of a question that would need a Pod of its own.
+const NOT_APART: &str = "a bot that runs at times is not asked on Kubernetes yet: only one that runs all the time is, in its Pod";
+
 /// Who answers for a bot.
 ///
 /// # Errors
@@ -73,6 +76,13 @@ pub fn target(world: &World, whom: &Whom) -> Result<Target, Refusal> {
             _ if !docker.is_seen() => Ok(Target::Later),
             (None, Some(bot)) => Ok(Target::Apart(Box::new((**bot).clone()))),
             (None, None) => Err(Refusal::Down(name)),
+        },
+        // One-shot questions are not asked in Pods of their own yet.
+        Engine::Kubernetes(cluster) => match cluster.address(&id).filter(|_| is_realtime) {
+            Some(address) => Ok(Target::Live(id.clone(), address, cluster.query_token(&id))),
+            None if !cluster.is_seen() => Ok(Target::Later),
+            None if is_realtime => Err(Refusal::Down(name)),
+            None => Err(Refusal::Failed(NOT_APART.to_owned())),
         },
         Engine::Process(_) => {
             let live = world.instances();

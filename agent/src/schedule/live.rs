@@ -91,7 +91,9 @@ pub fn launched(engine: &Engine, bot: &BotId, key: Key) -> Option<Launched> {
             // A container that came as far as that may have run; a process tells at once.
             let is_certain = match engine {
                 Engine::Process(_) => true,
-                Engine::Docker(_) => of != Some(key) && ended.outcome != Outcome::Busy,
+                Engine::Docker(_) | Engine::Kubernetes(_) => {
+                    of != Some(key) && ended.outcome != Outcome::Busy
+                }
             };
             let why = instance.reason.as_deref();
             not(

@@ -11,13 +11,13 @@ use contract::BotId;
 use tokio::sync::{Mutex, Semaphore};
 
 use super::image::Images;
-use super::keys::KeyMaker;
 use super::link;
 use super::metadata;
 use super::names;
 use super::refusal::NotStarted;
 use super::template::Template;
 use crate::breaker::Gate;
+use crate::engine::keys::KeyMaker;
 use crate::lease::Lease;
 use crate::plan::Outcome;
 use crate::schedule::ledger::Key;

@@ -4,7 +4,6 @@
 //! travel in the [document](document) on standard input.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
@@ -12,45 +11,23 @@ use bollard::models::{
 };
 use contract::launch::{Keys, Line, Variables};
 use contract::{BotId, Launch, LaunchError, Secret, vars};
-use thiserror::Error;
 
 use super::names::{self, Stack};
-use super::template::{Bounds, Template};
+use super::template::Template;
 use crate::document::Bot;
+use crate::engine::bounds;
+pub use crate::engine::bounds::Refused;
+pub use crate::engine::settings::STOP;
 use crate::history::Start;
 use crate::history::cause::Cause;
 use crate::launch;
 
-/// The time between TERM and KILL that the contract gives a container.
-pub const STOP: Duration = Duration::from_secs(60);
 /// Bytes of the folder of one-shot questions.
 const QUERY_SIZE: u64 = 16 << 20;
 /// Where containers find the file of authorities of the store.
 pub const CA_INSIDE: &str = "/opt/the0/ca.pem";
 /// The user in all images.
 const USER: &str = "1000:1000";
-
-/// Why a bot gets no container.
-#[derive(Debug, PartialEq, Eq, Error)]
-pub enum Refused {
-    /// It asks for more than the operator gives.
-    #[error(
-        "{field} asks for {asked}, and this host gives a bot at most {most}: lower it, or raise {variable}"
-    )]
-    TooMuch {
-        /// The document's field.
-        field: &'static str,
-        /// What it asks for.
-        asked: String,
-        /// What there is.
-        most: String,
-        /// The operator's setting.
-        variable: &'static str,
-    },
-    /// Its supervisor would refuse it.
-    #[error(transparent)]
-    Launch(#[from] LaunchError),
-}
 
 /// The variables of the bot's launch, without keys.
 pub fn variables(bot: &Bot, template: &Template) -> Variables {
@@ -182,21 +159,8 @@ fn labels(
 }
 
 fn host(bot: &Bot, template: &Template, image_id: &str) -> Result<HostConfig, Refused> {
-    let limits = bot.bounds;
-    let memory = bounded(
-        "config.memory_limit",
-        limits.memory,
-        template.memory,
-        "THE0_MAX_MEMORY",
-        bytes,
-    )?;
-    let cpu = bounded(
-        "config.cpu_limit",
-        limits.cpu,
-        template.cpu,
-        "THE0_MAX_CPU",
-        cpus,
-    )?;
+    let memory = bounds::memory(bot, template.memory)?;
+    let cpu = bounds::cpu(bot, template.cpu)?;
     let mut mounts = mounts(&bot.id, &template.stack, Some(image_id));
     mounts.extend(template.ca.clone().map(ca));
     Ok(HostConfig {
@@ -286,42 +250,6 @@ fn log(template: &Template) -> HostConfigLogConfig {
     HostConfigLogConfig {
         typ: Some("json-file".into()),
         config: Some(options.map(|(k, v)| (k.to_owned(), v)).into()),
-    }
-}
-
-fn bounded(
-    field: &'static str,
-    asked: Option<u64>,
-    bounds: Bounds,
-    variable: &'static str,
-    shown: fn(u64) -> String,
-) -> Result<u64, Refused> {
-    match (asked, bounds.most) {
-        (Some(asked), Some(most)) if asked > most => Err(Refused::TooMuch {
-            field,
-            asked: shown(asked),
-            most: shown(most),
-            variable,
-        }),
-        (asked, _) => Ok(asked.unwrap_or(bounds.default)),
-    }
-}
-
-/// Bytes as a quantity.
-fn bytes(n: u64) -> String {
-    match n {
-        n if n % (1 << 30) == 0 => format!("{}Gi", n >> 30),
-        n if n % (1 << 20) == 0 => format!("{}Mi", n >> 20),
-        n => n.to_string(),
-    }
-}
-
-/// Billionths of a processor as a quantity.
-fn cpus(n: u64) -> String {
-    if n.is_multiple_of(1_000_000_000) {
-        (n / 1_000_000_000).to_string()
-    } else {
-        format!("{}m", n / 1_000_000)
     }
 }
 

@@ -4,8 +4,6 @@
 //! a dot, which stands between them, so no two pairs make one name.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::str::FromStr;
 
 use contract::BotId;
 
@@ -48,20 +46,12 @@ pub const VERSION: &str = "the0.version";
 /// The version of the agent that made the container.
 pub const AGENT: &str = "the0.agent";
 
-/// The name of a stack: bots, containers and volumes that belong together. Two stacks on one daemon never touch each
-/// other's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stack(String);
+pub use crate::engine::stack::Stack;
 
 impl Stack {
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     /// The name of the bot's container.
     pub fn container(&self, bot: &BotId) -> String {
-        format!("the0-{}.{bot}", self.0)
+        format!("the0-{}.{bot}", self.as_str())
     }
 
     /// The name of the container of one tick of the bot's schedule, whichever try it is: there is never a second one.
@@ -84,12 +74,16 @@ impl Stack {
 
     /// The name of the stack's own network.
     pub fn network(&self) -> String {
-        format!("the0-{}", self.0)
+        format!("the0-{}", self.as_str())
     }
 
     /// The labels of everything that belongs to a bot.
     pub fn labels(&self, bot: &BotId) -> HashMap<String, String> {
-        let pairs = [(MANAGED, "true"), (ID, bot.as_str()), (STACK, &self.0)];
+        let pairs = [
+            (MANAGED, "true"),
+            (ID, bot.as_str()),
+            (STACK, self.as_str()),
+        ];
         pairs.map(|(k, v)| (k.to_owned(), v.to_owned())).into()
     }
 
@@ -97,7 +91,7 @@ impl Stack {
     /// container that somebody has renamed runs its bot all the same.
     pub fn bot_of(&self, labels: &HashMap<String, String>) -> Option<BotId> {
         let is = |label: &str, value: &str| labels.get(label).is_some_and(|v| v == value);
-        if !is(MANAGED, "true") || !is(STACK, &self.0) || is(TYPE, QUERY) {
+        if !is(MANAGED, "true") || !is(STACK, self.as_str()) || is(TYPE, QUERY) {
             return None;
         }
         labels.get(ID)?.parse().ok()
@@ -112,28 +106,6 @@ pub fn label(labels: &HashMap<String, String>, name: &str) -> String {
 /// Which try of which tick a container was made for.
 pub fn tick(labels: &HashMap<String, String>) -> Option<Key> {
     labels.get(TICK)?.parse().ok()
-}
-
-impl FromStr for Stack {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b);
-        let fits = (1..=40).contains(&name.len()) && name.bytes().all(plain);
-        if fits {
-            Ok(Self(name.to_owned()))
-        } else {
-            Err(format!(
-                "{name:?} is no name of a stack: 1 to 40 characters of a-z 0-9 - _"
-            ))
-        }
-    }
-}
-
-impl fmt::Display for Stack {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 #[cfg(test)]

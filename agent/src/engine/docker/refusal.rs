@@ -2,26 +2,12 @@
 
 use bollard::errors::Error;
 
-use super::container::Refused;
 use super::image::NoImage;
 use crate::plan::Outcome;
 
-/// Why a bot does not run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NotStarted {
-    /// For the plan.
-    pub outcome: Outcome,
-    /// For a person.
-    pub why: String,
-}
+pub use crate::engine::not_started::NotStarted;
 
 impl NotStarted {
-    /// This one.
-    pub fn new(outcome: Outcome, why: impl Into<String>) -> Self {
-        let why = why.into();
-        Self { outcome, why }
-    }
-
     /// What the daemon would not do: `what`, and its own words.
     pub fn by_engine(what: &str, err: &Error) -> Self {
         // What it calls a bad request it will call so again, unless it is the host that is to be mended.
@@ -39,12 +25,6 @@ impl NotStarted {
 impl From<NoImage> for NotStarted {
     fn from(why: NoImage) -> Self {
         Self::new(Outcome::Failed, why.to_string())
-    }
-}
-
-impl From<Refused> for NotStarted {
-    fn from(why: Refused) -> Self {
-        Self::new(Outcome::Refused, why.to_string())
     }
 }
 

@@ -1,21 +1,17 @@
 //! What the operator sets for all bots of a stack: image, network, bounds. Read once from the environment.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use contract::launch::Variables;
-use contract::{Digest, Runtime, vars};
+use contract::{Digest, Runtime};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use thiserror::Error;
 
-use super::container;
 use super::names::Stack;
-use crate::{launch, quantity};
+pub use crate::engine::bounds::Bounds;
+pub use crate::engine::settings::{BadSetting, Settings, image_for, passed};
 
 const MIB: u64 = 1 << 20;
-/// What a supervisor takes to end besides grace and drain.
-const SLACK: Duration = Duration::from_secs(10);
 
 /// When an image is pulled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,25 +78,6 @@ fn absolute(path: &str) -> Result<String, BadSetting> {
     })
 }
 
-/// What a bot has, and may have, of something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
-    /// Without a word of its own.
-    pub default: u64,
-    /// At most.
-    pub most: Option<u64>,
-}
-
-/// A setting that cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{variable} {why}")]
-pub struct BadSetting {
-    /// Its name.
-    pub variable: &'static str,
-    /// What is wrong and what is understood.
-    pub why: String,
-}
-
 impl Template {
     /// Reads the agent's environment; `environment` is what goes on to containers.
     ///
@@ -121,7 +98,7 @@ impl Template {
                 .parse()
                 .map_err(bad("THE0_STACK"))?,
             image: read.get("RUNTIME_IMAGE").unwrap_or("the0/{runtime}").into(),
-            pull: read.pull()?,
+            pull: Pull::read(&read)?,
             network: read.get("DOCKER_NETWORK").map(str::to_owned),
             memory: Bounds {
                 default: memory_default,
@@ -152,11 +129,7 @@ impl Template {
 
     /// The image for a runtime.
     pub fn image_for(&self, runtime: Runtime) -> String {
-        let name = match runtime {
-            Runtime::CppGcc => Runtime::Gcc.name(),
-            other => other.name(),
-        };
-        self.image.replace("{runtime}", name)
+        image_for(&self.image, runtime)
     }
 
     /// The digest of what is the same for every bot: a container with another one drifts from what the operator wants.
@@ -177,86 +150,12 @@ impl Template {
     }
 }
 
-/// The variables of the agent's environment that go on to the supervisors of containers: what tunes them, and what
-/// `THE0_PASS_ENV` names. Where the agent itself runs (`PATH`, `HOME`, its proxies) is nothing to them.
-pub fn passed(environment: &Variables) -> Variables {
-    let asked = environment.get(vars::THE0_PASS_ENV);
-    let asked: Vec<&str> = asked.map_or(Vec::new(), |names| {
-        names.split(',').map(str::trim).collect()
-    });
-    let goes = |name: &str| {
-        launch::TUNING.contains(&name)
-            || name == vars::THE0_PASS_ENV
-            || (asked.contains(&name) && !vars::KEYS.contains(&name))
-    };
-    let pairs = environment.iter().filter(|(name, _)| goes(name));
-    pairs
-        .map(|(n, v)| (n.clone(), v.clone()))
-        .collect::<BTreeMap<_, _>>()
-}
-
-struct Settings<'a>(&'a Variables);
-
-impl<'a> Settings<'a> {
-    fn get(&self, name: &str) -> Option<&'a str> {
-        let value = self.0.get(name).map(|value| value.trim());
-        value.filter(|value| !value.is_empty())
-    }
-
-    fn whole(&self, variable: &'static str, default: u64) -> Result<u64, BadSetting> {
-        let Some(text) = self.get(variable) else {
-            return Ok(default);
-        };
-        let fits = |n: &u64| (1..=1 << 40).contains(n);
-        text.parse().ok().filter(fits).ok_or_else(|| BadSetting {
-            variable,
-            why: format!("is {text:?}: give a whole number over 0"),
-        })
-    }
-
-    fn bytes(&self, variable: &'static str, default: u64) -> Result<u64, BadSetting> {
-        let Some(text) = self.get(variable) else {
-            return Ok(default);
-        };
-        quantity::memory(&text.into()).map_err(|why| BadSetting {
-            variable,
-            why: why.to_string(),
-        })
-    }
-
-    fn cpus(&self, variable: &'static str) -> Result<Option<u64>, BadSetting> {
-        let Some(text) = self.get(variable) else {
-            return Ok(None);
-        };
-        let read = quantity::cpu(&text.into()).map_err(|why| BadSetting {
-            variable,
-            why: why.to_string(),
-        });
-        read.map(Some)
-    }
-
-    fn time(&self, variable: &'static str, default: Duration) -> Result<Duration, BadSetting> {
-        let Some(text) = self.get(variable) else {
-            return Ok(default);
-        };
-        humantime::parse_duration(text).map_err(|_| BadSetting {
-            variable,
-            why: format!("is {text:?}: give a duration as in 30s or 12h"),
-        })
-    }
-
-    /// Grace and drain together, and time for the rest; the contract's 60 s at least.
-    fn stop(&self) -> Result<Duration, BadSetting> {
-        let grace = self.time(vars::THE0_GRACE, Duration::from_secs(30))?;
-        let drain = self.time(vars::THE0_DRAIN, Duration::from_secs(20))?;
-        Ok((grace + drain + SLACK).max(container::STOP))
-    }
-
-    fn pull(&self) -> Result<Pull, BadSetting> {
-        match self.get("THE0_PULL") {
-            Some("always") => Ok(Pull::Always),
-            None | Some("missing") => Ok(Pull::Missing),
-            Some("never") => Ok(Pull::Never),
+impl Pull {
+    fn read(settings: &Settings<'_>) -> Result<Self, BadSetting> {
+        match settings.get("THE0_PULL") {
+            Some("always") => Ok(Self::Always),
+            None | Some("missing") => Ok(Self::Missing),
+            Some("never") => Ok(Self::Never),
             Some(other) => Err(BadSetting {
                 variable: "THE0_PULL",
                 why: format!("is {other:?}: use always, missing or never"),

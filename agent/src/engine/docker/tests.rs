@@ -10,6 +10,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::examine::Origin;
 use super::template::Template;
+use crate::engine::keys::KeyMaker;
 use super::*;
 use crate::history::Start;
 use crate::history::cause::Cause;

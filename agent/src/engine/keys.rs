@@ -12,7 +12,7 @@ use contract::{BotId, Digest, ObjectKey, Secret};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::refusal::NotStarted;
+use super::not_started::NotStarted;
 use crate::breaker::{Gate, Pace};
 use crate::document::Bot;
 use crate::plan::Outcome;
@@ -190,6 +190,12 @@ impl KeyMaker {
                 Err(NotStarted::new(Outcome::Refused, err.to_string()))
             }
         }
+    }
+
+    /// As if the store had said that it makes none.
+    #[cfg(test)]
+    pub fn makes_no_keys(&self) {
+        *self.makes() = Makes::None(Instant::now());
     }
 
     fn own(&self) -> Granted {

@@ -1,0 +1,197 @@
+//! The connection to the API server: whether it answers, what it has, what changes there.
+//!
+//! ```text
+//! list ──▶ watch from there ──▶ its minute is over: watch on from the last version
+//!   ▲         └─ too old, cut off, asked to look anew
+//!   └─────────────┘
+//! ```
+//!
+//! A watch tells every change in order after the list that it goes on from, so nothing is missed between two; whatever
+//! breaks that order lists anew. With nothing to do, one request a minute is made.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ListParams, WatchEvent, WatchParams};
+use kube::{Api, Error};
+use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::timeout;
+
+use super::News;
+use super::names;
+use super::refusal::{has_status, said};
+use super::seen::Seen;
+use crate::breaker::{Gate, Pace};
+use crate::engine::stack::Stack;
+
+/// How an API server that does not answer is asked again.
+pub const PACE: Pace = Pace {
+    first: Duration::from_millis(250),
+    longest: Duration::from_secs(8),
+    patience: LOOK,
+};
+/// How long the API server may take to list.
+const LOOK: Duration = Duration::from_secs(30);
+/// Seconds that a watch lasts.
+const WATCH: u32 = 60;
+/// A watch that lasts so long has lost its server.
+const SILENT: Duration = Duration::from_secs(75);
+/// Time for a request that changes something.
+pub const ANSWER: Duration = Duration::from_secs(30);
+
+/// Counts what is begun, so that a listing can be told to be older than a change.
+#[derive(Debug, Clone, Default)]
+pub struct Clock(Arc<AtomicU64>);
+
+impl Clock {
+    /// A number greater than all before.
+    pub fn tick(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The last number.
+    pub fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What the namespace has.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The clock when it was asked for.
+    pub begun: u64,
+    /// The stack's Pods.
+    pub pods: Vec<Seen>,
+}
+
+/// What is looked at.
+#[derive(Debug)]
+pub struct Source {
+    /// The Pods.
+    pub pods: Api<Pod>,
+    /// Whose.
+    pub stack: Stack,
+    /// Numbers listings.
+    pub clock: Clock,
+    /// Makes the next listing come at once.
+    pub again: Arc<Notify>,
+    /// Whether the API server answers: nobody but this watch asks while it does not.
+    pub gate: Gate,
+}
+
+/// Why a watch ended.
+enum Over {
+    /// Its time was over; the version to go on from.
+    Time(String),
+    /// It cannot be gone on with: list anew.
+    Anew,
+    /// The API server does not answer.
+    Down(String),
+}
+
+/// Keeps looking until nobody hears it any more.
+pub async fn watch(source: Source, news: UnboundedSender<News>) {
+    while !news.is_closed() {
+        // One try at a time: nobody else is there to be kept out.
+        let _ = source.gate.enter();
+        let why = follow(&source, &news).await;
+        let Some(why) = why else { continue };
+        let pause = source.gate.failed(&why);
+        let _ = news.send(News::Down(why));
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Lists, and follows what changes; gives why the API server does not answer, or `None` to list anew.
+async fn follow(source: &Source, news: &UnboundedSender<News>) -> Option<String> {
+    let begun = source.clock.now();
+    let selector = names::selector(&source.stack);
+    let params = ListParams::default().labels(&selector);
+    let list = match timeout(LOOK, source.pods.list(&params)).await {
+        Ok(Ok(list)) => list,
+        Ok(Err(err)) => return Some(said(&err)),
+        Err(_) => return Some("the API server did not answer in time".to_owned()),
+    };
+    source.gate.succeeded();
+    let mut version = list.metadata.resource_version.clone().unwrap_or_default();
+    let pods = list.items.iter();
+    let pods = pods
+        .filter_map(|pod| Seen::of(&source.stack, pod))
+        .collect();
+    let _ = news.send(News::Listed(Box::new(Snapshot { begun, pods })));
+    loop {
+        let watching = changes(source, &selector, version, news);
+        tokio::select! {
+            over = watching => match over {
+                Over::Time(last) => version = last,
+                Over::Anew => return None,
+                Over::Down(why) => return Some(why),
+            },
+            () = source.again.notified() => return None,
+            () = news.closed() => return None,
+        }
+    }
+}
+
+/// Hands on what changes, for as long as one watch lasts.
+async fn changes(
+    source: &Source,
+    selector: &str,
+    mut version: String,
+    news: &UnboundedSender<News>,
+) -> Over {
+    let params = WatchParams::default().labels(selector).timeout(WATCH);
+    let watching = async {
+        let changes = source.pods.watch(&params, &version).await;
+        let mut changes = match changes {
+            Ok(changes) => std::pin::pin!(changes),
+            Err(err) => return over(&err),
+        };
+        while let Some(change) = changes.next().await {
+            match change {
+                Ok(WatchEvent::Added(pod) | WatchEvent::Modified(pod)) => {
+                    keep(&mut version, pod.metadata.resource_version.clone());
+                    let seen = Seen::of(&source.stack, &pod);
+                    seen.map(|seen| news.send(News::Seen(Box::new(seen))));
+                }
+                Ok(WatchEvent::Deleted(pod)) => {
+                    keep(&mut version, pod.metadata.resource_version.clone());
+                    gone(source, &pod, news);
+                }
+                Ok(WatchEvent::Bookmark(mark)) => version = mark.metadata.resource_version,
+                Ok(WatchEvent::Error(status)) => return over(&Error::Api(status)),
+                Err(err) => return over(&err),
+            }
+        }
+        Over::Time(version)
+    };
+    let silent = "the API server has not ended a watch in its time".to_owned();
+    timeout(SILENT, watching)
+        .await
+        .unwrap_or(Over::Down(silent))
+}
+
+fn keep(version: &mut String, newer: Option<String>) {
+    newer.into_iter().for_each(|newer| *version = newer);
+}
+
+fn gone(source: &Source, pod: &Pod, news: &UnboundedSender<News>) {
+    let meta = &pod.metadata;
+    let (Some(bot), Some(uid)) = (names::bot_of(&source.stack, meta), meta.uid.clone()) else {
+        return;
+    };
+    let _ = news.send(News::Gone(bot, uid));
+}
+
+/// Of a version that is too old there is no more to be told.
+fn over(err: &Error) -> Over {
+    if has_status(err, 410) {
+        Over::Anew
+    } else {
+        Over::Down(said(err))
+    }
+}

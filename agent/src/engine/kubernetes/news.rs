@@ -1,0 +1,450 @@
+//! What happens becomes what is known.
+
+use std::time::Duration;
+
+use contract::BotId;
+use contract::record::{Reason, Time};
+
+use super::link::Snapshot;
+use super::seen::{Seen, Stage};
+use super::slot::{Slot, Told, Work};
+use super::work::Running;
+use super::{AGAIN, Engine, Husk, Link, News, RENEW_FOUND};
+use crate::ending::Verdict;
+use crate::engine::not_started::NotStarted;
+use crate::engine::saved::is_saved;
+use crate::engine::{Exit, Told as Tale};
+use crate::history::End;
+use crate::plan::Outcome;
+use crate::report::Records;
+
+impl Engine {
+    /// Takes in what has happened.
+    pub fn take(&mut self, news: News, now: Duration) {
+        match news {
+            News::Down(why) => self.down(why),
+            News::Listed(snapshot) => self.listed(*snapshot, now),
+            News::Seen(seen) => self.changed(*seen, now),
+            News::Gone(bot, uid) => self.gone(&bot, &uid, now),
+            News::Started(bot, result) => self.started(&bot, *result, now),
+            News::Deleted(bot, result) => self.deleted(&bot, &result, now),
+            News::Renewed(bot, uid, result) => self.renewed(&bot, &uid, result, now),
+            News::Released(bot, uid, result) => self.released(&bot, &uid, result, now),
+        }
+    }
+
+    fn down(&mut self, why: String) {
+        if !matches!(self.link, Link::Down(_)) {
+            self.console.warn(&format!(
+                "{why}; bots run on, changes wait until it answers"
+            ));
+        }
+        self.link = Link::Down(why);
+    }
+
+    fn listed(&mut self, snapshot: Snapshot, now: Duration) {
+        if let Link::Down(_) = self.link {
+            self.console.say("the API server answers");
+        }
+        self.link = Link::Up;
+        self.listed = snapshot.begun;
+        let is_old = |bot: &BotId| {
+            let slot = self.slots.get(bot);
+            slot.is_some_and(|slot| slot.touched > snapshot.begun)
+        };
+        let mut before = std::mem::take(&mut self.pods);
+        before.retain(|bot, _| is_old(bot));
+        self.pods = before;
+        for seen in snapshot.pods {
+            self.keep(seen);
+        }
+        let there = self.pods.values().flatten();
+        let there: std::collections::HashSet<&String> = there.map(|pod| &pod.uid).collect();
+        self.husks.retain(|uid, _| there.contains(uid));
+        let known = self.slots.keys().chain(self.pods.keys());
+        let known: std::collections::BTreeSet<BotId> = known.cloned().collect();
+        for bot in known {
+            self.settle(&bot, now);
+        }
+    }
+
+    fn changed(&mut self, seen: Seen, now: Duration) {
+        let bot = seen.bot.clone();
+        self.keep(seen);
+        self.settle(&bot, now);
+    }
+
+    /// Remembers what was told of a Pod.
+    fn keep(&mut self, seen: Seen) {
+        let pods = self.pods.entry(seen.bot.clone()).or_default();
+        match pods.iter_mut().find(|pod| pod.uid == seen.uid) {
+            Some(pod) => *pod = seen,
+            None => pods.push(seen),
+        }
+    }
+
+    fn gone(&mut self, bot: &BotId, uid: &str, now: Duration) {
+        self.husks.remove(uid);
+        if let Some(pods) = self.pods.get_mut(bot) {
+            pods.retain(|pod| pod.uid != uid);
+            if pods.is_empty() {
+                self.pods.remove(bot);
+            }
+        }
+        self.settle(bot, now);
+    }
+
+    /// Makes what is known of a bot fit what there is of it.
+    fn settle(&mut self, bot: &BotId, now: Duration) {
+        let slot = self.slots.get(bot);
+        if slot.is_some_and(|slot| matches!(slot.work, Work::Starting(_))) {
+            return;
+        }
+        let known = slot
+            .and_then(|slot| slot.pod.as_ref())
+            .map(|pod| pod.uid.clone());
+        let pods = self.pods.get(bot).map_or(&[][..], Vec::as_slice);
+        let counts = |pod: &&Seen| pod.stage != Stage::Gated && !self.husks.contains_key(&pod.uid);
+        let is_known = |pod: &&Seen| known.as_ref() == Some(&pod.uid);
+        let best = pods
+            .iter()
+            .filter(counts)
+            .max_by_key(|pod| (is_known(pod), pod.is_live(), pod.birth.start.at));
+        let others: Vec<Seen> = pods
+            .iter()
+            .filter(counts)
+            .filter(|pod| best.is_none_or(|best| best.uid != pod.uid))
+            .cloned()
+            .collect();
+        let best = best.cloned();
+        match (known, best) {
+            (Some(known), best) if best.as_ref().is_none_or(|best| best.uid != known) => {
+                self.lost(bot, now);
+                best.into_iter().for_each(|best| self.sees(best, now));
+            }
+            (_, Some(best)) => self.sees(best, now),
+            (_, None) => {}
+        }
+        for other in others {
+            self.beside(other);
+        }
+    }
+
+    /// A Pod of a bot that has another one.
+    fn beside(&mut self, other: Seen) {
+        if other.is_live() {
+            let name = &other.name;
+            self.console.about(&other.bot, &other.called).warn(&format!(
+                "TWO Pods of it are there, the other one is {name}: delete one of them; who made it?"
+            ));
+        } else if self.access.lease.may_act() {
+            self.husks.insert(other.uid.clone(), Husk::Going);
+            self.release(&other);
+        }
+    }
+
+    /// Takes in what the bot's Pod tells.
+    fn sees(&mut self, seen: Seen, now: Duration) {
+        let bot = seen.bot.clone();
+        let touched = self.clock.tick();
+        let slot = self.slots.entry(bot.clone());
+        let slot = slot.or_insert_with(|| Slot::found(&seen, now, touched));
+        if slot.pod.as_ref() == Some(&seen) || slot.verdict.is_some() {
+            slot.pod = Some(seen);
+            return;
+        }
+        slot.touched = touched;
+        let is_new = slot.pod.as_ref().is_none_or(|pod| pod.uid != seen.uid);
+        let before = slot.pod.as_ref().and_then(|pod| pod.trouble.clone());
+        let trouble = seen
+            .trouble
+            .clone()
+            .filter(|trouble| before.as_ref() != Some(trouble));
+        if is_new {
+            self.console
+                .about(&bot, &slot.name)
+                .say(&format!("found, Pod {}", seen.name));
+            slot.renew_at = Some(now + spread(&bot));
+        }
+        self.note(seen, trouble, now);
+    }
+
+    /// The bot's Pod, started by us or found, tells this.
+    fn note(&mut self, seen: Seen, trouble: Option<String>, now: Duration) {
+        let bot = seen.bot.clone();
+        let Some(slot) = self.slots.get_mut(&bot) else {
+            return;
+        };
+        let is_over = seen.stage == Stage::Over;
+        let new = slot.sees(seen.clone(), now);
+        let may_act = self.access.lease.may_act();
+        if let Some(trouble) = trouble.filter(|_| !is_over && may_act) {
+            self.console.about(&bot, &slot.name).warn(&trouble);
+        }
+        if !new.is_empty() && !is_over {
+            let records = slot.records();
+            self.told.push(Tale::Ran {
+                bot: bot.clone(),
+                birth: seen.birth.clone(),
+                records: Box::new(records),
+            });
+        }
+        if is_over {
+            self.over(&seen, now);
+        } else if let Some(reason) = seen.verdict() {
+            self.end_for(&bot, reason, now);
+        }
+    }
+
+    /// Its own programs have ended the bot, and starting it again in its Pod would be in vain.
+    fn end_for(&mut self, bot: &BotId, reason: Reason, now: Duration) {
+        let Some(slot) = self.slots.get(bot) else {
+            return;
+        };
+        if slot.stop.is_some() || !self.access.lease.may_act() {
+            return;
+        }
+        let voice = self.console.about(bot, &slot.name);
+        let outcome = if reason == Reason::Edited {
+            voice.say("its state was edited outside: it gets a new Pod that begins with that");
+            Outcome::Stopped
+        } else {
+            voice.warn(&format!("ended ({}): its Pod goes, too", reason.name()));
+            Outcome::Refused
+        };
+        self.halt(bot, outcome, now);
+    }
+
+    /// Nothing of the bot's Pod runs any more.
+    fn over(&mut self, seen: &Seen, now: Duration) {
+        let bot = &seen.bot;
+        let Some(slot) = self.slots.get_mut(bot) else {
+            return;
+        };
+        let records = slot.records();
+        let verdict = slot.judge(seen, &records);
+        slot.instance.exit = Some(Exit {
+            code: seen.end.and_then(|end| end.code),
+            reason: records.done.as_ref().map(|done| done.reason),
+        });
+        let failures = match verdict.outcome {
+            Outcome::Failed => slot.failures + 1,
+            _ => 0,
+        };
+        self.told.push(over(seen, &records, failures));
+        if self.access.lease.may_act() && !is_saved(&records) && has_begun(&records) {
+            self.console.about(bot, &slot.name).warn(
+                "it is not proven that all it had is in the store, and what was not is gone with its Pod",
+            );
+        }
+        if seen.tick().is_some() {
+            self.husks.insert(seen.uid.clone(), Husk::Kept);
+            self.end(bot, verdict, now);
+        } else {
+            slot.verdict = Some(verdict);
+            slot.work = Work::Releasing;
+            self.let_go(bot, now);
+        }
+    }
+
+    /// Lets go of the bot's Pod, if this agent may; else who acts does.
+    fn let_go(&mut self, bot: &BotId, now: Duration) {
+        let Some(slot) = self.slots.get_mut(bot) else {
+            return;
+        };
+        if self.access.lease.may_act() {
+            let pod = slot.pod.clone();
+            pod.into_iter().for_each(|pod| self.release(&pod));
+        } else {
+            slot.release_at = Some(now + AGAIN);
+        }
+    }
+
+    /// The bot has ended, and its Pod is in nobody's way.
+    fn end(&mut self, bot: &BotId, verdict: Verdict, now: Duration) {
+        let Some(slot) = self.slots.get_mut(bot) else {
+            return;
+        };
+        let is_tick = slot.pod.as_ref().is_some_and(|pod| pod.tick().is_some());
+        let Verdict { outcome, reason } = verdict;
+        slot.ended(outcome, reason.clone(), now);
+        slot.touched = self.clock.tick();
+        if self.access.lease.may_act() {
+            let voice = self.console.about(bot, &slot.name);
+            if is_tick {
+                crate::engine::tell_tick(&voice, &reason, outcome);
+            } else {
+                crate::engine::tell(&voice, &reason, outcome, slot.failures);
+            }
+        }
+    }
+
+    /// The bot's Pod is not there any more.
+    fn lost(&mut self, bot: &BotId, now: Duration) {
+        let Some(slot) = self.slots.get_mut(bot) else {
+            return;
+        };
+        if let Some(verdict) = slot.verdict.take() {
+            return self.end(bot, verdict, now);
+        }
+        let (outcome, reason) = match slot.stop {
+            Some(stop) => (stop.outcome, "stopped; its Pod was removed by somebody"),
+            None => (Outcome::Failed, "failed: its Pod was removed by somebody"),
+        };
+        self.console.about(bot, &slot.name).warn(reason);
+        slot.ended(outcome, reason.to_owned(), now);
+        slot.touched = self.clock.tick();
+    }
+
+    fn started(&mut self, bot: &BotId, result: Result<Running, NotStarted>, now: Duration) {
+        let touched = self.clock.tick();
+        let Some(slot) = self.slots.get_mut(bot) else {
+            return;
+        };
+        slot.work = Work::None;
+        slot.touched = touched;
+        match result {
+            Ok(running) => self.runs(bot, running, now),
+            Err(not) => {
+                if let Some(mut slot) = self.slots.remove(bot) {
+                    self.not_started(bot, &mut slot, not, now);
+                    self.slots.insert(bot.clone(), slot);
+                }
+            }
+        }
+        self.settle(bot, now);
+    }
+
+    /// Its Pod is there: made by us, or found.
+    fn runs(&mut self, bot: &BotId, running: Running, now: Duration) {
+        // The watch may have told more of it already.
+        let later = self.pods.get(bot).and_then(|pods| {
+            let is_it = |pod: &&Seen| pod.uid == running.seen.uid;
+            pods.iter()
+                .find(is_it)
+                .filter(|pod| pod.stage != Stage::Gated)
+        });
+        let seen = later.cloned().unwrap_or(running.seen);
+        self.keep(seen.clone());
+        let Some(slot) = self.slots.get_mut(bot) else {
+            return;
+        };
+        let what = if running.is_found { "found" } else { "started" };
+        let text = format!("{what}, Pod {}", seen.name);
+        self.console.about(bot, &slot.name).say(&text);
+        slot.renew_at = if running.is_found {
+            Some(now + spread(bot))
+        } else {
+            running.renew_in.map(|left| now + left)
+        };
+        let trouble = seen.trouble.clone();
+        self.note(seen, trouble, now);
+        // Told to stop before it was there.
+        self.delete(bot);
+    }
+
+    /// Notes why a bot was not started, and tells it once.
+    fn not_started(&mut self, bot: &BotId, slot: &mut Slot, not: NotStarted, now: Duration) {
+        let outcome = match slot.stop {
+            Some(stop) => stop.outcome,
+            None => not.outcome,
+        };
+        if slot.instance.reason.as_ref() != Some(&not.why) {
+            self.console.about(bot, &slot.name).warn(&not.why);
+        }
+        let why = not.why.clone();
+        slot.ended(outcome, not.why, now);
+        if let (Outcome::Failed | Outcome::Refused, Some(start)) = (outcome, slot.start.take()) {
+            self.told.push(Tale::NotStarted {
+                bot: bot.clone(),
+                name: slot.instance.name.clone().unwrap_or_default(),
+                start,
+                why,
+                failures: slot.failures.max(1),
+            });
+        }
+    }
+
+    fn deleted(&mut self, bot: &BotId, result: &Result<(), String>, now: Duration) {
+        let Some(slot) = self.slots.get_mut(bot) else {
+            return;
+        };
+        let Some(stop) = &mut slot.stop else { return };
+        stop.told = if result.is_ok() { Told::Yes } else { Told::No };
+        stop.again_at = now + AGAIN;
+        if let Err(why) = result {
+            let text = format!("it is not told to end yet: {why}; it is tried again");
+            self.console.about(bot, &slot.name).warn(&text);
+        }
+    }
+
+    fn released(&mut self, bot: &BotId, uid: &str, result: Result<(), String>, now: Duration) {
+        match result {
+            Ok(()) => self.gone(bot, uid, now),
+            Err(why) => {
+                if let Some(husk) = self.husks.get_mut(uid) {
+                    *husk = Husk::Kept;
+                }
+                let Some(slot) = self.slots.get_mut(bot) else {
+                    return;
+                };
+                let is_it = slot.pod.as_ref().is_some_and(|pod| pod.uid == uid);
+                if is_it && slot.verdict.is_some() {
+                    slot.release_at = Some(now + AGAIN);
+                    let text = format!("its Pod has ended and is not removed yet: {why}");
+                    self.console.about(bot, &slot.name).warn(&text);
+                }
+            }
+        }
+    }
+
+    fn renewed(
+        &mut self,
+        bot: &BotId,
+        uid: &str,
+        result: Result<Option<Duration>, String>,
+        now: Duration,
+    ) {
+        let slot = self.slots.get_mut(bot);
+        let is_it = |slot: &&mut Slot| slot.pod.as_ref().is_some_and(|pod| pod.uid == uid);
+        let Some(slot) = slot.filter(is_it) else {
+            return;
+        };
+        match result {
+            Ok(next) => slot.renew_at = next.map(|left| now + left),
+            Err(why) => self.console.about(bot, &slot.name).warn(&format!(
+                "its keys are not renewed yet: {why}; it is tried again"
+            )),
+        }
+    }
+}
+
+/// Whether something ran that could have written.
+fn has_begun(records: &Records) -> bool {
+    !records.runs.is_empty() || records.synced.is_some()
+}
+
+/// A Pod has ended.
+fn over(seen: &Seen, records: &Records, failures: u32) -> Tale {
+    Tale::Over {
+        bot: seen.bot.clone(),
+        birth: seen.birth.clone(),
+        end: End {
+            code: seen.end.and_then(|end| end.code),
+            signal: None,
+            is_oom: seen.end.is_some_and(|end| end.is_oom),
+            at: seen.end.and_then(|end| end.at).unwrap_or_else(Time::now),
+            why: None,
+        },
+        records: Box::new(records.clone()),
+        failures,
+    }
+}
+
+/// When a Pod that was found gets new keys: not all in one moment.
+fn spread(bot: &BotId) -> Duration {
+    let sum = bot.as_str().bytes().fold(0u32, |sum, byte| {
+        sum.wrapping_mul(31).wrapping_add(byte.into())
+    });
+    RENEW_FOUND * (sum % 1000) / 1000
+}

@@ -1,0 +1,381 @@
+//! What a Pod tells of its bot. Pure.
+//!
+//! All that is known of runs comes by the Pod's own status: a program's last words (its termination message) are the
+//! record it also writes to its disk. What has no such words - the kernel killed the supervisor, too - is made out of
+//! what the kubelet saw.
+
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use contract::record::{Reason, RunRecord, State, Status, Synced, Time};
+use contract::{BotId, BotType, ObjectKey};
+use k8s_openapi::api::core::v1::{
+    ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::containers::{BOT, FETCH, SYNC};
+use super::names::{self, annotation};
+use super::secret;
+use crate::engine::stack::Stack;
+use crate::history::cause::{Cause, Told};
+use crate::history::{Birth, Start};
+use crate::schedule::ledger::Key;
+
+/// Characters of a reason that people are told.
+const REASON: usize = 400;
+
+/// A bot's Pod.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen {
+    /// Whose it is.
+    pub bot: BotId,
+    /// Its name.
+    pub name: String,
+    /// What tells it from every other of that name.
+    pub uid: String,
+    /// The bot's name, for a person.
+    pub called: String,
+    /// How the bot's life goes.
+    pub kind: BotType,
+    /// What it was made of, and why.
+    pub birth: Birth,
+    /// The launch digest it was made with.
+    pub launch: String,
+    /// The digest of what the operator set then.
+    pub template: String,
+    /// The code bundle's key.
+    pub code: Option<ObjectKey>,
+    /// When it was decided to make it, as its annotation has it.
+    pub began: String,
+    /// Its Secrets.
+    pub secrets: Option<secret::Names>,
+    /// Its address.
+    pub address: Option<IpAddr>,
+    /// Whether it was told to end.
+    pub is_ending: bool,
+    /// Its finalizers, ours included.
+    pub finalizers: Vec<String>,
+    /// How far it is.
+    pub stage: Stage,
+    /// How often the kubelet has started the bot's container again.
+    pub restarts: u32,
+    /// Since when the bot runs.
+    pub started: Option<Time>,
+    /// The runs that have ended and are known by it, oldest first.
+    pub runs: Vec<RunRecord>,
+    /// How its bot's container has ended.
+    pub end: Option<Ended>,
+    /// What was saved at its end.
+    pub synced: Option<Synced>,
+    /// What keeps it from its work.
+    pub trouble: Option<String>,
+}
+
+/// How far a Pod is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It is made and may not be started yet.
+    Gated,
+    /// It is being started.
+    Coming,
+    /// Its bot runs.
+    Running,
+    /// Its bot has ended and is started again by the kubelet.
+    Waiting,
+    /// Nothing of it runs any more.
+    Over,
+}
+
+/// How a bot's container has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// Its exit code.
+    pub code: Option<i32>,
+    /// Whether the kernel killed it for want of memory.
+    pub is_oom: bool,
+    /// When.
+    pub at: Option<Time>,
+}
+
+impl Seen {
+    /// What the Pod tells, if it is the stack's.
+    pub fn of(stack: &Stack, pod: &Pod) -> Option<Self> {
+        let meta = &pod.metadata;
+        let bot = names::bot_of(stack, meta)?;
+        let none = PodStatus::default();
+        let status = pod.status.as_ref().unwrap_or(&none);
+        let main = container(status.container_statuses.as_ref(), BOT);
+        let sync = container(status.init_container_statuses.as_ref(), SYNC);
+        let birth = birth(pod);
+        let is_ending = meta.deletion_timestamp.is_some();
+        let state = main.and_then(|main| main.state.as_ref());
+        let restarts = main.map_or(0, |main| main.restart_count.cast_unsigned());
+        Some(Self {
+            bot,
+            name: meta.name.clone().unwrap_or_default(),
+            uid: meta.uid.clone().unwrap_or_default(),
+            called: annotation(meta, names::NAME),
+            kind: match label(meta, names::TYPE) {
+                "scheduled" => BotType::Scheduled,
+                _ => BotType::Realtime,
+            },
+            launch: annotation(meta, names::LAUNCH),
+            template: annotation(meta, names::TEMPLATE),
+            code: annotation(meta, names::CODE).parse().ok(),
+            began: annotation(meta, names::BEGAN),
+            secrets: secret::names_of(pod),
+            address: status.pod_ip.as_ref().and_then(|ip| ip.parse().ok()),
+            is_ending,
+            finalizers: meta.finalizers.clone().unwrap_or_default(),
+            stage: stage(pod, status, state),
+            restarts,
+            started: state.and_then(|state| time(state.running.as_ref()?.started_at.as_ref())),
+            runs: main.map_or(Vec::new(), |main| runs(main, &birth)),
+            end: main.and_then(last_end).or_else(|| without_a_run(status)),
+            synced: sync.and_then(|sync| last_words(sync.state.as_ref()?.terminated.as_ref()?)),
+            trouble: trouble(status),
+            birth,
+        })
+    }
+
+    /// The tick it was made for.
+    pub fn tick(&self) -> Option<Key> {
+        self.birth.start.tick
+    }
+
+    /// Whether it runs or is about to.
+    pub fn is_live(&self) -> bool {
+        self.stage != Stage::Over
+    }
+
+    /// Why its own programs say that it should be made anew, or not at all.
+    pub fn verdict(&self) -> Option<Reason> {
+        let last = self.runs.last()?;
+        let is_last = self.stage == Stage::Waiting;
+        let is_told = matches!(last.reason, Reason::Fenced | Reason::Disk | Reason::Edited);
+        (is_last && is_told && self.kind == BotType::Realtime).then_some(last.reason)
+    }
+
+    /// What its supervisor does, as far as the kubelet sees it; `run` is the number of the last run that ended.
+    pub fn status(&self, run: u64) -> Status {
+        let state = match self.stage {
+            Stage::Over => State::Stopped,
+            _ if self.is_ending => State::Stopping,
+            Stage::Gated | Stage::Coming => State::Starting,
+            Stage::Running => State::Running,
+            Stage::Waiting => State::Waiting,
+        };
+        let ended = self.end.and_then(|end| end.at);
+        let is_running = self.stage == Stage::Running;
+        let since = self.started.filter(|_| is_running).or(ended);
+        Status {
+            state,
+            since: since.unwrap_or(self.birth.start.at),
+            run: if is_running { run + 1 } else { run },
+            pid: None,
+            restarts: self.restarts,
+            next_start: None,
+            supervisor: 1,
+            log_lines_dropped: 0,
+        }
+    }
+}
+
+fn label<'a>(meta: &'a ObjectMeta, name: &str) -> &'a str {
+    let labels = meta.labels.as_ref();
+    labels
+        .and_then(|labels| labels.get(name))
+        .map_or("", String::as_str)
+}
+
+/// What a Pod was made of. One of an agent that left no word was found.
+fn birth(pod: &Pod) -> Birth {
+    let meta = &pod.metadata;
+    let told = annotation(meta, names::CAUSE).parse();
+    let told = told.unwrap_or(Told(Cause::Found, None));
+    let some = |name: &str| Some(annotation(meta, name)).filter(|value| !value.is_empty());
+    let made = time(meta.creation_timestamp.as_ref());
+    let began = Time::try_from(annotation(meta, names::BEGAN)).ok();
+    let spec = pod.spec.as_ref();
+    let image = spec.and_then(|spec| spec.containers.first()?.image.clone());
+    let uid = meta.uid.as_ref();
+    Birth {
+        start: Start {
+            cause: told.0,
+            because: told.1,
+            at: began.or(made).unwrap_or(SystemTime::UNIX_EPOCH.into()),
+            tick: annotation(meta, names::TICK).parse().ok(),
+        },
+        name: annotation(meta, names::NAME),
+        version: some(names::VERSION),
+        code: some(names::CODE),
+        config: None,
+        launch: some(names::LAUNCH),
+        image,
+        container: uid.map(|uid| uid.chars().take(13).collect()),
+    }
+}
+
+fn stage(pod: &Pod, status: &PodStatus, state: Option<&ContainerState>) -> Stage {
+    let meta = &pod.metadata;
+    let spec = pod.spec.as_ref();
+    let is_over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    // No kubelet has ever seen it: nobody tells that it has ended.
+    let is_unseen = spec.is_none_or(|spec| spec.node_name.is_none());
+    if is_over || (meta.deletion_timestamp.is_some() && is_unseen) {
+        return Stage::Over;
+    }
+    let gates = spec.and_then(|spec| spec.scheduling_gates.as_ref());
+    if gates.is_some_and(|gates| !gates.is_empty()) {
+        return Stage::Gated;
+    }
+    match state {
+        Some(state) if state.running.is_some() => Stage::Running,
+        Some(state) if state.terminated.is_some() => Stage::Waiting,
+        Some(state) if is_backing_off(state) => Stage::Waiting,
+        _ => Stage::Coming,
+    }
+}
+
+fn is_backing_off(state: &ContainerState) -> bool {
+    let waiting = state.waiting.as_ref();
+    waiting.and_then(|waiting| waiting.reason.as_deref()) == Some("CrashLoopBackOff")
+}
+
+fn container<'a>(
+    statuses: Option<&'a Vec<ContainerStatus>>,
+    name: &str,
+) -> Option<&'a ContainerStatus> {
+    statuses?.iter().find(|status| status.name == name)
+}
+
+fn last_end(main: &ContainerStatus) -> Option<Ended> {
+    let now = main
+        .state
+        .as_ref()
+        .and_then(|state| state.terminated.as_ref());
+    let before = main
+        .last_state
+        .as_ref()
+        .and_then(|state| state.terminated.as_ref());
+    now.or(before).map(|ended| Ended {
+        code: Some(ended.exit_code),
+        is_oom: ended.reason.as_deref() == Some("OOMKilled"),
+        at: time(ended.finished_at.as_ref()),
+    })
+}
+
+/// The end of a Pod whose bot never ran: `fetch` could not bring what it needs.
+fn without_a_run(status: &PodStatus) -> Option<Ended> {
+    let fetch = container(status.init_container_statuses.as_ref(), FETCH)?;
+    let ended = fetch.state.as_ref()?.terminated.as_ref()?;
+    (ended.exit_code != 0).then(|| Ended {
+        code: Some(ended.exit_code),
+        is_oom: ended.reason.as_deref() == Some("OOMKilled"),
+        at: time(ended.finished_at.as_ref()),
+    })
+}
+
+/// The runs that a container's status still tells of: the one before, and the one that has just ended.
+fn runs(main: &ContainerStatus, birth: &Birth) -> Vec<RunRecord> {
+    let count = u64::from(main.restart_count.cast_unsigned());
+    let before = main
+        .last_state
+        .as_ref()
+        .and_then(|state| state.terminated.as_ref());
+    let now = main
+        .state
+        .as_ref()
+        .and_then(|state| state.terminated.as_ref());
+    let both = [(before, count), (now, count + 1)].into_iter();
+    both.filter_map(|(ended, run)| Some(record(ended?, run, birth)))
+        .collect()
+}
+
+/// The record of a run: its supervisor's own, or what the kubelet saw of its end.
+fn record(ended: &ContainerStateTerminated, run: u64, birth: &Birth) -> RunRecord {
+    if let Some(own) = last_words(ended) {
+        return own;
+    }
+    let at = |time: Option<Time>| time.unwrap_or(birth.start.at).max(birth.start.at);
+    let is_oom = ended.reason.as_deref() == Some("OOMKilled");
+    let words = ended.message.as_deref().map(cut);
+    RunRecord {
+        run,
+        code: u8::try_from(ended.exit_code).unwrap_or(u8::MAX),
+        signal: ended.signal.or(is_oom.then_some(9)),
+        reason: if is_oom { Reason::Oom } else { Reason::Lost },
+        started_at: at(time(ended.started_at.as_ref())),
+        ended_at: at(time(ended.finished_at.as_ref())),
+        restarts: 0,
+        message: words.or_else(|| Some("its supervisor ended with it".to_owned())),
+        result: None,
+    }
+}
+
+/// What a program has left as its last words.
+fn last_words<T: serde::de::DeserializeOwned>(ended: &ContainerStateTerminated) -> Option<T> {
+    serde_json::from_str(ended.message.as_deref()?).ok()
+}
+
+/// What keeps a Pod from its work, in its cluster's own words.
+fn trouble(status: &PodStatus) -> Option<String> {
+    let told = status.reason.as_ref().map(|reason| {
+        let more = status.message.as_deref().unwrap_or_default();
+        format!("{reason}: {more}")
+    });
+    let told = told.or_else(|| not_scheduled(status));
+    let inits = status.init_container_statuses.iter().flatten();
+    let all = inits.chain(status.container_statuses.iter().flatten());
+    let told = told.or_else(|| all.filter_map(held).next());
+    told.map(|text| cut(&text))
+}
+
+fn not_scheduled(status: &PodStatus) -> Option<String> {
+    let conditions = status.conditions.as_ref()?;
+    let scheduled = conditions.iter().find(|it| it.type_ == "PodScheduled")?;
+    let is_gated = scheduled.reason.as_deref() == Some("SchedulingGated");
+    let why = scheduled.message.as_deref().unwrap_or("no node takes it");
+    (scheduled.status == "False" && !is_gated)
+        .then(|| format!("its Pod cannot be scheduled: {why}"))
+}
+
+/// Why a container does not run that should.
+fn held(status: &ContainerStatus) -> Option<String> {
+    let waiting = status.state.as_ref()?.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref()?;
+    if matches!(reason, "PodInitializing" | "ContainerCreating") {
+        return None;
+    }
+    let before = status
+        .last_state
+        .as_ref()
+        .and_then(|state| state.terminated.as_ref());
+    let name = &status.name;
+    if reason != "CrashLoopBackOff" {
+        let more = waiting.message.as_deref().unwrap_or_default();
+        return Some(format!("container {name}: {reason}: {more}"));
+    }
+    // Of the bot's own end its records tell.
+    let ended = before.filter(|_| name != BOT)?;
+    let words = ended.message.as_deref().unwrap_or_default().trim();
+    Some(format!(
+        "container {name} failed (exit code {}) and is tried again: {words}",
+        ended.exit_code
+    ))
+}
+
+fn cut(text: &str) -> String {
+    let text = text.trim().trim_end_matches(':');
+    text.chars().take(REASON).collect()
+}
+
+/// A time of the API.
+fn time(time: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>) -> Option<Time> {
+    time.map(|time| Time::from(SystemTime::from(time.0)))
+}
+
+#[cfg(test)]
+#[path = "seen/tests.rs"]
+mod tests;

@@ -1,0 +1,266 @@
+//! What is known about one bot's Pod.
+
+use std::time::Duration;
+
+use contract::record::RunRecord;
+use contract::{BotId, BotType, Digest, ObjectKey};
+use tokio::sync::oneshot;
+
+use super::AGAIN;
+use super::seen::{Seen, Stage};
+use crate::ending::{self, Facts, Verdict};
+use crate::engine::Instance;
+use crate::engine::saved::has_run;
+use crate::history::Start;
+use crate::plan::{Actual, Ended, Outcome, Phase};
+use crate::report::Records;
+
+/// An instance that lived as long did not fail at once.
+const STABLE: Duration = Duration::from_secs(60);
+/// Ended runs of a Pod that are remembered.
+const RUNS: usize = 50;
+
+/// One bot's.
+#[derive(Debug)]
+pub struct Slot {
+    /// The bot for a person: many instances have one name, so with its id.
+    pub name: String,
+    /// How its life goes.
+    pub kind: BotType,
+    /// Its code.
+    pub code: Option<ObjectKey>,
+    /// The plan's view.
+    pub instance: Instance,
+    /// What is under way with it.
+    pub work: Work,
+    /// Its Pod while there is one that is not let go.
+    pub pod: Option<Seen>,
+    /// The runs of its Pod that have ended, oldest first.
+    pub runs: Vec<RunRecord>,
+    /// When it was started or found.
+    pub since: Duration,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Its stop, once it was told to.
+    pub stop: Option<Stop>,
+    /// What its end means, once that is known and its Pod is being let go.
+    pub verdict: Option<Verdict>,
+    /// When letting go of its Pod is tried again.
+    pub release_at: Option<Duration>,
+    /// When it needs new keys.
+    pub renew_at: Option<Duration>,
+    /// Its start, while it is made.
+    pub start: Option<Start>,
+    /// The clock at its last change: an older listing says nothing about it.
+    pub touched: u64,
+}
+
+/// What is under way: one thing at a time, so no two starts are.
+#[derive(Debug)]
+pub enum Work {
+    /// Nothing.
+    None,
+    /// A start; sending ends its waiting for a turn.
+    Starting(Option<oneshot::Sender<()>>),
+    /// Its Pod, of which nothing runs, is let go.
+    Releasing,
+}
+
+/// A stop under way.
+#[derive(Debug, Clone, Copy)]
+pub struct Stop {
+    /// What is to be said of the end, if not what it was stopped for.
+    pub outcome: Outcome,
+    /// Whether the API server has taken it.
+    pub told: Told,
+    /// When one that was not taken is told again.
+    pub again_at: Duration,
+}
+
+/// Whether the API server has taken a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// It has not.
+    No,
+    /// It is being told.
+    Telling,
+    /// It has.
+    Yes,
+}
+
+impl Slot {
+    /// One of the bot `id` whose digest is `launch`.
+    pub fn new(
+        id: &BotId,
+        name: &str,
+        kind: BotType,
+        launch: Digest,
+        now: Duration,
+        touched: u64,
+    ) -> Self {
+        let mut instance = Instance::new(Actual {
+            digest: launch,
+            phase: Phase::Running,
+        });
+        instance.name = Some(name.to_owned());
+        Self {
+            name: format!("{name} ({id})"),
+            kind,
+            code: None,
+            instance,
+            work: Work::None,
+            pod: None,
+            runs: Vec::new(),
+            since: now,
+            failures: 0,
+            stop: None,
+            verdict: None,
+            release_at: None,
+            renew_at: None,
+            start: None,
+            touched,
+        }
+    }
+
+    /// One that was found and not started by us.
+    pub fn found(seen: &Seen, now: Duration, touched: u64) -> Self {
+        // An annotation that is no digest is no bot's: it is started anew.
+        let launch = seen.launch.parse();
+        let launch = launch.unwrap_or_else(|_| Digest::from_bytes([0; 32]));
+        Self::new(&seen.bot, &seen.called, seen.kind, launch, now, touched)
+    }
+
+    /// Whether there is, or will be, a Pod.
+    pub fn is_live(&self) -> bool {
+        self.pod.is_some() || !matches!(self.work, Work::None)
+    }
+
+    /// Takes in what its Pod tells now; gives the runs that are new.
+    pub fn sees(&mut self, seen: Seen, now: Duration) -> Vec<RunRecord> {
+        if let Ok(launch) = seen.launch.parse() {
+            self.instance.actual.digest = launch;
+        }
+        if self
+            .pod
+            .as_ref()
+            .is_none_or(|before| before.uid != seen.uid)
+        {
+            self.since = now;
+            self.instance.since = Some(now);
+            self.runs.clear();
+        }
+        if seen.code.is_some() {
+            self.code.clone_from(&seen.code);
+        }
+        let is_stopping = self.stop.is_some() || seen.is_ending || seen.stage == Stage::Over;
+        self.instance.actual.phase = if is_stopping {
+            Phase::Stopping
+        } else {
+            Phase::Running
+        };
+        self.instance.reason.clone_from(&seen.trouble);
+        // The supervisor's number in its container.
+        let runs = matches!(seen.stage, Stage::Running | Stage::Waiting);
+        self.instance.pid = runs.then_some(1);
+        self.instance.container = Some(seen.name.clone());
+        self.instance.image.clone_from(&seen.birth.image);
+        self.instance.birth = Some(seen.birth.clone());
+        self.start = None;
+        let new = self.learn(&seen.runs);
+        self.pod = Some(seen);
+        new
+    }
+
+    fn learn(&mut self, runs: &[RunRecord]) -> Vec<RunRecord> {
+        let is_known = |run: &RunRecord| {
+            let same = |known: &RunRecord| known.run == run.run && known.ended_at == run.ended_at;
+            self.runs.iter().any(same)
+        };
+        let new: Vec<RunRecord> = runs.iter().filter(|run| !is_known(run)).cloned().collect();
+        self.runs.extend(new.iter().cloned());
+        self.runs.sort_by_key(|run| (run.ended_at, run.run));
+        self.runs.drain(..self.runs.len().saturating_sub(RUNS));
+        new
+    }
+
+    /// What its programs have told of themselves.
+    pub fn records(&self) -> Records {
+        let Some(pod) = &self.pod else {
+            return Records {
+                runs: self.runs.clone(),
+                ..Records::default()
+            };
+        };
+        let last = self.runs.last();
+        let is_running = pod.stage == Stage::Running;
+        Records {
+            status: Some(pod.status(last.map_or(0, |last| last.run))),
+            done: last.filter(|_| !is_running).cloned(),
+            runs: self.runs.clone(),
+            synced: pod.synced.clone(),
+            ..Records::default()
+        }
+    }
+
+    /// It does not run any more, or never did.
+    pub fn ended(&mut self, outcome: Outcome, reason: String, now: Duration) {
+        let lived = now.saturating_sub(self.since);
+        self.failures = match outcome {
+            Outcome::Failed if self.pod.is_some() && lived >= STABLE => 1,
+            Outcome::Failed => self.failures + 1,
+            _ => 0,
+        };
+        self.pod = None;
+        self.stop = None;
+        self.verdict = None;
+        self.release_at = None;
+        self.renew_at = None;
+        self.work = Work::None;
+        self.instance.pid = None;
+        self.instance.failures = self.failures;
+        self.instance.reason = Some(reason);
+        self.instance.actual.phase = Phase::Ended(Ended {
+            at: now,
+            failures: self.failures,
+            outcome,
+        });
+    }
+
+    /// What the end of its Pod means.
+    pub fn judge(&self, seen: &Seen, records: &Records) -> Verdict {
+        let stop = self.stop.map(|stop| stop.outcome);
+        let facts = Facts {
+            code: seen.end.and_then(|end| end.code),
+            signal: None,
+            record: records.done.clone(),
+            has_run: has_run(records, Some(seen.birth.start.at)),
+            kind: self.kind,
+            // One that somebody else has deleted, or a node that makes room, was told to as well.
+            asked: stop.map_or(seen.is_ending, |outcome| outcome == Outcome::Stopped),
+        };
+        let mut verdict = ending::judge(&facts);
+        if let Some(outcome) = stop.filter(|outcome| *outcome != Outcome::Stopped) {
+            verdict.outcome = outcome;
+        }
+        if let (None, true) = (stop, seen.is_ending) {
+            verdict.reason += ": its Pod was deleted by somebody else";
+        }
+        if let Some(trouble) = &seen.trouble {
+            verdict.reason = format!("{}: {trouble}", verdict.reason);
+        }
+        verdict
+    }
+
+    /// Whether it is to be told to end now, once more.
+    pub fn is_stop_due(&mut self, now: Duration) -> bool {
+        let has_pod = self.pod.as_ref().is_some_and(|pod| !pod.is_ending);
+        let Some(stop) = self.stop.as_mut().filter(|_| has_pod) else {
+            return false;
+        };
+        let is_due = stop.told == Told::No && now >= stop.again_at;
+        if is_due {
+            stop.again_at = now + AGAIN;
+        }
+        is_due
+    }
+}

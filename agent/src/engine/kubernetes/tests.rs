@@ -1,0 +1,362 @@
+//! An engine on a cluster that a test plays: what happens is told to it, and the requests it makes are seen.
+
+use std::path::Path;
+
+use ::tests::servers::{Fault, Proxy, Request};
+use contract::launch::Variables;
+use contract::record::{Reason, RunRecord, Time};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Client, Config};
+use serde_json::{Value, json};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::template::{Files, Template};
+use super::*;
+use crate::engine::docker::tests::{block_on, bot};
+use crate::engine::keys::KeyMaker;
+use crate::history::cause::Cause;
+use crate::plan::Phase;
+use crate::show::Colours;
+use crate::store::Address;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// An engine, and what is around it.
+struct Stage {
+    engine: Engine,
+    cluster: Proxy,
+    news: UnboundedReceiver<News>,
+}
+
+/// Nobody listens there.
+fn nowhere() -> Variables {
+    let pairs = [
+        ("MINIO_ENDPOINT", "127.0.0.1:1"),
+        ("MINIO_ACCESS_KEY", "a"),
+        ("MINIO_SECRET_KEY", "s"),
+    ];
+    pairs.map(|(n, v)| (n.to_owned(), v.to_owned())).into()
+}
+
+/// An engine whose API server answers what `script` says, and else not at all.
+fn stage(script: impl Fn(&Request) -> Option<(u16, String)> + Send + 'static) -> Stage {
+    let cluster = Proxy::start("127.0.0.1:1");
+    cluster.script(move |request| {
+        let answer = script(request).map(|(status, body)| Fault::Answer(status, body));
+        Some(answer.unwrap_or(Fault::Hang))
+    });
+    let url = format!("http://{}", cluster.address()).parse().unwrap();
+    let mut config = Config::new(url);
+    config.default_retry = false;
+    let client = Client::try_from(config).unwrap();
+    let console = Console::open(std::io::sink(), Colours::Off).unwrap();
+    let Ok(Address::S3(endpoint)) = Address::parse(&nowhere(), Path::new("/")) else {
+        panic!("no object store");
+    };
+    let keys = KeyMaker::new(&endpoint, Duration::from_hours(1), console.clone()).unwrap();
+    let access = Access::new(client, "bots".into(), template(), keys, console);
+    let (to, news) = unbounded_channel();
+    let engine = Engine::new(access, to);
+    Stage {
+        engine,
+        cluster,
+        news,
+    }
+}
+
+fn template() -> Template {
+    let (none, files) = (Variables::new(), Files::default());
+    Template::parse(&none, none.clone(), nowhere(), files).unwrap()
+}
+
+/// The Pod of the bot as the API server has it, with this status.
+fn pod(bot: &Bot, uid: &str, tick: Option<Key>, status: &Value) -> Pod {
+    let mut start = Start::now(Cause::Created, None);
+    start.tick = tick;
+    let mut pod = pod::pod(bot, &template(), &start).unwrap();
+    pod.metadata.uid = Some(uid.to_owned());
+    let spec = pod.spec.as_mut().unwrap();
+    spec.scheduling_gates = None;
+    spec.node_name = Some("n".to_owned());
+    pod.status = Some(serde_json::from_value(status.clone()).unwrap());
+    pod
+}
+
+fn seen(pod: &Pod) -> Seen {
+    Seen::of(&template().stack, pod).unwrap()
+}
+
+/// The status of a Pod whose bot is in this state, after that many restarts.
+fn status(phase: &str, state: &Value, restarts: u32) -> Value {
+    let bot = json!({"name": "bot", "image": "i", "imageID": "", "ready": true, "restartCount": restarts, "state": state});
+    json!({"phase": phase, "podIP": "10.0.0.9", "containerStatuses": [bot]})
+}
+
+fn running() -> Value {
+    status("Running", &json!({"running": {"startedAt": "2026-01-01T00:00:05Z"}}), 0)
+}
+
+fn over(code: u8) -> Value {
+    let record = RunRecord {
+        run: 1,
+        code,
+        signal: None,
+        reason: Reason::Exited,
+        started_at: Time::now(),
+        ended_at: Time::now(),
+        restarts: 0,
+        message: None,
+        result: None,
+    };
+    let words = serde_json::to_string(&record).unwrap();
+    let ended = json!({"terminated": {"exitCode": code, "message": words}});
+    status(if code == 0 { "Succeeded" } else { "Failed" }, &ended, 0)
+}
+
+fn list(engine: &mut Engine, pods: &[&Pod], now: Duration) {
+    let begun = engine.clock.now();
+    let pods = pods.iter().map(|pod| seen(pod)).collect();
+    engine.take(News::Listed(Box::new(Snapshot { begun, pods })), now);
+}
+
+fn phase(engine: &Engine, bot: &Bot) -> Option<Phase> {
+    Some(engine.instance(&bot.id)?.actual.phase.clone())
+}
+
+/// Waits for a request of this kind to this path, and gives what it said.
+async fn request(cluster: &Proxy, method: &str, path: &str) -> Request {
+    loop {
+        let requests = cluster.requests();
+        let is_it = |request: &&Request| request.method == method && request.path.contains(path);
+        if let Some(request) = requests.iter().find(is_it) {
+            return request.clone();
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[test]
+fn a_pod_that_was_found_is_adopted_and_is_told_to_end_when_its_bot_is_stopped() {
+    block_on(async {
+        let Stage { mut engine, cluster, .. } = stage(|_| None);
+        let bot = bot("b");
+        assert!(!engine.is_ready());
+        list(&mut engine, &[&pod(&bot, "u1", None, &running())], SECOND);
+        assert!(engine.is_ready());
+        assert_eq!(phase(&engine, &bot), Some(Phase::Running));
+        assert_eq!(engine.address(&bot.id), Some("10.0.0.9:9476".parse().unwrap()));
+        engine.start(&bot, Start::now(Cause::Created, None), SECOND);
+        assert!(!engine.is_starting(), "it runs");
+        engine.stop(&bot.id, Why::Asked, SECOND);
+        assert_eq!(phase(&engine, &bot), Some(Phase::Stopping));
+        let asked = request(&cluster, "DELETE", "/pods/default-b").await;
+        let said: Value = serde_json::from_slice(&asked.body).unwrap();
+        assert_eq!(said["preconditions"]["uid"], "u1", "and no other of that name");
+    });
+}
+
+#[test]
+fn a_bot_whose_node_is_lost_is_not_started_elsewhere() {
+    block_on(async {
+        let Stage { mut engine, .. } = stage(|_| None);
+        let bot = bot("b");
+        let mut lost = pod(&bot, "u1", None, &running());
+        lost.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+            k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
+        ));
+        list(&mut engine, &[&lost], SECOND);
+        assert_eq!(phase(&engine, &bot), Some(Phase::Stopping));
+        engine.start(&bot, Start::now(Cause::Created, None), SECOND);
+        assert!(!engine.is_starting());
+        engine.take(News::Gone(bot.id.clone(), "another".into()), SECOND);
+        assert_eq!(phase(&engine, &bot), Some(Phase::Stopping));
+        engine.take(News::Gone(bot.id.clone(), "u1".into()), SECOND);
+        assert!(matches!(phase(&engine, &bot), Some(Phase::Ended(_))));
+    });
+}
+
+#[test]
+fn an_end_is_told_once_and_the_name_is_free_when_the_pod_is_let_go() {
+    block_on(async {
+        let Stage { mut engine, cluster, .. } = stage(|_| None);
+        let bot = bot("b");
+        let one = pod(&bot, "u1", None, &running());
+        list(&mut engine, &[&one], SECOND);
+        engine.stop(&bot.id, Why::Changed, SECOND);
+        let mut ended = pod(&bot, "u1", None, &over(0));
+        ended.metadata.annotations.clone_from(&one.metadata.annotations);
+        for _ in 0..2 {
+            engine.take(News::Seen(Box::new(seen(&ended))), 2 * SECOND);
+        }
+        let told = engine.told();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(matches!(&told[0], Tale::Over { records, .. } if records.runs.len() == 1));
+        assert_eq!(phase(&engine, &bot), Some(Phase::Stopping), "its Pod has the name yet");
+        let freed = request(&cluster, "PATCH", "/pods/default-b").await;
+        let said: Value = serde_json::from_slice(&freed.body).unwrap();
+        assert_eq!(said["metadata"], json!({"uid": "u1", "finalizers": []}));
+        engine.take(News::Released(bot.id.clone(), "u1".into(), Ok(())), 3 * SECOND);
+        let Some(Phase::Ended(end)) = phase(&engine, &bot) else {
+            panic!("it has not ended");
+        };
+        assert_eq!(end.outcome, Outcome::Stopped);
+        engine.take(News::Gone(bot.id.clone(), "u1".into()), 3 * SECOND);
+        assert!(engine.told().is_empty());
+    });
+}
+
+#[test]
+fn what_could_not_be_let_go_is_tried_again() {
+    block_on(async {
+        let Stage { mut engine, .. } = stage(|_| None);
+        let bot = bot("b");
+        list(&mut engine, &[&pod(&bot, "u1", None, &over(1))], SECOND);
+        engine.told();
+        engine.take(News::Released(bot.id.clone(), "u1".into(), Err("away".into())), SECOND);
+        assert_eq!(engine.slots[&bot.id].release_at, Some(SECOND + AGAIN));
+        engine.tick(SECOND + AGAIN);
+        assert_eq!(engine.slots[&bot.id].release_at, None);
+        assert!(engine.told().is_empty());
+        engine.take(News::Released(bot.id.clone(), "u1".into(), Ok(())), 9 * SECOND);
+        let Some(Phase::Ended(end)) = phase(&engine, &bot) else {
+            panic!("it has not ended");
+        };
+        assert_eq!((end.outcome, end.failures), (Outcome::Failed, 1));
+    });
+}
+
+#[test]
+fn the_pod_of_a_tick_stays_until_its_end_is_written_down() {
+    block_on(async {
+        let Stage { mut engine, cluster, .. } = stage(|_| None);
+        let mut bot = bot("b");
+        bot.definition.kind = contract::BotType::Scheduled;
+        let tick = Some(Key { at: 60, attempt: 1 });
+        list(&mut engine, &[&pod(&bot, "u1", tick, &over(0))], SECOND);
+        let instance = engine.instance(&bot.id).unwrap();
+        assert!(matches!(instance.actual.phase, Phase::Ended(_)));
+        assert_eq!(instance.birth.as_ref().unwrap().start.tick, tick);
+        assert_eq!(engine.told().len(), 1);
+        list(&mut engine, &[&pod(&bot, "u1", tick, &over(0))], 2 * SECOND);
+        assert!(engine.told().is_empty(), "once");
+        engine.collect(|_| true, 2 * SECOND);
+        assert_eq!(engine.husks.get("u1"), Some(&Husk::Kept));
+        engine.collect(|_| false, 2 * SECOND);
+        request(&cluster, "PATCH", "/pods/default-b-t60").await;
+        assert_eq!(engine.husks.get("u1"), Some(&Husk::Going));
+    });
+}
+
+#[test]
+fn a_listing_that_is_older_than_a_start_says_nothing_about_it() {
+    block_on(async {
+        let Stage { mut engine, .. } = stage(|_| None);
+        let bot = bot("b");
+        list(&mut engine, &[], SECOND);
+        let begun = engine.clock.now();
+        engine.start(&bot, Start::now(Cause::Created, None), SECOND);
+        assert!(engine.is_starting());
+        let running = Running {
+            seen: seen(&pod(&bot, "u1", None, &running())),
+            renew_in: Some(60 * SECOND),
+            is_found: false,
+        };
+        engine.take(News::Started(bot.id.clone(), Box::new(Ok(running))), SECOND);
+        let old = Snapshot { begun, pods: Vec::new() };
+        engine.take(News::Listed(Box::new(old)), SECOND);
+        assert_eq!(phase(&engine, &bot), Some(Phase::Running));
+        assert_eq!(engine.slots[&bot.id].renew_at, Some(61 * SECOND));
+        list(&mut engine, &[], 2 * SECOND);
+        assert!(matches!(phase(&engine, &bot), Some(Phase::Ended(_))), "it is gone");
+    });
+}
+
+#[test]
+fn a_run_that_ends_while_its_pod_goes_on_is_told_once() {
+    block_on(async {
+        let Stage { mut engine, .. } = stage(|_| None);
+        let bot = bot("b");
+        let one = pod(&bot, "u1", None, &running());
+        list(&mut engine, &[&one], SECOND);
+        let mut crashed = one.clone();
+        let ended = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled",
+            "startedAt": "2026-01-01T00:00:05Z", "finishedAt": "2026-01-01T00:00:09Z"}});
+        crashed.status = Some(serde_json::from_value(status("Running", &ended, 0)).unwrap());
+        for _ in 0..2 {
+            engine.take(News::Seen(Box::new(seen(&crashed))), 2 * SECOND);
+        }
+        let told = engine.told();
+        assert_eq!(told.len(), 1, "{told:?}");
+        let Tale::Ran { records, .. } = &told[0] else {
+            panic!("{told:?}");
+        };
+        assert_eq!(records.runs[0].reason, Reason::Oom);
+        assert_eq!(phase(&engine, &bot), Some(Phase::Running), "the kubelet starts it again");
+    });
+}
+
+#[test]
+fn a_pod_of_the_name_that_is_not_ours_is_left_alone() {
+    block_on(async {
+        let foreign = json!({"metadata": {"name": "default-b", "uid": "x"}, "spec": {"containers": []}});
+        let exists = json!({"kind": "Status", "code": 409, "message": "exists", "reason": "AlreadyExists"});
+        let Stage { engine, cluster, .. } = stage(move |request| {
+            let is_pod = request.path.contains("/pods");
+            match request.method.as_str() {
+                "POST" if is_pod => Some((409, exists.to_string())),
+                "POST" => Some((201, json!({"metadata": {}}).to_string())),
+                "GET" if request.path.ends_with("/pods/default-b") => {
+                    Some((200, foreign.to_string()))
+                }
+                _ => None,
+            }
+        });
+        let (_keep, cancel) = oneshot::channel();
+        let access = engine.access.clone();
+        access.keys.makes_no_keys();
+        let start = Start::now(Cause::Created, None);
+        let not = work::start(&access, &bot("b"), &start, None, cancel).await;
+        let not = not.unwrap_err();
+        assert!(not.why.contains("default-b is there that is not this agent's"), "{}", not.why);
+        assert_eq!(not.outcome, Outcome::Failed);
+        let touched = |r: &Request| r.path.contains("/pods/default-b") && r.method != "GET";
+        assert!(!cluster.requests().iter().any(touched));
+        request(&cluster, "DELETE", "/secrets/default-b-").await;
+    });
+}
+
+#[test]
+fn a_watch_that_is_too_far_behind_lists_anew() {
+    block_on(async {
+        let gone = json!({"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old", "reason": "Expired"}});
+        let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "7"}, "items": []});
+        let mut stage = stage(move |request| {
+            let is_watch = request.path.contains("watch=true");
+            let body = if is_watch { gone.to_string() + "\n" } else { list.to_string() };
+            Some((200, body))
+        });
+        for _ in 0..2 {
+            let news = stage.news.recv().await.unwrap();
+            assert!(matches!(news, News::Listed(_)), "{news:?}");
+        }
+    });
+}
+
+#[test]
+fn an_api_server_that_is_away_is_told_of_once_and_nothing_is_decided_meanwhile() {
+    block_on(async {
+        let Stage { mut engine, .. } = stage(|_| None);
+        let bot = bot("b");
+        list(&mut engine, &[&pod(&bot, "u1", None, &running())], SECOND);
+        for _ in 0..2 {
+            engine.take(News::Down("refused".into()), 2 * SECOND);
+        }
+        assert!(!engine.is_ready());
+        assert_eq!(engine.link(), Err("refused".to_owned()));
+        assert_eq!(phase(&engine, &bot), Some(Phase::Running), "it runs on");
+        list(&mut engine, &[&pod(&bot, "u1", None, &running())], 3 * SECOND);
+        assert!(engine.is_ready());
+        engine.look_anew();
+        assert!(!engine.is_ready(), "what is known may be old");
+    });
+}

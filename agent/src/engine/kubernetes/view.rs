@@ -1,0 +1,136 @@
+//! What may be known of the engine: for the plan, for requests, for the agent's end.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+
+use contract::record::Listening;
+use contract::{BotId, ObjectKey, Runtime, Secret};
+
+use super::containers::QUERY_PORT;
+use super::seen::Seen;
+use super::slot::{Slot, Work};
+use super::{Engine, Link, Stage};
+use crate::engine::{Instance, Told};
+use crate::history::Birth;
+use crate::plan::Actual;
+use crate::report::Records;
+
+impl Engine {
+    /// All instances.
+    pub fn instances(&self) -> BTreeMap<BotId, Instance> {
+        let slots = self.slots.iter();
+        slots
+            .map(|(id, slot)| (id.clone(), slot.instance.clone()))
+            .collect()
+    }
+
+    /// The plan's view of all instances.
+    pub fn actual(&self) -> BTreeMap<BotId, Actual> {
+        let slots = self.slots.iter();
+        slots
+            .map(|(id, slot)| (id.clone(), slot.instance.actual.clone()))
+            .collect()
+    }
+
+    /// The bot's instance.
+    pub fn instance(&self, bot: &BotId) -> Option<&Instance> {
+        self.slots.get(bot).map(|slot| &slot.instance)
+    }
+
+    /// What has happened since it was last asked, for history.
+    pub fn told(&mut self) -> Vec<Told> {
+        std::mem::take(&mut self.told)
+    }
+
+    /// What each Pod that runs was made of.
+    pub fn births(&self) -> Vec<(&BotId, &Birth)> {
+        let live = self.slots.iter();
+        live.filter_map(|(bot, slot)| Some((bot, &slot.pod.as_ref()?.birth)))
+            .collect()
+    }
+
+    /// What the bot's last Pod was made of, and whether anything of it was here already.
+    pub fn before(&self, bot: &BotId) -> (Option<Birth>, bool) {
+        let birth = self.instance(bot).and_then(|i| i.birth.clone());
+        let is_known = birth.is_some() || self.pods.contains_key(bot);
+        (birth, is_known)
+    }
+
+    /// Bots of which something runs or is under way.
+    pub fn live(&self) -> Vec<BotId> {
+        let live = self.slots.iter().filter(|(_, slot)| slot.is_live());
+        live.map(|(bot, _)| bot.clone()).collect()
+    }
+
+    /// Where a running bot answers questions.
+    pub fn address(&self, bot: &BotId) -> Option<SocketAddr> {
+        let pod = self.slots.get(bot)?.pod.as_ref()?;
+        let runs = matches!(pod.stage, Stage::Running | Stage::Waiting);
+        let address = pod.address.filter(|_| runs)?;
+        Some((address, QUERY_PORT).into())
+    }
+
+    /// What its `query` wants of whoever asks.
+    pub fn query_token(&self, bot: &BotId) -> Option<Secret> {
+        let pod = self.slots.get(bot)?.pod.as_ref()?;
+        let stack = self.access.template.stack.as_str();
+        self.access.keys.query_token(stack, bot, &pod.began)
+    }
+
+    /// Whether the namespace has been listed and the API server answers, so that one can decide.
+    pub fn is_ready(&self) -> bool {
+        self.link == Link::Up && self.listed >= self.needed
+    }
+
+    /// Whether the API server answers, or why not.
+    pub fn link(&self) -> Result<(), String> {
+        match &self.link {
+            Link::Up => Ok(()),
+            Link::Unknown => Err("it has not answered yet".to_owned()),
+            Link::Down(why) => Err(why.clone()),
+        }
+    }
+
+    /// Whether it was ever seen what runs.
+    pub fn is_seen(&self) -> bool {
+        self.link == Link::Up || !self.slots.is_empty()
+    }
+
+    /// Whether nothing runs and nothing is under way.
+    pub fn is_idle(&self) -> bool {
+        self.slots.values().all(|slot| !slot.is_live())
+    }
+
+    /// Whether a start is under way.
+    pub fn is_starting(&self) -> bool {
+        let starting = |slot: &Slot| matches!(slot.work, Work::Starting(_));
+        self.slots.values().any(starting)
+    }
+
+    /// The code bundles of instances that are not over.
+    pub fn code_in_use(&self) -> Vec<ObjectKey> {
+        let live = self.slots.values().filter(|slot| slot.is_live());
+        live.filter_map(|slot| slot.code.clone()).collect()
+    }
+
+    /// What the programs of the bot's Pod have told of themselves: all that is known without asking it.
+    pub fn records(&self, bot: &BotId) -> Option<Records> {
+        let slot = self.slots.get(bot)?;
+        let mut records = slot.records();
+        let listening = |address| Listening { address, pid: 0 };
+        records.listening = self.address(bot).map(listening);
+        Some(records)
+    }
+
+    /// The bots that run in a Pod which is not as it would be made now.
+    pub fn behind(&self, runtimes: &HashMap<BotId, Runtime>) -> Vec<BotId> {
+        let is_behind = |pod: &Seen, runtime: Runtime| {
+            pod.template != self.access.template.digest(runtime).as_str()
+        };
+        let behind = runtimes.iter().filter(|(bot, runtime)| {
+            let pod = self.slots.get(bot).and_then(|slot| slot.pod.as_ref());
+            pod.is_some_and(|pod| is_behind(pod, **runtime))
+        });
+        behind.map(|(bot, _)| bot.clone()).collect()
+    }
+}

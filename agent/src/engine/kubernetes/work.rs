@@ -1,0 +1,358 @@
+//! What is done on the cluster. Each step can fail or be cut off by the agent's own end, and the next one finds what is
+//! there.
+//!
+//! ```text
+//! keys ─▶ Secrets ─▶ Pod ──────────▶ the Secrets are made the Pod's
+//!                     │ the name is taken
+//!                     └▶ lives: adopt it      is over: wait until it is gone      not ours: refuse
+//! ```
+
+use std::time::Duration;
+
+use contract::{BotId, ObjectKey};
+use futures_util::future;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Error, ResourceExt};
+use serde_json::json;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::access::Access;
+use super::link::ANSWER;
+use super::refusal::{has_status, not_started, or_gone, said};
+use super::seen::{Seen, Stage};
+use super::{names, pod, secret};
+use crate::document::Bot;
+use crate::engine::not_started::NotStarted;
+use crate::history::Start;
+use crate::plan::Outcome;
+use crate::schedule::ledger::Key;
+
+/// A Secret without a Pod is of a start that was cut off, if it is older than any start takes.
+const ORPHAN: Duration = Duration::from_mins(10);
+
+/// Who we are to the API server.
+const MANAGER: &str = "the0-agent";
+
+/// A Pod that runs or will, and how we came to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Running {
+    /// The Pod.
+    pub seen: Seen,
+    /// When its keys should be renewed, from now; `None` where they have no end, or it is not known.
+    pub renew_in: Option<Duration>,
+    /// Whether it was there already.
+    pub is_found: bool,
+}
+
+/// Starts `bot`, for the reason `why`, or finds it running. What is left of its last Pod, `last`, makes way. `cancel` ends
+/// the waiting for a turn.
+///
+/// # Errors
+/// Why it does not run.
+pub async fn start(
+    access: &Access,
+    bot: &Bot,
+    why: &Start,
+    last: Option<Seen>,
+    cancel: oneshot::Receiver<()>,
+) -> Result<Running, NotStarted> {
+    let template = &access.template;
+    access.keys.ready()?;
+    let cancelled = || NotStarted::new(Outcome::Stopped, "told to stop before it was started");
+    let _turn = tokio::select! {
+        biased;
+        _ = cancel => return Err(cancelled()),
+        turn = access.starts.acquire() => turn,
+    };
+    let made = pod::pod(bot, template, why)?;
+    let granted = access.keys.grant(bot).await?;
+    let (stack, began) = (template.stack.as_str(), why.at.to_string());
+    let token = access.keys.query_token(stack, &bot.id, &began);
+    let secrets = secret::secrets(bot, template, why, &granted.keys, token.as_ref());
+    access.may_act()?;
+    if let Some(last) = last {
+        let done = release(access, &last).await;
+        done.map_err(|said| {
+            NotStarted::new(Outcome::Failed, format!("remove its last Pod: {said}"))
+        })?;
+    }
+    make_secrets(access, &secrets).await?;
+    let made = create(access, &bot.id, &made).await;
+    if !matches!(made, Ok(Created::New(_))) {
+        drop(tokio::spawn(remove_secrets(
+            access.clone(),
+            names_in(&secrets),
+        )));
+    }
+    let made = match made? {
+        Created::New(made) => made,
+        Created::Lives(seen) => return Ok(found(*seen)),
+    };
+    drop(tokio::spawn(own(
+        access.clone(),
+        names_in(&secrets),
+        made.clone(),
+    )));
+    let made = match why.tick {
+        None => made,
+        Some(tick) => let_go(access, &bot.id, tick, made).await?,
+    };
+    let gone = || NotStarted::new(Outcome::Failed, "its Pod is not as it was made");
+    Ok(Running {
+        seen: Seen::of(&template.stack, &made).ok_or_else(gone)?,
+        renew_in: granted.renew_in,
+        is_found: false,
+    })
+}
+
+fn found(seen: Seen) -> Running {
+    Running {
+        seen,
+        renew_in: None,
+        is_found: true,
+    }
+}
+
+fn post() -> PostParams {
+    PostParams {
+        field_manager: Some(MANAGER.to_owned()),
+        dry_run: false,
+    }
+}
+
+fn patching() -> PatchParams {
+    PatchParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PatchParams::default()
+    }
+}
+
+/// A request's answer, within its time.
+async fn answer<T>(
+    what: &str,
+    asked: impl Future<Output = Result<T, Error>>,
+) -> Result<T, NotStarted> {
+    let late = || {
+        let why = format!("{what}: the API server did not answer in time");
+        NotStarted::new(Outcome::Failed, why)
+    };
+    let answered = timeout(ANSWER, asked).await.map_err(|_| late())?;
+    answered.map_err(|err| not_started(what, &err))
+}
+
+/// The same of what is tried again, with the API server's own words.
+async fn told<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, String> {
+    let late = || "the API server did not answer in time".to_owned();
+    let answered = timeout(ANSWER, asked).await.map_err(|_| late())?;
+    answered.map_err(|err| said(&err))
+}
+
+async fn make_secrets(access: &Access, secrets: &[Secret; 2]) -> Result<(), NotStarted> {
+    let (api, params) = (access.secrets(), post());
+    let make = |secret| answer("make its Secret", api.create(&params, secret));
+    let (one, other) = future::join(make(&secrets[0]), make(&secrets[1])).await;
+    one.and(other).map(drop)
+}
+
+enum Created {
+    New(Pod),
+    Lives(Box<Seen>),
+}
+
+async fn create(access: &Access, bot: &BotId, pod: &Pod) -> Result<Created, NotStarted> {
+    let api = access.pods();
+    let name = pod.name_any();
+    match timeout(ANSWER, api.create(&post(), pod)).await {
+        Ok(Ok(made)) => return Ok(Created::New(made)),
+        Ok(Err(err)) if has_status(&err, 409) => {}
+        Ok(Err(err)) => return Err(not_started("make its Pod", &err)),
+        // It may be there all the same: the next listing tells.
+        Err(_) => {
+            let why = "make its Pod: the API server did not answer in time";
+            return Err(NotStarted::new(Outcome::Failed, why));
+        }
+    }
+    let there = answer("look at the Pod that has its name", api.get_opt(&name)).await?;
+    let Some(there) = there else {
+        return Err(NotStarted::new(Outcome::Busy, "its last Pod has just gone"));
+    };
+    let seen = Seen::of(&access.template.stack, &there);
+    match seen.filter(|seen| seen.bot == *bot) {
+        None => {
+            let why = format!(
+                "a Pod {name} is there that is not this agent's: remove it, or give this stack another name"
+            );
+            Err(NotStarted::new(Outcome::Failed, why))
+        }
+        Some(seen)
+            if !seen.is_ending
+                && matches!(seen.stage, Stage::Coming | Stage::Running | Stage::Waiting) =>
+        {
+            Ok(Created::Lives(Box::new(seen)))
+        }
+        Some(_) => {
+            let why = "its last Pod is not gone yet";
+            Err(NotStarted::new(Outcome::Busy, why))
+        }
+    }
+}
+
+/// The Pod of a tick may be started, once it is written that it is.
+async fn let_go(access: &Access, bot: &BotId, tick: Key, made: Pod) -> Result<Pod, NotStarted> {
+    let begun = async {
+        access.may_act()?;
+        access.permit(bot, tick).await?;
+        let open = json!({"spec": {"schedulingGates": []}, "metadata": {"uid": made.uid()}});
+        let (api, name, open) = (access.pods(), made.name_any(), Patch::Merge(&open));
+        answer("start its Pod", api.patch(&name, &patching(), &open)).await
+    };
+    let begun = begun.await;
+    match begun {
+        Ok(pod) => Ok(pod),
+        Err(mut not) => {
+            // What does not run is not left behind; what does after all is found by the next listing.
+            if let Some(seen) = Seen::of(&access.template.stack, &made)
+                && release(access, &seen).await.is_err()
+            {
+                not.outcome = Outcome::Busy;
+            }
+            Err(not)
+        }
+    }
+}
+
+fn names_in(secrets: &[Secret; 2]) -> [String; 2] {
+    [secrets[0].name_any(), secrets[1].name_any()]
+}
+
+/// The Secrets go with their Pod. One that cannot be told so goes when the Pod is seen to be gone.
+async fn own(access: Access, secrets: [String; 2], pod: Pod) {
+    let (api, params) = (access.secrets(), patching());
+    let belongs = secret::belongs(&pod);
+    let patch = Patch::Merge(&belongs);
+    for name in &secrets {
+        let _ = told(api.patch(name, &params, &patch)).await;
+    }
+}
+
+async fn remove_secrets(access: Access, secrets: [String; 2]) {
+    let (api, params) = (access.secrets(), DeleteParams::default());
+    for name in &secrets {
+        let _ = told(api.delete(name, &params)).await;
+    }
+}
+
+/// Only the Pod that is meant, and not another that has got its name.
+fn just(seen: &Seen, grace: Option<u32>) -> DeleteParams {
+    DeleteParams {
+        grace_period_seconds: grace,
+        preconditions: Some(Preconditions {
+            uid: Some(seen.uid.clone()),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    }
+}
+
+/// Whether what was to be done needs no doing any more: it is gone, or another has its name.
+fn is_gone(err: &Error) -> bool {
+    has_status(err, 404) || has_status(err, 409)
+}
+
+/// Tells a Pod to end.
+///
+/// # Errors
+/// What the API server says.
+pub async fn delete(access: &Access, seen: &Seen) -> Result<(), String> {
+    let (api, params) = (access.pods(), just(seen, None));
+    let deleted = async {
+        match api.delete(&seen.name, &params).await {
+            Err(err) if !is_gone(&err) => Err(err),
+            _ => Ok(()),
+        }
+    };
+    told(deleted).await
+}
+
+/// Lets go of a Pod of which nothing runs any more: our finalizer, then the Pod and its Secrets.
+///
+/// # Errors
+/// What the API server says.
+pub async fn release(access: &Access, seen: &Seen) -> Result<(), String> {
+    let api = access.pods();
+    let others = seen.finalizers.iter().filter(|it| *it != names::SAVED);
+    let others: Vec<&String> = others.collect();
+    let free = json!({"metadata": {"uid": seen.uid, "finalizers": others}});
+    let (params, free) = (patching(), Patch::Merge(&free));
+    let gone = just(seen, Some(0));
+    let released = async {
+        match api.patch(&seen.name, &params, &free).await {
+            Err(err) if is_gone(&err) => return Ok(()),
+            Err(err) => return Err(err),
+            Ok(_) => {}
+        }
+        match api.delete(&seen.name, &gone).await {
+            Err(err) if !is_gone(&err) => Err(err),
+            _ => Ok(()),
+        }
+    };
+    told(released).await?;
+    if let Some(secret::Names { config, keys }) = seen.secrets.clone() {
+        remove_secrets(access.clone(), [config, keys]).await;
+    }
+    Ok(())
+}
+
+/// Puts new keys where a Pod's `sync` reads them; gives when the next are due.
+///
+/// # Errors
+/// The store makes none, or the API server does not take them.
+pub async fn renew(
+    access: &Access,
+    seen: &Seen,
+    code: &ObjectKey,
+) -> Result<Option<Duration>, String> {
+    let names = seen
+        .secrets
+        .as_ref()
+        .ok_or("its Pod names no Secret of keys")?;
+    let granted = access.keys.grant_for(&seen.bot, code).await;
+    let granted = granted.map_err(|not| not.why)?;
+    let renewal = secret::renewal(&granted.keys);
+    let api = access.secrets();
+    let (params, patch) = (patching(), Patch::Merge(&renewal));
+    told(api.patch(&names.keys, &params, &patch)).await?;
+    Ok(granted.renew_in)
+}
+
+/// Removes Secrets of the stack that are no Pod's: of starts that were cut off, and of Pods that are gone. `is_used` tells
+/// those of Pods that there are.
+pub async fn sweep(access: Access, used: Vec<String>) {
+    let selector = names::selector(&access.template.stack);
+    let api = access.secrets();
+    let params = ListParams::default().labels(&selector);
+    let Ok(list) = told(api.list_metadata(&params)).await else {
+        return;
+    };
+    for secret in list.items {
+        let name = secret.name_any();
+        let made = secret.metadata.creation_timestamp.as_ref();
+        let age = made.and_then(|made| {
+            let made = std::time::SystemTime::from(made.0);
+            made.elapsed().ok()
+        });
+        let is_old = age.is_some_and(|age| age > ORPHAN);
+        if is_old && !used.contains(&name) && !is_owned(&secret.metadata) {
+            let gone = told(async { or_gone(api.delete(&name, &DeleteParams::default()).await) });
+            let _ = gone.await;
+        }
+    }
+}
+
+/// Whether Kubernetes removes it itself.
+fn is_owned(meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> bool {
+    let owners = meta.owner_references.as_ref();
+    owners.is_some_and(|owners| !owners.is_empty())
+}

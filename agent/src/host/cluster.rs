@@ -1,0 +1,161 @@
+//! What of an agent is Kubernetes': bots are Pods of a namespace (`agent controller`).
+//!
+//! The cluster is the one the agent itself runs in, or the one that a kubeconfig names (`KUBECONFIG`).
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use contract::launch::Variables;
+use kube::{Client, Config};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::{Around, Parts};
+use crate::engine::kubernetes::template::{Files, POD_TEMPLATE, Template};
+use crate::engine::kubernetes::{self, Access};
+use crate::engine::settings::passed;
+use crate::engine::{Engine, News};
+use crate::health::Dependency;
+use crate::history::notices::Logs;
+use crate::store::Address;
+
+/// The variable of a file of authorities.
+const CA_FILE: &str = "THE0_CA_FILE";
+/// Time for a connection to the API server.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// What the controller is told besides the environment.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// The namespace of the bots' Pods [default: the agent's own, or the kubeconfig's]
+    #[arg(
+        long,
+        env = "THE0_NAMESPACE",
+        hide_env_values = true,
+        value_name = "NAME"
+    )]
+    namespace: Option<String>,
+    /// The object store as Pods and the agent reach it [env: MINIO_ENDPOINT]
+    #[arg(long, value_name = "HOST:PORT")]
+    minio_endpoint: Option<String>,
+    /// The bucket of code [env: MINIO_CODE_BUCKET]
+    #[arg(long, value_name = "NAME")]
+    minio_bucket: Option<String>,
+    /// The bots' image, with {runtime} in the place of the runtime's name [env: RUNTIME_IMAGE]
+    #[arg(long, value_name = "IMAGE")]
+    runtime_image: Option<String>,
+    /// When it is pulled: Always, IfNotPresent or Never [env: THE0_PULL]
+    #[arg(long, value_name = "WHEN")]
+    runtime_image_pull_policy: Option<String>,
+    /// What every agent is told.
+    #[command(flatten)]
+    pub run: super::Options,
+}
+
+impl Options {
+    /// What is said counts before what the environment has.
+    pub fn prevail(&self, environment: &mut Variables) {
+        let said = [
+            ("MINIO_ENDPOINT", &self.minio_endpoint),
+            ("MINIO_CODE_BUCKET", &self.minio_bucket),
+            ("RUNTIME_IMAGE", &self.runtime_image),
+            ("THE0_PULL", &self.runtime_image_pull_policy),
+        ];
+        let said = said.into_iter();
+        let said = said.filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)));
+        environment.extend(said);
+    }
+}
+
+/// What the operator sets of it.
+pub struct Setup {
+    namespace: Option<String>,
+    template: Template,
+}
+
+/// Reads the environment, and the files that it names.
+///
+/// # Errors
+/// The first setting that cannot be used.
+pub fn setup(options: &Options, environment: &Variables, store: &Address) -> Result<Setup> {
+    let read = |name: &str| {
+        let path = environment.get(name).filter(|path| !path.is_empty());
+        let text = path.map(|path| {
+            fs::read_to_string(path).with_context(|| format!("the file {path} of {name}"))
+        });
+        text.transpose()
+    };
+    let files = Files {
+        place: read(POD_TEMPLATE)?,
+        ca: read(CA_FILE)?,
+    };
+    let store = super::docker::store_variables(store, environment)?;
+    let template = Template::parse(environment, passed(environment), store, files)?;
+    let namespace = options.namespace.clone();
+    Ok(Setup {
+        namespace: namespace.filter(|name| !name.is_empty()),
+        template,
+    })
+}
+
+impl Setup {
+    /// The stack.
+    pub fn stack(&self) -> String {
+        self.template.stack.to_string()
+    }
+
+    /// How long keys are good.
+    pub fn keys(&self) -> Duration {
+        self.template.keys
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// There is neither a cluster around the agent nor a kubeconfig.
+    pub async fn open(self, around: Around<'_>) -> Result<Parts> {
+        let (client, own) = connect().await?;
+        let namespace = self.namespace.unwrap_or(own);
+        around.console.say(&format!(
+            "bots are Pods of the namespace {namespace}; jobs and one-shot questions are not on Kubernetes yet"
+        ));
+        let console = around.console.clone();
+        let mut access = Access::new(client, namespace, self.template, around.keys, console);
+        access.lease = around.lease.clone();
+        access.permits = Some(around.permits);
+        let board = around.board;
+        board.attach(Dependency::Kubernetes, access.gate.clone());
+        let (told, heard) = unbounded_channel();
+        tokio::spawn(pass_on(heard, around.news));
+        Ok(Parts {
+            engine: Engine::Kubernetes(Box::new(kubernetes::Engine::new(access, told))),
+            live: None,
+            queue: None,
+            apart: None,
+            logs: Logs::Nowhere,
+        })
+    }
+}
+
+/// The cluster, and the namespace that is ours in it without a word.
+async fn connect() -> Result<(Client, String)> {
+    let config = Config::infer().await;
+    let mut config = config.context(
+        "there is no cluster: run the controller in one, or name a kubeconfig in KUBECONFIG",
+    )?;
+    config.connect_timeout = Some(CONNECT);
+    // Who asks again, and when, is the engine's.
+    config.default_retry = false;
+    let own = config.default_namespace.clone();
+    let client = Client::try_from(config).context("the client of the API server")?;
+    Ok((client, own))
+}
+
+/// What the cluster tells is news.
+async fn pass_on(mut from: UnboundedReceiver<kubernetes::News>, to: UnboundedSender<News>) {
+    while let Some(news) = from.recv().await {
+        if to.send(News::Kubernetes(Box::new(news))).is_err() {
+            return;
+        }
+    }
+}
