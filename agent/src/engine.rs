@@ -44,6 +44,8 @@ pub struct Instance {
     pub actual: Actual,
     /// How it came to its end, or why it could not be started.
     pub reason: Option<String>,
+    /// What keeps it from its work though it is there, where the engine tells.
+    pub trouble: Option<String>,
     /// Its supervisor, while it lives; in a container 1.
     pub pid: Option<i32>,
     /// How often its supervisor failed in a row.
@@ -77,6 +79,7 @@ impl Instance {
         Self {
             actual,
             reason: None,
+            trouble: None,
             pid: None,
             failures: 0,
             since: None,

@@ -276,10 +276,13 @@ fn state(from: &Sources, status: Option<&Status>) -> (&'static str, Option<Strin
             if from.held {
                 ("held", Some(held))
             } else {
-                (state, unusable)
+                (
+                    state,
+                    unusable.or(instance.and_then(|it| it.trouble.clone())),
+                )
             }
         }
-        Some(Phase::Stopping) => ("stopping", None),
+        Some(Phase::Stopping) => ("stopping", instance.and_then(|it| it.trouble.clone())),
         _ if unusable.is_some() => ("invalid", unusable),
         None | Some(Phase::Ended(_)) if is_waiting(from) => {
             ("waiting", from.timing.as_ref().map(times))

@@ -167,15 +167,16 @@ impl Entry {
         self.ended_at.is_none()
     }
 
-    /// Whether it is the same run as `other`. The start of one that was lost is not known to the millisecond.
+    /// Whether it is the same run as `other`: of one container each has a number of its own. The start of one that was lost,
+    /// or that a kubelet tells, is not known to the millisecond.
     pub fn is(&self, other: &Entry) -> bool {
-        let is_one_open = self.run > 0 && (self.is_open() || other.is_open());
+        let is_open = self.is_open() || other.is_open();
         let is_one_place = match (&self.container, &other.container) {
             (Some(own), Some(theirs)) => own == theirs,
-            _ => true,
+            _ => is_open,
         };
         let is_same_start = self.started_at == other.started_at;
-        self.run == other.run && (is_same_start || (is_one_open && is_one_place))
+        self.run == other.run && (is_same_start || (self.run > 0 && is_one_place))
     }
 
     /// Sets when it ended.

@@ -10,8 +10,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::examine::Origin;
 use super::template::Template;
-use crate::engine::keys::KeyMaker;
 use super::*;
+use crate::engine::keys::KeyMaker;
 use crate::history::Start;
 use crate::history::cause::Cause;
 use crate::show::Colours;

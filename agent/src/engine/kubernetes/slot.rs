@@ -158,7 +158,8 @@ impl Slot {
         } else {
             Phase::Running
         };
-        self.instance.reason.clone_from(&seen.trouble);
+        self.instance.reason = None;
+        self.instance.trouble.clone_from(&seen.trouble);
         // The supervisor's number in its container.
         let runs = matches!(seen.stage, Stage::Running | Stage::Waiting);
         self.instance.pid = runs.then_some(1);
@@ -217,6 +218,7 @@ impl Slot {
         self.renew_at = None;
         self.work = Work::None;
         self.instance.pid = None;
+        self.instance.trouble = None;
         self.instance.failures = self.failures;
         self.instance.reason = Some(reason);
         self.instance.actual.phase = Phase::Ended(Ended {

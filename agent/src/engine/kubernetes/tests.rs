@@ -1,12 +1,14 @@
 //! An engine on a cluster that a test plays: what happens is told to it, and the requests it makes are seen.
 
 use std::path::Path;
+use std::sync::Mutex;
 
-use ::tests::servers::{Fault, Proxy, Request};
 use contract::launch::Variables;
 use contract::record::{Reason, RunRecord, Time};
+use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Client, Config};
+use kube::Client;
+use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -24,8 +26,67 @@ const SECOND: Duration = Duration::from_secs(1);
 /// An engine, and what is around it.
 struct Stage {
     engine: Engine,
-    cluster: Proxy,
+    cluster: Cluster,
     news: UnboundedReceiver<News>,
+}
+
+/// A request to the API server.
+#[derive(Debug, Clone)]
+struct Request {
+    method: String,
+    /// With its query.
+    path: String,
+    body: Value,
+}
+
+/// What an API server was asked.
+#[derive(Debug, Clone, Default)]
+struct Cluster(Arc<Mutex<Vec<Request>>>);
+
+impl Cluster {
+    fn requests(&self) -> Vec<Request> {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// Waits for a request of this kind to this path.
+    async fn request(&self, method: &str, path: &str) -> Request {
+        loop {
+            let requests = self.requests().into_iter();
+            let is_it = |request: &Request| request.method == method && request.path.contains(path);
+            if let Some(request) = requests.filter(is_it).next() {
+                return request;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// A client of an API server that answers what `script` says, and else not at all.
+    fn client(
+        &self,
+        script: impl Fn(&Request) -> Option<(u16, Value)> + Send + Sync + 'static,
+    ) -> Client {
+        let (asked, script) = (Arc::clone(&self.0), Arc::new(script));
+        let answer = move |request: hyper::Request<Body>| {
+            let (asked, script) = (Arc::clone(&asked), Arc::clone(&script));
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect().await?.to_bytes();
+                let request = Request {
+                    method: head.method.to_string(),
+                    path: head.uri.to_string(),
+                    body: serde_json::from_slice(&body).unwrap_or_default(),
+                };
+                asked.lock().unwrap().push(request.clone());
+                let Some((status, body)) = script(&request) else {
+                    return std::future::pending().await;
+                };
+                let answer = hyper::Response::builder().status(status);
+                let body = Body::from((body.to_string() + "\n").into_bytes());
+                Ok::<_, kube::Error>(answer.body(body).unwrap())
+            }
+        };
+        Client::new(tower::service_fn(answer), "bots")
+    }
 }
 
 /// Nobody listens there.
@@ -39,21 +100,15 @@ fn nowhere() -> Variables {
 }
 
 /// An engine whose API server answers what `script` says, and else not at all.
-fn stage(script: impl Fn(&Request) -> Option<(u16, String)> + Send + 'static) -> Stage {
-    let cluster = Proxy::start("127.0.0.1:1");
-    cluster.script(move |request| {
-        let answer = script(request).map(|(status, body)| Fault::Answer(status, body));
-        Some(answer.unwrap_or(Fault::Hang))
-    });
-    let url = format!("http://{}", cluster.address()).parse().unwrap();
-    let mut config = Config::new(url);
-    config.default_retry = false;
-    let client = Client::try_from(config).unwrap();
+fn stage(script: impl Fn(&Request) -> Option<(u16, Value)> + Send + Sync + 'static) -> Stage {
+    let cluster = Cluster::default();
+    let client = cluster.client(script);
     let console = Console::open(std::io::sink(), Colours::Off).unwrap();
     let Ok(Address::S3(endpoint)) = Address::parse(&nowhere(), Path::new("/")) else {
         panic!("no object store");
     };
     let keys = KeyMaker::new(&endpoint, Duration::from_hours(1), console.clone()).unwrap();
+    keys.makes_no_keys();
     let access = Access::new(client, "bots".into(), template(), keys, console);
     let (to, news) = unbounded_channel();
     let engine = Engine::new(access, to);
@@ -93,7 +148,11 @@ fn status(phase: &str, state: &Value, restarts: u32) -> Value {
 }
 
 fn running() -> Value {
-    status("Running", &json!({"running": {"startedAt": "2026-01-01T00:00:05Z"}}), 0)
+    status(
+        "Running",
+        &json!({"running": {"startedAt": "2026-01-01T00:00:05Z"}}),
+        0,
+    )
 }
 
 fn over(code: u8) -> Value {
@@ -123,35 +182,32 @@ fn phase(engine: &Engine, bot: &Bot) -> Option<Phase> {
     Some(engine.instance(&bot.id)?.actual.phase.clone())
 }
 
-/// Waits for a request of this kind to this path, and gives what it said.
-async fn request(cluster: &Proxy, method: &str, path: &str) -> Request {
-    loop {
-        let requests = cluster.requests();
-        let is_it = |request: &&Request| request.method == method && request.path.contains(path);
-        if let Some(request) = requests.iter().find(is_it) {
-            return request.clone();
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 #[test]
 fn a_pod_that_was_found_is_adopted_and_is_told_to_end_when_its_bot_is_stopped() {
     block_on(async {
-        let Stage { mut engine, cluster, .. } = stage(|_| None);
+        let Stage {
+            mut engine,
+            cluster,
+            ..
+        } = stage(|_| None);
         let bot = bot("b");
         assert!(!engine.is_ready());
         list(&mut engine, &[&pod(&bot, "u1", None, &running())], SECOND);
         assert!(engine.is_ready());
         assert_eq!(phase(&engine, &bot), Some(Phase::Running));
-        assert_eq!(engine.address(&bot.id), Some("10.0.0.9:9476".parse().unwrap()));
+        assert_eq!(
+            engine.address(&bot.id),
+            Some("10.0.0.9:9476".parse().unwrap())
+        );
         engine.start(&bot, Start::now(Cause::Created, None), SECOND);
         assert!(!engine.is_starting(), "it runs");
         engine.stop(&bot.id, Why::Asked, SECOND);
         assert_eq!(phase(&engine, &bot), Some(Phase::Stopping));
-        let asked = request(&cluster, "DELETE", "/pods/default-b").await;
-        let said: Value = serde_json::from_slice(&asked.body).unwrap();
-        assert_eq!(said["preconditions"]["uid"], "u1", "and no other of that name");
+        let asked = cluster.request("DELETE", "/pods/default-b").await;
+        assert_eq!(
+            asked.body["preconditions"]["uid"], "u1",
+            "and no other of that name"
+        );
     });
 }
 
@@ -161,9 +217,10 @@ fn a_bot_whose_node_is_lost_is_not_started_elsewhere() {
         let Stage { mut engine, .. } = stage(|_| None);
         let bot = bot("b");
         let mut lost = pod(&bot, "u1", None, &running());
-        lost.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
-            k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
-        ));
+        lost.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+                k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
+            ));
         list(&mut engine, &[&lost], SECOND);
         assert_eq!(phase(&engine, &bot), Some(Phase::Stopping));
         engine.start(&bot, Start::now(Cause::Created, None), SECOND);
@@ -178,24 +235,40 @@ fn a_bot_whose_node_is_lost_is_not_started_elsewhere() {
 #[test]
 fn an_end_is_told_once_and_the_name_is_free_when_the_pod_is_let_go() {
     block_on(async {
-        let Stage { mut engine, cluster, .. } = stage(|_| None);
+        let Stage {
+            mut engine,
+            cluster,
+            ..
+        } = stage(|_| None);
         let bot = bot("b");
         let one = pod(&bot, "u1", None, &running());
         list(&mut engine, &[&one], SECOND);
         engine.stop(&bot.id, Why::Changed, SECOND);
         let mut ended = pod(&bot, "u1", None, &over(0));
-        ended.metadata.annotations.clone_from(&one.metadata.annotations);
+        ended
+            .metadata
+            .annotations
+            .clone_from(&one.metadata.annotations);
         for _ in 0..2 {
             engine.take(News::Seen(Box::new(seen(&ended))), 2 * SECOND);
         }
         let told = engine.told();
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(matches!(&told[0], Tale::Over { records, .. } if records.runs.len() == 1));
-        assert_eq!(phase(&engine, &bot), Some(Phase::Stopping), "its Pod has the name yet");
-        let freed = request(&cluster, "PATCH", "/pods/default-b").await;
-        let said: Value = serde_json::from_slice(&freed.body).unwrap();
-        assert_eq!(said["metadata"], json!({"uid": "u1", "finalizers": []}));
-        engine.take(News::Released(bot.id.clone(), "u1".into(), Ok(())), 3 * SECOND);
+        assert_eq!(
+            phase(&engine, &bot),
+            Some(Phase::Stopping),
+            "its Pod has the name yet"
+        );
+        let freed = cluster.request("PATCH", "/pods/default-b").await;
+        assert_eq!(
+            freed.body["metadata"],
+            json!({"uid": "u1", "finalizers": []})
+        );
+        engine.take(
+            News::Released(bot.id.clone(), "u1".into(), Ok(())),
+            3 * SECOND,
+        );
         let Some(Phase::Ended(end)) = phase(&engine, &bot) else {
             panic!("it has not ended");
         };
@@ -212,12 +285,18 @@ fn what_could_not_be_let_go_is_tried_again() {
         let bot = bot("b");
         list(&mut engine, &[&pod(&bot, "u1", None, &over(1))], SECOND);
         engine.told();
-        engine.take(News::Released(bot.id.clone(), "u1".into(), Err("away".into())), SECOND);
+        engine.take(
+            News::Released(bot.id.clone(), "u1".into(), Err("away".into())),
+            SECOND,
+        );
         assert_eq!(engine.slots[&bot.id].release_at, Some(SECOND + AGAIN));
         engine.tick(SECOND + AGAIN);
         assert_eq!(engine.slots[&bot.id].release_at, None);
         assert!(engine.told().is_empty());
-        engine.take(News::Released(bot.id.clone(), "u1".into(), Ok(())), 9 * SECOND);
+        engine.take(
+            News::Released(bot.id.clone(), "u1".into(), Ok(())),
+            9 * SECOND,
+        );
         let Some(Phase::Ended(end)) = phase(&engine, &bot) else {
             panic!("it has not ended");
         };
@@ -228,7 +307,11 @@ fn what_could_not_be_let_go_is_tried_again() {
 #[test]
 fn the_pod_of_a_tick_stays_until_its_end_is_written_down() {
     block_on(async {
-        let Stage { mut engine, cluster, .. } = stage(|_| None);
+        let Stage {
+            mut engine,
+            cluster,
+            ..
+        } = stage(|_| None);
         let mut bot = bot("b");
         bot.definition.kind = contract::BotType::Scheduled;
         let tick = Some(Key { at: 60, attempt: 1 });
@@ -242,7 +325,7 @@ fn the_pod_of_a_tick_stays_until_its_end_is_written_down() {
         engine.collect(|_| true, 2 * SECOND);
         assert_eq!(engine.husks.get("u1"), Some(&Husk::Kept));
         engine.collect(|_| false, 2 * SECOND);
-        request(&cluster, "PATCH", "/pods/default-b-t60").await;
+        cluster.request("PATCH", "/pods/default-b-t60").await;
         assert_eq!(engine.husks.get("u1"), Some(&Husk::Going));
     });
 }
@@ -262,12 +345,18 @@ fn a_listing_that_is_older_than_a_start_says_nothing_about_it() {
             is_found: false,
         };
         engine.take(News::Started(bot.id.clone(), Box::new(Ok(running))), SECOND);
-        let old = Snapshot { begun, pods: Vec::new() };
+        let old = Snapshot {
+            begun,
+            pods: Vec::new(),
+        };
         engine.take(News::Listed(Box::new(old)), SECOND);
         assert_eq!(phase(&engine, &bot), Some(Phase::Running));
         assert_eq!(engine.slots[&bot.id].renew_at, Some(61 * SECOND));
         list(&mut engine, &[], 2 * SECOND);
-        assert!(matches!(phase(&engine, &bot), Some(Phase::Ended(_))), "it is gone");
+        assert!(
+            matches!(phase(&engine, &bot), Some(Phase::Ended(_))),
+            "it is gone"
+        );
     });
 }
 
@@ -291,37 +380,47 @@ fn a_run_that_ends_while_its_pod_goes_on_is_told_once() {
             panic!("{told:?}");
         };
         assert_eq!(records.runs[0].reason, Reason::Oom);
-        assert_eq!(phase(&engine, &bot), Some(Phase::Running), "the kubelet starts it again");
+        assert_eq!(
+            phase(&engine, &bot),
+            Some(Phase::Running),
+            "the kubelet starts it again"
+        );
     });
 }
 
 #[test]
 fn a_pod_of_the_name_that_is_not_ours_is_left_alone() {
     block_on(async {
-        let foreign = json!({"metadata": {"name": "default-b", "uid": "x"}, "spec": {"containers": []}});
-        let exists = json!({"kind": "Status", "code": 409, "message": "exists", "reason": "AlreadyExists"});
-        let Stage { engine, cluster, .. } = stage(move |request| {
+        let foreign =
+            json!({"metadata": {"name": "default-b", "uid": "x"}, "spec": {"containers": []}});
+        let exists =
+            json!({"kind": "Status", "code": 409, "message": "exists", "reason": "AlreadyExists"});
+        let Stage {
+            engine, cluster, ..
+        } = stage(move |request| {
             let is_pod = request.path.contains("/pods");
             match request.method.as_str() {
-                "POST" if is_pod => Some((409, exists.to_string())),
-                "POST" => Some((201, json!({"metadata": {}}).to_string())),
-                "GET" if request.path.ends_with("/pods/default-b") => {
-                    Some((200, foreign.to_string()))
-                }
+                "POST" if is_pod => Some((409, exists.clone())),
+                "POST" => Some((201, json!({"metadata": {}}))),
+                "GET" if request.path.contains("/pods/default-b") => Some((200, foreign.clone())),
                 _ => None,
             }
         });
         let (_keep, cancel) = oneshot::channel();
         let access = engine.access.clone();
-        access.keys.makes_no_keys();
         let start = Start::now(Cause::Created, None);
         let not = work::start(&access, &bot("b"), &start, None, cancel).await;
         let not = not.unwrap_err();
-        assert!(not.why.contains("default-b is there that is not this agent's"), "{}", not.why);
+        assert!(
+            not.why
+                .contains("default-b is there that is not this agent's"),
+            "{}",
+            not.why
+        );
         assert_eq!(not.outcome, Outcome::Failed);
         let touched = |r: &Request| r.path.contains("/pods/default-b") && r.method != "GET";
         assert!(!cluster.requests().iter().any(touched));
-        request(&cluster, "DELETE", "/secrets/default-b-").await;
+        cluster.request("DELETE", "/secrets/default-b-").await;
     });
 }
 
@@ -332,8 +431,7 @@ fn a_watch_that_is_too_far_behind_lists_anew() {
         let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "7"}, "items": []});
         let mut stage = stage(move |request| {
             let is_watch = request.path.contains("watch=true");
-            let body = if is_watch { gone.to_string() + "\n" } else { list.to_string() };
-            Some((200, body))
+            Some((200, if is_watch { gone.clone() } else { list.clone() }))
         });
         for _ in 0..2 {
             let news = stage.news.recv().await.unwrap();
@@ -354,7 +452,11 @@ fn an_api_server_that_is_away_is_told_of_once_and_nothing_is_decided_meanwhile()
         assert!(!engine.is_ready());
         assert_eq!(engine.link(), Err("refused".to_owned()));
         assert_eq!(phase(&engine, &bot), Some(Phase::Running), "it runs on");
-        list(&mut engine, &[&pod(&bot, "u1", None, &running())], 3 * SECOND);
+        list(
+            &mut engine,
+            &[&pod(&bot, "u1", None, &running())],
+            3 * SECOND,
+        );
         assert!(engine.is_ready());
         engine.look_anew();
         assert!(!engine.is_ready(), "what is known may be old");

@@ -72,7 +72,10 @@ fn check(golden: &str, pod: &Pod) {
 #[test]
 fn the_pod_is_the_one_promised() {
     let plain = bot(&json!({}), None);
-    check("pod.json", &pod(&plain, &template(&[]), &start(None)).unwrap());
+    check(
+        "pod.json",
+        &pod(&plain, &template(&[]), &start(None)).unwrap(),
+    );
     let asked = pod(&usual(), &template(&[]), &start(None)).unwrap();
     check("pod-with-query.json", &asked);
 }
@@ -87,14 +90,27 @@ fn the_pod_of_a_tick_runs_once_and_waits_for_its_permit() {
     let spec = made.spec.unwrap();
     assert_eq!(spec.restart_policy.as_deref(), Some("Never"));
     assert_eq!(spec.scheduling_gates.unwrap()[0].name, names::PERMIT);
-    let names: Vec<String> = spec.init_containers.unwrap().into_iter().map(|c| c.name).collect();
-    assert_eq!(names, ["fetch", "sync"], "who runs at times is not asked while it does");
+    let names: Vec<String> = spec
+        .init_containers
+        .unwrap()
+        .into_iter()
+        .map(|c| c.name)
+        .collect();
+    assert_eq!(
+        names,
+        ["fetch", "sync"],
+        "who runs at times is not asked while it does"
+    );
 }
 
 #[test]
 fn a_bot_that_asks_for_more_than_there_is_is_refused() {
     let more = bot(&json!({"memory_limit": "2Gi"}), None);
-    let refused = pod(&more, &template(&[("THE0_MAX_MEMORY", "1Gi")]), &start(None));
+    let refused = pod(
+        &more,
+        &template(&[("THE0_MAX_MEMORY", "1Gi")]),
+        &start(None),
+    );
     let text = refused.unwrap_err().to_string();
     assert!(text.contains("config.memory_limit asks for 2Gi"), "{text}");
 }
@@ -106,9 +122,15 @@ fn what_the_agent_finds_is_what_it_has_made() {
     let template = template(&[]);
     let made = pod(&bot, &template, &start).unwrap();
     let seen = super::super::seen::Seen::of(&template.stack, &made).unwrap();
-    assert_eq!((&seen.bot, seen.birth.start.clone()), (&bot.id, start.clone()));
+    assert_eq!(
+        (&seen.bot, seen.birth.start.clone()),
+        (&bot.id, start.clone())
+    );
     assert_eq!(seen.launch, launch::digest(&bot).as_str());
-    assert_eq!(seen.secrets.unwrap(), secret::names(&bot, &template, &start));
+    assert_eq!(
+        seen.secrets.unwrap(),
+        secret::names(&bot, &template, &start)
+    );
     assert_eq!(seen.code, Some(bot.code.clone()));
 }
 
@@ -171,7 +193,11 @@ proptest! {
 fn who_has_keys_has_no_parameters_and_who_has_parameters_no_keys() {
     let made = pod(&usual(), &template(&[]), &start(None)).unwrap();
     let spec = made.spec.unwrap();
-    let all = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let all = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .chain(&spec.containers);
     for container in all {
         let mounts = container.volume_mounts.iter().flatten();
         let keys = mounts.clone().any(|mount| mount.name == "keys");
@@ -183,7 +209,11 @@ fn who_has_keys_has_no_parameters_and_who_has_parameters_no_keys() {
             _ => (false, true),
         };
         assert_eq!(has, expected, "{}", container.name);
-        let store = container.env.iter().flatten().any(|env| env.name.starts_with("MINIO"));
+        let store = container
+            .env
+            .iter()
+            .flatten()
+            .any(|env| env.name.starts_with("MINIO"));
         assert_eq!(store, keys, "{}", container.name);
     }
 }

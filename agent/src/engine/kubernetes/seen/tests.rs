@@ -73,18 +73,28 @@ fn a_pod_comes_runs_waits_and_is_over() {
     assert_eq!(seen(&json!({"phase": "Pending"})).stage, Stage::Coming);
     assert_eq!(of("Running", &running), Stage::Running);
     assert_eq!(of("Running", &waiting), Stage::Waiting);
-    assert_eq!(of("Running", &ended(1, "Error", &Value::Null)), Stage::Waiting);
-    assert_eq!(of("Succeeded", &ended(0, "Completed", &Value::Null)), Stage::Over);
+    assert_eq!(
+        of("Running", &ended(1, "Error", &Value::Null)),
+        Stage::Waiting
+    );
+    assert_eq!(
+        of("Succeeded", &ended(0, "Completed", &Value::Null)),
+        Stage::Over
+    );
     assert_eq!(of("Failed", &running), Stage::Over);
 }
 
 #[test]
 fn a_pod_that_was_told_to_end_is_over_when_its_kubelet_says_so_or_none_ever_saw_it() {
-    let ending = json!({"deletionTimestamp": "2026-01-01T01:00:00Z", "deletionGracePeriodSeconds": 3600});
+    let ending =
+        json!({"deletionTimestamp": "2026-01-01T01:00:00Z", "deletionGracePeriodSeconds": 3600});
     let running = json!({"running": {"startedAt": "2026-01-01T00:00:05Z"}});
     let status = json!({"phase": "Running", "containerStatuses": [main(&running, &json!({}), 0)]});
     let seen = seen_with(&ending, &status);
-    assert!(seen.is_ending && seen.stage == Stage::Running, "also on a node that nobody reaches");
+    assert!(
+        seen.is_ending && seen.stage == Stage::Running,
+        "also on a node that nobody reaches"
+    );
     assert_eq!(seen.status(0).state, State::Stopping);
     let meta = json!({"metadata": {"name": "s-b", "uid": "u", "deletionTimestamp": "2026-01-01T01:00:00Z",
         "labels": names::labels(&stack(), &"b".parse().unwrap()), "annotations": {names::ID: "b"}},
@@ -98,7 +108,8 @@ fn runs_are_known_by_the_last_words_of_their_supervisor_or_by_what_the_kubelet_s
     let (own, next) = (record(7, Reason::Exited), record(8, Reason::Exited));
     let waiting = json!({"waiting": {"reason": "CrashLoopBackOff"}});
     let told = |state: &Value, last: &Value, restarts| {
-        let status = json!({"phase": "Running", "containerStatuses": [main(state, last, restarts)]});
+        let status =
+            json!({"phase": "Running", "containerStatuses": [main(state, last, restarts)]});
         seen(&status).runs
     };
     let last = ended(1, "Error", &words(&own));
@@ -106,7 +117,10 @@ fn runs_are_known_by_the_last_words_of_their_supervisor_or_by_what_the_kubelet_s
     let now = ended(1, "Error", &words(&next));
     assert_eq!(told(&now, &last, 3), [own, next]);
     let oom = told(&waiting, &ended(137, "OOMKilled", &Value::Null), 3);
-    assert_eq!((oom[0].run, oom[0].reason, oom[0].code, oom[0].signal), (3, Reason::Oom, 137, Some(9)));
+    assert_eq!(
+        (oom[0].run, oom[0].reason, oom[0].code, oom[0].signal),
+        (3, Reason::Oom, 137, Some(9))
+    );
     let lost = told(&ended(137, "Error", &"not JSON".into()), &json!({}), 0);
     assert_eq!((lost[0].run, lost[0].reason), (1, Reason::Lost));
     assert_eq!(lost[0].message.as_deref(), Some("not JSON"));
@@ -121,16 +135,29 @@ fn what_keeps_a_pod_from_its_work_is_said_in_the_clusters_own_words() {
     let gated = json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False",
         "reason": "SchedulingGated", "message": "no"}]});
     assert_eq!(seen(&gated).trouble, None);
-    let mut fetch = main(&json!({"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}), &json!({}), 0);
+    let mut fetch = main(
+        &json!({"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}),
+        &json!({}),
+        0,
+    );
     fetch["name"] = "fetch".into();
     let status = json!({"phase": "Pending", "initContainerStatuses": [fetch]});
     let why = seen(&status).trouble.unwrap();
     assert_eq!(why, "container fetch: ImagePullBackOff: no such image");
     let waiting = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}});
-    let mut fetch = main(&waiting, &ended(112, "Error", &"u/b/1 is not in the store".into()), 2);
+    let mut fetch = main(
+        &waiting,
+        &ended(112, "Error", &"u/b/1 is not in the store".into()),
+        2,
+    );
     fetch["name"] = "fetch".into();
-    let why = seen(&json!({"phase": "Pending", "initContainerStatuses": [fetch]})).trouble.unwrap();
-    assert!(why.contains("fetch failed (exit code 112)") && why.contains("not in the store"), "{why}");
+    let why = seen(&json!({"phase": "Pending", "initContainerStatuses": [fetch]}))
+        .trouble
+        .unwrap();
+    assert!(
+        why.contains("fetch failed (exit code 112)") && why.contains("not in the store"),
+        "{why}"
+    );
     let evicted = json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory"});
     assert_eq!(seen(&evicted).trouble.unwrap(), "Evicted: low on memory");
     let creating = json!({"waiting": {"reason": "ContainerCreating"}});
@@ -151,5 +178,9 @@ fn a_run_that_was_fenced_or_whose_state_was_edited_wants_no_other_in_its_pod() {
     }
     assert_eq!(of(Reason::Exited, &waiting), None);
     let running = json!({"running": {"startedAt": "2026-01-01T00:00:10Z"}});
-    assert_eq!(of(Reason::Fenced, &running), None, "it was tried again already");
+    assert_eq!(
+        of(Reason::Fenced, &running),
+        None,
+        "it was tried again already"
+    );
 }
