@@ -18,8 +18,6 @@ use crate::engine::bounds::{bytes, cpus};
 
 /// Where the Secret of keys is.
 const KEYS_FOLDER: &str = "/run/the0/keys";
-/// The variable of the file of keys.
-const KEYS_FILE: &str = "THE0_KEYS_FILE";
 /// The variable of the file of authorities.
 const CA_FILE: &str = "THE0_CA_FILE";
 /// The port at which `query` answers.
@@ -99,6 +97,8 @@ impl Parts<'_> {
 
     /// Answers questions about the bot.
     pub fn query(&self) -> Container {
+        // Below an init, which ends what a query program leaves.
+        let command = ["supervisor", "execute", "--query-server-only"];
         let mounts = [
             read_only(mount("code", "/bot")),
             read_only(mount("state", "/state")),
@@ -132,7 +132,7 @@ impl Parts<'_> {
                 name: Some("query".to_owned()),
                 ..ContainerPort::default()
             }]),
-            ..self.container(QUERY, &["query"], mounts)
+            ..self.container(QUERY, &command, mounts)
         }
     }
 
@@ -194,7 +194,10 @@ impl Parts<'_> {
     fn environment_of_sync(&self) -> Vec<EnvVar> {
         let mut set = variables(self.bot, self.template);
         set.extend(self.template.store.clone());
-        set.insert(KEYS_FILE.to_owned(), format!("{KEYS_FOLDER}/{KEYS}"));
+        set.insert(
+            vars::THE0_KEYS_FILE.to_owned(),
+            format!("{KEYS_FOLDER}/{KEYS}"),
+        );
         if self.template.ca.is_some() {
             set.insert(CA_FILE.to_owned(), format!("{KEYS_FOLDER}/{CA}"));
         }

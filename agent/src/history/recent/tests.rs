@@ -85,6 +85,26 @@ fn a_lost_run_is_one_record_though_its_start_was_not_written_to_the_millisecond(
 }
 
 #[test]
+fn a_run_whose_start_is_told_to_the_second_first_is_one_record() {
+    let of = |mut entry: Entry| {
+        entry.container = Some("c".into());
+        entry
+    };
+    let told = [
+        entry(1, 10),
+        ended(1, 11, 20),
+        ended(1, 11, 20),
+        entry(2, 20),
+    ];
+    let (kept, _) = kept(&told.map(of));
+    let known: Vec<_> = kept
+        .iter()
+        .map(|entry| (entry.run, entry.started_at))
+        .collect();
+    assert_eq!(known, [(1, time(10)), (2, time(20))]);
+}
+
+#[test]
 fn starts_that_fail_in_one_way_are_one_record() {
     let mut told: Vec<Entry> = (1..=50).map(|n| failed(n * 10, n * 10 + 1)).collect();
     told.push(failed(500, 501));

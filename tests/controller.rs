@@ -1,0 +1,10 @@
+//! `agent controller`: bots as Pods of a real cluster, by a real MongoDB and a real MinIO.
+
+#[path = "controller/agents.rs"]
+mod agents;
+#[path = "controller/life.rs"]
+mod life;
+#[path = "controller/rig.rs"]
+mod rig;
+#[path = "controller/trouble.rs"]
+mod trouble;

@@ -1,0 +1,97 @@
+//! What becomes of a document.
+
+use mongodb::bson::doc;
+use serde_json::{Value, json};
+use tests::cluster::LONG;
+use tests::{http, wait_for};
+
+use crate::rig::Rig;
+
+fn uid(pod: &Value) -> String {
+    pod["metadata"]["uid"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[test]
+fn a_document_becomes_a_pod_another_when_it_changes_and_none_when_it_goes() {
+    let Some(rig) = Rig::start("controller::life") else {
+        return;
+    };
+    let agent = rig.agent(&[]);
+    let pod = rig.asked("counter", doc! {"word": "a-hidden-word"});
+    pod.ready();
+    rig.wait_saved("counter", "count", "1");
+    let first = pod.get();
+    assert!(!first.to_string().contains("a-hidden-word"), "{first:#}");
+    let question = json!({"bot_id": "counter", "query_path": "/count"}).to_string();
+    let answer = http(&agent.gateway, "POST", "/query", &question).json();
+    assert_eq!(answer["data"], 1, "{answer}");
+    rig.asked("counter", doc! {"word": "changed"});
+    rig.wait_saved("counter", "word", "changed");
+    assert_eq!(
+        rig.saved("counter", "count").as_deref(),
+        Some("2"),
+        "it goes on from its state"
+    );
+    assert_ne!(uid(&first), uid(&pod.get()));
+    rig.remove("counter");
+    pod.gone();
+    assert_eq!(rig.saved("counter", "last").as_deref(), Some("words"));
+    wait_for("Secrets that are gone", LONG, || {
+        rig.names("secrets").is_empty().then_some(())
+    });
+    agent.wait_history(&rig, "counter", |runs| {
+        let stopped: Vec<&str> = runs
+            .iter()
+            .filter_map(|run| run["stopped"].as_str())
+            .collect();
+        stopped == ["changed", "removed"] && runs.iter().all(|run| run["saved"]["all"] == true)
+    });
+}
+
+#[test]
+fn the_kubelet_starts_a_bot_again_that_ends_and_each_run_is_told_once() {
+    let Some(rig) = Rig::start("controller::crash") else {
+        return;
+    };
+    let agent = rig.agent(&[]);
+    rig.bot("crasher", doc! {"crash": 2});
+    agent.wait_row(&rig, "crasher", |row| {
+        (row["state"] == "running" && row["run"] == 3).then_some(())
+    });
+    agent.wait_history(&rig, "crasher", |runs| {
+        let told: Vec<(&Value, &Value)> =
+            runs.iter().map(|run| (&run["run"], &run["exit"])).collect();
+        told == [
+            (&json!(1), &json!(1)),
+            (&json!(2), &json!(1)),
+            (&json!(3), &Value::Null),
+        ]
+    });
+    agent.does(&rig, &["stop", "crasher"]);
+    rig.cluster.pod("default-crasher").gone();
+    agent.wait_history(&rig, "crasher", |runs| {
+        runs.len() == 3 && runs[2]["stopped"] == "asked"
+    });
+    assert_eq!(rig.saved("crasher", "count").as_deref(), Some("3"));
+}
+
+#[test]
+fn a_tick_runs_once_in_a_pod_that_goes_when_its_end_is_written_down() {
+    let Some(rig) = Rig::start("controller::tick") else {
+        return;
+    };
+    let agent = rig.agent(&[]);
+    rig.scheduled("timed", doc! {"once": true, "schedule": "0 0 1 1 *"});
+    agent.says("completed (exit code 0)");
+    wait_for("a Pod that is gone", LONG, || {
+        rig.names("pods").is_empty().then_some(())
+    });
+    agent.wait_history(&rig, "timed", |runs| {
+        let [run] = runs else { return false };
+        run["cause"] == "tick" && run["exit"] == 0 && run["saved"]["all"] == true
+    });
+    assert_eq!(rig.saved("timed", "count").as_deref(), Some("1"));
+}
