@@ -214,6 +214,15 @@ pub struct LogOptions {
 /// The bot is not known, or its log cannot be read.
 pub fn logs(data: &Path, bot: &str, options: &LogOptions) -> Result<()> {
     let id = find(data, bot)?;
+    if let (None, Some(place)) = (&options.day, place::pods(data)?) {
+        let LogOptions {
+            tail,
+            stamps,
+            follow,
+            ..
+        } = *options;
+        return crate::engine::kubernetes::logs::show(&place, &id, tail, stamps, follow);
+    }
     if let (None, Some(place)) = (&options.day, place::containers(data)?) {
         let LogOptions {
             tail,

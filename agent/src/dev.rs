@@ -83,6 +83,7 @@ pub fn run(options: &Options, data: &Path) -> Result<()> {
     let console = Console::open(out, colours).context("the console")?;
     let host = place::host(&data)?;
     place::remember_containers(&data, None)?;
+    place::remember_pods(&data, None)?;
     let store = open_store(&host, &console)?;
     // One thread: what starts supervisors must live as long as the agent.
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -1,65 +1,45 @@
 //! An agent that runs bots until it is told to end, and leaves them running then: `agent run` (the platform's word:
 //! `bot-runner`) as containers of this host, `agent controller` as Pods of a cluster.
 //!
-//! Where bots run is the only difference between the two: what of it each engine needs is its own file's, [`Where`] has the
-//! settings, [`Parts`] what is made of them.
+//! Where bots run is the only difference between the two ([`engines`]).
 
 pub mod cluster;
 mod docker;
+mod engines;
+mod origin;
+mod setup;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use contract::launch::{Variables, renamed};
-use contract::{Secret, file};
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use anyhow::{Context, Result};
+use contract::file;
+use contract::launch::Variables;
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::watch;
 
-use crate::bots::both::Both;
-use crate::bots::directory::{self, Directory};
-use crate::bots::mongo::{Deadlines, Mongo, Place};
-use crate::bots::{Bots, Offer};
+use self::engines::{Around, Choice};
+use self::setup::{Setup, setup};
+use crate::bots::Offer;
 use crate::control::Api;
-use crate::control::listen::{ADDRESS, Listen};
 use crate::dev::{open_store, prepare_store};
-use crate::engine::docker::question::Questions;
 use crate::engine::keys::KeyMaker;
-use crate::engine::{Engine, News};
-use crate::gateway::bounds::Most;
 use crate::gateway::dispatch::Dispatcher;
-use crate::health::http::VARIABLE;
 use crate::health::{self, Board, Dependency};
-use crate::history::notices::Logs;
-use crate::history::{self, History, Outlet, Watch};
-use crate::launch::Host;
+use crate::history::{Outlet, Watch};
+use crate::lease::Lease;
 use crate::lease::keeper::{Handle, Keeper};
-use crate::lease::{Identity, Lease};
-use crate::live::Live;
 use crate::manager::Manager;
-use crate::orders::desk::Desk;
 use crate::place;
 use crate::reconcile::{Events, World, ticks};
-use crate::schedule::book::Book;
-use crate::schedule::permit::Permits;
-use crate::schedule::{self, Schedules};
+use crate::schedule::Schedules;
 use crate::show::{Colours, Console};
 use crate::signals::Signals;
-use crate::store::address::Endpoint;
-use crate::store::{Address, Store};
-use crate::{control, events, gateway, jobs, lister};
+use crate::store::Store;
+use crate::{control, events, gateway, lister};
 
 pub use docker::store_variables;
-
-/// The variable of how many bots the metrics tell one by one, and what it is without it.
-const MEASURED: &str = "THE0_METRICS_BOTS";
-/// The variable of whether a bot's :9476 wants a token of whoever asks over the network.
-const GUARD: &str = "THE0_QUERY_GUARD";
-/// The variable of whether the same question is asked once at a time.
-const SHARE: &str = "THE0_QUERY_SHARE";
-const MEASURED_AT_MOST: usize = 100;
 
 /// What the host's agent is told besides the environment.
 #[derive(Debug, clap::Args)]
@@ -98,77 +78,6 @@ pub enum Role {
     Answers,
 }
 
-/// Where bots run, with what the operator sets of it.
-enum Where {
-    /// As containers.
-    Docker(Box<docker::Setup>),
-    /// As Pods.
-    Kubernetes(Box<cluster::Setup>),
-}
-
-/// What an engine is opened with.
-pub(crate) struct Around<'a> {
-    store: &'a Store,
-    lease: &'a Lease,
-    board: &'a Board,
-    console: &'a Console,
-    /// The agent's data folder.
-    data: &'a Path,
-    keys: KeyMaker,
-    permits: Permits,
-    news: UnboundedSender<News>,
-    /// Where jobs come from, if from anywhere.
-    source: Option<&'a events::Source>,
-    /// Questions at once that need an instance of their own.
-    apart: usize,
-    interval: Duration,
-}
-
-/// What an engine brings.
-pub(crate) struct Parts {
-    engine: Engine,
-    live: Option<Live>,
-    queue: Option<jobs::Queue>,
-    apart: Option<Questions>,
-    logs: Logs,
-}
-
-/// What is needed to run.
-struct Setup {
-    host: Host,
-    endpoint: Endpoint,
-    place: Where,
-    history: (history::Settings, History),
-    bots: Bots,
-    /// Where it is written down what becomes of ticks, in whose name, and how many are started at once.
-    book: (Book, String, usize),
-    rhythm: Duration,
-    source: Option<events::Source>,
-    /// Where it is told that runs begin and end.
-    teller: Option<events::Address>,
-    /// People's words, where they count for every agent of a database.
-    desk: Option<Desk>,
-    /// Keeps the lease, where bots are a database's.
-    keeper: Option<Keeper>,
-    board: Board,
-    listen: Option<SocketAddr>,
-    api: Option<Listen>,
-    gateway: Option<gateway::Listen>,
-    /// How many questions at once, and whether the same ones are asked once.
-    questions: (Most, bool),
-    /// Whether a bot's `query` wants a token.
-    guards: bool,
-    /// Whether history is written.
-    writes: bool,
-}
-
-/// Which engine is asked for.
-#[derive(Debug, Clone, Copy)]
-enum Choice<'a> {
-    Docker,
-    Kubernetes(&'a cluster::Options),
-}
-
 /// Runs bots as containers, on the data folder `data`, until a signal ends it.
 ///
 /// # Errors
@@ -198,6 +107,7 @@ fn run_on(choice: Choice<'_>, options: &Options, role: Role, data: &Path) -> Res
         setup.only_answers();
     }
     place::remember_containers(&data, setup.place.containers())?;
+    place::remember_pods(&data, None)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -235,191 +145,6 @@ fn show(setup: &Setup, store: &Store, lease: &Lease, console: &Console) -> Resul
     Ok(())
 }
 
-fn setup(choice: Choice<'_>, options: &Options, data: &Path, console: &Console) -> Result<Setup> {
-    let mut environment = renamed(environment());
-    if let Choice::Kubernetes(cluster) = choice {
-        cluster.prevail(&mut environment);
-    }
-    let host = Host::new(data.to_owned(), environment.clone())?;
-    let Address::S3(endpoint) = host.store.clone() else {
-        bail!(
-            "MINIO_ENDPOINT is not set: containers need an object store for code, states and logs; set it with \
-             MINIO_ACCESS_KEY and MINIO_SECRET_KEY, or run bots of one machine without containers by `agent dev`"
-        );
-    };
-    let value = |name: &str| environment.get(name).filter(|v| !v.is_empty()).cloned();
-    let nats = options.nats_url.clone().or_else(|| value("NATS_URL"));
-    let nats = nats.map(|url| events::Address::parse(&Secret::new(url)));
-    let nats = nats.transpose()?;
-    let teller = nats.clone().filter(|_| options.bots.is_none());
-    let place = Where::new(choice, &environment, &host.store, nats.as_ref())?;
-    let mut depends = vec![Dependency::Listing, Dependency::Store, place.dependency()];
-    let (mut database, mut desk) = (None, None);
-    let (bots, book, rhythm, source) = if let Some(folder) = &options.bots {
-        let root = folder.canonicalize();
-        let root = root.with_context(|| format!("the folder of bots {}", folder.display()))?;
-        let bots = Bots::Directory(Directory::new(root, data.to_owned()));
-        if nats.is_some() {
-            console.warn("bots of a folder have no events: those of NATS are left alone");
-        }
-        (bots, Book::Folder(data.to_owned()), directory::RHYTHM, None)
-    } else {
-        let uri = options.mongo_uri.clone().or_else(|| value("MONGO_URI"));
-        let uri = uri.context(
-            "MONGO_URI is not set: give the database of bots, or a folder of them with --bots",
-        )?;
-        let uri = Secret::new(uri);
-        let mongo = Mongo::new(&uri, Place::default(), Deadlines::default())?;
-        depends.push(Dependency::Mongodb);
-        depends.extend(nats.is_some().then_some(Dependency::Nats));
-        let (opened, orders) = Desk::open(data)?;
-        desk = Some(opened);
-        let source = events::Source {
-            nats,
-            orders,
-            mongo: mongo.apart(),
-            stack: place.stack(),
-        };
-        database = Some(uri);
-        let bots = Both::new(mongo);
-        let book = Book::mongo(bots.schedules());
-        let interval = options.check_interval.unwrap_or(options.reconcile_interval);
-        let interval = interval.min(options.reconcile_interval);
-        (Bots::Mongo(Box::new(bots)), book, interval, Some(source))
-    };
-    let board = Board::new(&depends);
-    board.measure(measured(value(MEASURED).as_deref())?);
-    let keep = |uri| -> Result<Keeper> {
-        let me = Identity::of(data)?;
-        Ok(Keeper::new(&uri, me, board.clone(), console.clone())?)
-    };
-    let (mut settings, history) = history(options, &environment, data)?;
-    settings.board = board.clone();
-    let me = Identity::of(data)?;
-    let me = format!("{}, {}", me.host, me.holder.get(..12).unwrap_or_default());
-    Ok(Setup {
-        teller,
-        book: (book, me, schedule::starts(&environment)?),
-        host,
-        endpoint,
-        place,
-        history: (settings, history),
-        bots,
-        rhythm,
-        source,
-        desk,
-        keeper: database.map(keep).transpose()?,
-        listen: health::http::address(environment.get(VARIABLE).map(String::as_str))?,
-        api: options.api.listen(ADDRESS)?,
-        gateway: options.gateway.listen(true)?,
-        questions: (
-            Most::parse(&environment)?,
-            is_on(SHARE, value(SHARE).as_deref(), false)?,
-        ),
-        guards: is_on(GUARD, value(GUARD).as_deref(), true)?,
-        writes: true,
-        board,
-    })
-}
-
-impl Setup {
-    /// Nothing is left of it that writes, starts or tells something.
-    fn only_answers(&mut self) {
-        (self.source, self.teller) = (None, None);
-        if let Where::Docker(docker) = &mut self.place {
-            docker.only_answers();
-        }
-        (self.desk, self.keeper, self.api) = (None, None, None);
-        self.writes = false;
-    }
-}
-
-impl Where {
-    fn new(
-        choice: Choice<'_>,
-        environment: &Variables,
-        store: &Address,
-        nats: Option<&events::Address>,
-    ) -> Result<Self> {
-        Ok(match choice {
-            Choice::Docker => Self::Docker(Box::new(docker::setup(environment, store, nats)?)),
-            Choice::Kubernetes(options) => {
-                Self::Kubernetes(Box::new(cluster::setup(options, environment, store)?))
-            }
-        })
-    }
-
-    fn dependency(&self) -> Dependency {
-        match self {
-            Self::Docker(_) => Dependency::Docker,
-            Self::Kubernetes(_) => Dependency::Kubernetes,
-        }
-    }
-
-    fn stack(&self) -> String {
-        match self {
-            Self::Docker(docker) => docker.stack(),
-            Self::Kubernetes(cluster) => cluster.stack(),
-        }
-    }
-
-    fn keys(&self) -> Duration {
-        match self {
-            Self::Docker(docker) => docker.keys(),
-            Self::Kubernetes(cluster) => cluster.keys(),
-        }
-    }
-
-    fn containers(&self) -> Option<&place::Containers> {
-        match self {
-            Self::Docker(docker) => Some(&docker.containers),
-            Self::Kubernetes(_) => None,
-        }
-    }
-
-    async fn open(self, around: Around<'_>) -> Result<Parts> {
-        match self {
-            Self::Docker(docker) => docker.open(around),
-            Self::Kubernetes(cluster) => cluster.open(around).await,
-        }
-    }
-}
-
-/// A switch, or what it is without a word.
-fn is_on(variable: &str, given: Option<&str>, usual: bool) -> Result<bool> {
-    match given {
-        None => Ok(usual),
-        Some("on" | "true" | "1") => Ok(true),
-        Some("off" | "false" | "0") => Ok(false),
-        Some(_) => bail!("{variable} is neither on nor off"),
-    }
-}
-
-/// How many bots the metrics tell one by one.
-fn measured(given: Option<&str>) -> Result<usize> {
-    let given = given.map(|text| text.trim().parse());
-    let given = given.transpose();
-    Ok(given
-        .with_context(|| format!("{MEASURED} is no number: 0 is none"))?
-        .unwrap_or(MEASURED_AT_MOST))
-}
-
-/// Where history is kept: where the bots are.
-fn history(
-    options: &Options,
-    environment: &Variables,
-    data: &Path,
-) -> Result<(history::Settings, History)> {
-    let settings = history::Settings::parse(environment)?;
-    let uri = options.mongo_uri.as_ref();
-    let uri = uri.or_else(|| environment.get("MONGO_URI"));
-    let history = match (&options.bots, uri) {
-        (None, Some(uri)) => History::in_mongo(Secret::new(uri.as_str())),
-        _ => History::in_folder(data),
-    };
-    Ok((settings, history))
-}
-
 /// The agent's environment, as far as it is text.
 pub fn environment() -> Variables {
     let pairs = std::env::vars_os();
@@ -444,7 +169,6 @@ async fn session(
     setup.board.attach(Dependency::Listing, lister.clone());
     let (listings, waker) =
         lister::start(setup.bots, store.clone(), setup.rhythm, lister).context("the lister")?;
-
     let mut keys = KeyMaker::new(&setup.endpoint, setup.place.keys(), console.clone())?;
     keys.gate = store.gate();
     keys.guards = setup.guards;
@@ -464,14 +188,8 @@ async fn session(
         apart: most.apart,
         interval: options.reconcile_interval,
     };
-    let Parts {
-        engine,
-        live,
-        queue,
-        apart,
-        logs,
-    } = setup.place.open(around).await?;
-    let dispatcher = Dispatcher::new(requests_to.clone(), apart, most)
+    let parts = setup.place.open(around).await?;
+    let dispatcher = Dispatcher::new(requests_to.clone(), parts.apart, most)
         .sharing(is_shared)
         .counting(setup.board.clone());
     let (stopped, switch) = match &setup.desk {
@@ -481,16 +199,10 @@ async fn session(
             place::switch(&setup.host.data)?,
         ),
     };
-    let to_loop = requests_to.clone();
-    let mut world = World::new(
-        setup.host,
-        store,
-        engine,
-        console.clone(),
-        options.settle,
-        requests_to,
-    );
-    (world.stopped, world.switch, world.live) = (stopped, switch, live);
+    let (to_loop, host, settle) = (requests_to.clone(), setup.host, options.settle);
+    let engine = parts.engine;
+    let mut world = World::new(host, store, engine, console.clone(), settle, requests_to);
+    (world.stopped, world.switch, world.live) = (stopped, switch, parts.live);
     world.desk = setup.desk;
     let (mut settings, history) = setup.history;
     settings.outlet = setup.teller.map(|address| Outlet {
@@ -498,14 +210,14 @@ async fn session(
         lease: lease.clone(),
     });
     if setup.writes {
-        let watch = Watch::start(&settings, history, logs, &world.host.data, console);
+        let watch = Watch::start(&settings, history, parts.logs, &world.host.data, console);
         world.history = Some(watch.context("history")?);
     }
     if let Some(source) = setup.source {
         let outside = (waker.clone(), lease.clone(), setup.board.clone());
         world.progress = hear(source, outside, console)?;
     }
-    (world.schedules, world.jobs) = (Some(schedules), queue);
+    (world.schedules, world.jobs) = (Some(schedules), parts.queue);
     world.waker = Some(waker);
     (world.lease, world.board) = (lease.clone(), setup.board);
     let mut events = Events {

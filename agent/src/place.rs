@@ -8,6 +8,7 @@
 //! switch.json       whether any bot may run
 //! orders.json       both, with when it was said, where agents of a database share it
 //! engine.json       where the agent last ran bots, where that is not this folder
+//! cluster.json      the same of bots that are Pods
 //! episodes.json     notices that were sent of troubles that last
 //! store.json        which store the agent last used, without keys
 //! wrappers/         starters of Python and Node bots
@@ -257,6 +258,37 @@ pub fn remember_containers(data: &Path, containers: Option<&Containers>) -> Resu
             Ok(Some(before)) if before == *now => Ok(()),
             _ => file::replace_json(&path, now),
         },
+        None => file::remove(&path),
+    };
+    done.with_context(|| path.display().to_string())
+}
+
+/// Where an agent runs bots as Pods.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pods {
+    /// The namespace.
+    pub namespace: String,
+    /// The stack.
+    pub stack: String,
+}
+
+/// Where the agent of `data` last ran bots, if as Pods.
+///
+/// # Errors
+/// The file is there and cannot be read.
+pub fn pods(data: &Path) -> Result<Option<Pods>> {
+    let path = data.join("cluster.json");
+    file::read_json(&path).with_context(|| path.display().to_string())
+}
+
+/// Writes down where bots run as Pods; `None`: they do not.
+///
+/// # Errors
+/// What the file system answers.
+pub fn remember_pods(data: &Path, pods: Option<&Pods>) -> Result<()> {
+    let path = data.join("cluster.json");
+    let done = match pods {
+        Some(now) => file::replace_json(&path, now),
         None => file::remove(&path),
     };
     done.with_context(|| path.display().to_string())

@@ -160,7 +160,8 @@ impl Rig {
         let custom = document.get_document_mut("custom").unwrap();
         let definition = custom.get_document_mut("config").unwrap();
         definition.insert("type", "scheduled");
-        document.insert("next_execution_time", 1_i64);
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        document.insert("next_execution_time", i64::try_from(now).unwrap());
         self.mongo.put(SCHEDULES, &document);
     }
 

@@ -14,8 +14,11 @@
 //! [`News`]. An agent that goes away in the middle of one leaves a Pod that the next agent finds by its labels.
 
 mod access;
+mod connect;
 mod containers;
+mod ends;
 mod link;
+pub mod logs;
 pub mod names;
 mod news;
 mod pod;
@@ -50,6 +53,7 @@ use crate::schedule::ledger::Key;
 use crate::show::Console;
 
 pub use access::Access;
+pub use connect::connect;
 pub use work::Running;
 
 /// How soon keys that could not be renewed are asked for again, at most; a quarter of their life, if that is less.
@@ -267,12 +271,18 @@ impl Engine {
             return;
         }
         let renews = !self.access.lease.stands_by() && self.access.keys.ready().is_ok();
+        let may_act = self.access.lease.may_act();
         let (mut stops, mut releases, mut renewals) = (Vec::new(), Vec::new(), Vec::new());
+        let mut lost = Vec::new();
         for (bot, slot) in &mut self.slots {
             if slot.is_stop_due(now) {
                 stops.push(bot.clone());
             }
-            if slot.release_at.is_some_and(|due| now >= due) {
+            if slot.give_up_at.is_some_and(|due| now >= due) {
+                slot.give_up_at = None;
+                lost.extend(slot.pod.clone());
+            }
+            if may_act && slot.release_at.is_some_and(|due| now >= due) {
                 slot.release_at = None;
                 slot.work = Work::Releasing;
                 releases.extend(slot.pod.clone());
@@ -286,6 +296,10 @@ impl Engine {
         stops.iter().for_each(|bot| self.delete(bot));
         releases.iter().for_each(|pod| self.release(pod));
         renewals.iter().for_each(|bot| self.renew(bot));
+        for pod in lost {
+            let stage = Stage::Over;
+            self.over(&Seen { stage, ..pod }, now);
+        }
     }
 
     fn renew(&self, bot: &BotId) {

@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use super::episodes::{Notice, Thresholds, Trouble};
-use crate::place::Containers;
+use crate::place::{Containers, Pods};
 use crate::show::Console;
 
 /// Notices that wait to be sent.
@@ -84,8 +84,8 @@ pub enum Logs {
     Folder(PathBuf),
     /// With a daemon.
     Docker(Containers),
-    /// Where they are not looked for.
-    Nowhere,
+    /// With the kubelets of a cluster.
+    Kubernetes(Pods),
 }
 
 impl Logs {
@@ -99,7 +99,9 @@ impl Logs {
                 let _ = log.tail(crate::logs::Tail::Lines(LINES), &mut out);
                 String::from_utf8_lossy(&out).into_owned()
             }
-            Self::Nowhere => String::new(),
+            Self::Kubernetes(place) => {
+                crate::engine::kubernetes::logs::last(place, bot, LINES).await
+            }
             Self::Docker(place) => crate::engine::docker::logs::last(place, bot, LINES).await,
         };
         let lines = text

@@ -7,23 +7,20 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use contract::launch::Variables;
-use kube::{Client, Config};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::{Around, Parts};
+use super::engines::{Around, Parts};
 use crate::engine::kubernetes::template::{Files, POD_TEMPLATE, Template};
 use crate::engine::kubernetes::{self, Access};
 use crate::engine::settings::passed;
 use crate::engine::{Engine, News};
 use crate::health::Dependency;
 use crate::history::notices::Logs;
+use crate::place::{self, Pods};
 use crate::store::Address;
 
 /// The variable of a file of authorities.
 const CA_FILE: &str = "THE0_CA_FILE";
-/// Time for a connection to the API server.
-const CONNECT: Duration = Duration::from_secs(10);
-
 /// What the controller is told besides the environment.
 #[derive(Debug, clap::Args)]
 pub struct Options {
@@ -114,11 +111,16 @@ impl Setup {
     /// # Errors
     /// There is neither a cluster around the agent nor a kubeconfig.
     pub async fn open(self, around: Around<'_>) -> Result<Parts> {
-        let (client, own) = connect().await?;
+        let (client, own) = kubernetes::connect().await?;
         let namespace = self.namespace.unwrap_or(own);
         around.console.say(&format!(
             "bots are Pods of the namespace {namespace}; jobs and one-shot questions are not on Kubernetes yet"
         ));
+        let pods = Pods {
+            namespace: namespace.clone(),
+            stack: self.template.stack.to_string(),
+        };
+        place::remember_pods(around.data, Some(&pods))?;
         let console = around.console.clone();
         let mut access = Access::new(client, namespace, self.template, around.keys, console);
         access.lease = around.lease.clone();
@@ -132,23 +134,9 @@ impl Setup {
             live: None,
             queue: None,
             apart: None,
-            logs: Logs::Nowhere,
+            logs: Logs::Kubernetes(pods),
         })
     }
-}
-
-/// The cluster, and the namespace that is ours in it without a word.
-async fn connect() -> Result<(Client, String)> {
-    let config = Config::infer().await;
-    let mut config = config.context(
-        "there is no cluster: run the controller in one, or name a kubeconfig in KUBECONFIG",
-    )?;
-    config.connect_timeout = Some(CONNECT);
-    // Who asks again, and when, is the engine's.
-    config.default_retry = false;
-    let own = config.default_namespace.clone();
-    let client = Client::try_from(config).context("the client of the API server")?;
-    Ok((client, own))
 }
 
 /// What the cluster tells is news.

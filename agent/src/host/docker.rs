@@ -6,7 +6,8 @@ use anyhow::{Context, Result, bail};
 use contract::launch::Variables;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::{Around, Parts, is_on};
+use super::engines::{Around, Parts};
+use super::setup::is_on;
 use crate::engine::docker::container::CA_INSIDE;
 use crate::engine::docker::question::{Questions, Warm};
 use crate::engine::docker::template::{CA_FILE, Template, passed};

@@ -1,5 +1,7 @@
 use super::*;
+use crate::engine::docker;
 use crate::events::Progress;
+use crate::plan::Outcome;
 
 fn full() -> Metrics {
     let mut metrics = Metrics::default();

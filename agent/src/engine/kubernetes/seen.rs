@@ -34,6 +34,8 @@ pub struct Seen {
     pub name: String,
     /// What tells it from every other of that name.
     pub uid: String,
+    /// How late it is: a greater one is a later word on the same Pod. 0: it is not known.
+    pub version: u64,
     /// The bot's name, for a person.
     pub called: String,
     /// How the bot's life goes.
@@ -54,6 +56,8 @@ pub struct Seen {
     pub address: Option<IpAddr>,
     /// Whether it was told to end.
     pub is_ending: bool,
+    /// Whether nobody waits for its end: a kubelet says that it is over, or a person that its node is gone.
+    pub is_forced: bool,
     /// Its finalizers, ours included.
     pub finalizers: Vec<String>,
     /// How far it is.
@@ -115,6 +119,7 @@ impl Seen {
             bot,
             name: meta.name.clone().unwrap_or_default(),
             uid: meta.uid.clone().unwrap_or_default(),
+            version: version(meta),
             called: annotation(meta, names::NAME),
             kind: match label(meta, names::TYPE) {
                 "scheduled" => BotType::Scheduled,
@@ -127,6 +132,7 @@ impl Seen {
             secrets: secret::names_of(pod),
             address: status.pod_ip.as_ref().and_then(|ip| ip.parse().ok()),
             is_ending,
+            is_forced: is_ending && meta.deletion_grace_period_seconds == Some(0),
             finalizers: meta.finalizers.clone().unwrap_or_default(),
             stage: stage(pod, status, state),
             restarts,
@@ -187,6 +193,11 @@ fn label<'a>(meta: &'a ObjectMeta, name: &str) -> &'a str {
     labels
         .and_then(|labels| labels.get(name))
         .map_or("", String::as_str)
+}
+
+fn version(meta: &ObjectMeta) -> u64 {
+    let version = meta.resource_version.as_ref();
+    version.and_then(|it| it.parse().ok()).unwrap_or_default()
 }
 
 /// What a Pod was made of. One of an agent that left no word was found.

@@ -17,6 +17,8 @@ use crate::report::Records;
 
 /// An instance that lived as long did not fail at once.
 const STABLE: Duration = Duration::from_secs(60);
+/// How long a kubelet has for saying that a Pod is over of which somebody has said so.
+const FORCED: Duration = Duration::from_secs(60);
 /// Ended runs of a Pod that are remembered.
 const RUNS: usize = 50;
 
@@ -47,6 +49,8 @@ pub struct Slot {
     pub verdict: Option<Verdict>,
     /// When letting go of its Pod is tried again.
     pub release_at: Option<Duration>,
+    /// When it is taken for over, because nobody waits for its end.
+    pub give_up_at: Option<Duration>,
     /// When it needs new keys.
     pub renew_at: Option<Duration>,
     /// Its start, while it is made.
@@ -116,6 +120,7 @@ impl Slot {
             stop: None,
             verdict: None,
             release_at: None,
+            give_up_at: None,
             renew_at: None,
             start: None,
             touched,
@@ -152,6 +157,8 @@ impl Slot {
         if seen.code.is_some() {
             self.code.clone_from(&seen.code);
         }
+        let waits = seen.is_forced && seen.is_live();
+        self.give_up_at = waits.then(|| self.give_up_at.unwrap_or(now + FORCED));
         let is_stopping = self.stop.is_some() || seen.is_ending || seen.stage == Stage::Over;
         self.instance.actual.phase = if is_stopping {
             Phase::Stopping
@@ -215,6 +222,7 @@ impl Slot {
         self.stop = None;
         self.verdict = None;
         self.release_at = None;
+        self.give_up_at = None;
         self.renew_at = None;
         self.work = Work::None;
         self.instance.pid = None;

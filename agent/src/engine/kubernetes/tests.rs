@@ -279,6 +279,62 @@ fn an_end_is_told_once_and_the_name_is_free_when_the_pod_is_let_go() {
 }
 
 #[test]
+fn what_is_still_told_of_a_pod_that_was_let_go_is_no_news() {
+    block_on(async {
+        let Stage { mut engine, .. } = stage(|_| None);
+        let bot = bot("b");
+        let ended = pod(&bot, "u1", None, &over(1));
+        list(&mut engine, &[&ended], SECOND);
+        assert_eq!(engine.told().len(), 1);
+        engine.take(News::Released(bot.id.clone(), "u1".into(), Ok(())), SECOND);
+        assert!(matches!(phase(&engine, &bot), Some(Phase::Ended(_))));
+        engine.take(News::Seen(Box::new(seen(&ended))), SECOND);
+        assert!(engine.told().is_empty());
+        assert!(matches!(phase(&engine, &bot), Some(Phase::Ended(_))));
+        engine.take(News::Gone(bot.id.clone(), "u1".into()), SECOND);
+        assert!(engine.husks.is_empty() && engine.pods.is_empty());
+    });
+}
+
+#[test]
+fn an_older_word_on_a_pod_changes_nothing() {
+    block_on(async {
+        let Stage { mut engine, .. } = stage(|_| None);
+        let bot = bot("b");
+        let mut new = pod(&bot, "u1", None, &running());
+        let mut old = pod(&bot, "u1", None, &over(1));
+        new.metadata.resource_version = Some("20".into());
+        old.metadata.resource_version = Some("9".into());
+        list(&mut engine, &[&new], SECOND);
+        engine.take(News::Seen(Box::new(seen(&old))), SECOND);
+        assert_eq!(phase(&engine, &bot), Some(Phase::Running));
+    });
+}
+
+#[test]
+fn a_pod_that_was_removed_by_force_is_over_when_its_kubelet_has_had_its_time() {
+    block_on(async {
+        let Stage {
+            mut engine,
+            cluster,
+            ..
+        } = stage(|_| None);
+        let bot = bot("b");
+        let mut forced = pod(&bot, "u1", None, &running());
+        let then = k8s_openapi::jiff::Timestamp::UNIX_EPOCH;
+        let then = k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(then);
+        forced.metadata.deletion_timestamp = Some(then);
+        forced.metadata.deletion_grace_period_seconds = Some(0);
+        list(&mut engine, &[&forced], SECOND);
+        engine.tick(60 * SECOND);
+        assert!(engine.told().is_empty());
+        engine.tick(61 * SECOND);
+        assert_eq!(engine.told().len(), 1);
+        cluster.request("PATCH", "/pods/default-b").await;
+    });
+}
+
+#[test]
 fn what_could_not_be_let_go_is_tried_again() {
     block_on(async {
         let Stage { mut engine, .. } = stage(|_| None);

@@ -80,15 +80,14 @@ pub async fn start(
     }
     make_secrets(access, &secrets).await?;
     let made = create(access, &bot.id, &made).await;
-    if !matches!(made, Ok(Created::New(_))) {
-        drop(tokio::spawn(remove_secrets(
-            access.clone(),
-            names_in(&secrets),
-        )));
+    if !matches!(made, Created::New(_) | Created::Unsure(_)) {
+        let unused = names_in(&secrets);
+        drop(tokio::spawn(remove_secrets(access.clone(), unused)));
     }
-    let made = match made? {
-        Created::New(made) => made,
+    let made = match made {
+        Created::New(made) => *made,
         Created::Lives(seen) => return Ok(found(*seen)),
+        Created::Not(why) | Created::Unsure(why) => return Err(why),
     };
     drop(tokio::spawn(own(
         access.clone(),
@@ -157,46 +156,51 @@ async fn make_secrets(access: &Access, secrets: &[Secret; 2]) -> Result<(), NotS
 }
 
 enum Created {
-    New(Pod),
+    New(Box<Pod>),
     Lives(Box<Seen>),
+    /// It is not.
+    Not(NotStarted),
+    /// It may be all the same: the next listing tells, and then it needs its Secrets.
+    Unsure(NotStarted),
 }
 
-async fn create(access: &Access, bot: &BotId, pod: &Pod) -> Result<Created, NotStarted> {
-    let api = access.pods();
-    let name = pod.name_any();
-    match timeout(ANSWER, api.create(&post(), pod)).await {
-        Ok(Ok(made)) => return Ok(Created::New(made)),
-        Ok(Err(err)) if has_status(&err, 409) => {}
-        Ok(Err(err)) => return Err(not_started("make its Pod", &err)),
-        // It may be there all the same: the next listing tells.
+async fn create(access: &Access, bot: &BotId, pod: &Pod) -> Created {
+    let what = "make its Pod";
+    match timeout(ANSWER, access.pods().create(&post(), pod)).await {
+        Ok(Ok(made)) => Created::New(Box::new(made)),
+        Ok(Err(err)) if has_status(&err, 409) => match there(access, bot, &pod.name_any()).await {
+            Ok(seen) => Created::Lives(Box::new(seen)),
+            Err(not) => Created::Not(not),
+        },
+        Ok(Err(err @ Error::Api(_))) => Created::Not(not_started(what, &err)),
+        Ok(Err(err)) => Created::Unsure(not_started(what, &err)),
         Err(_) => {
-            let why = "make its Pod: the API server did not answer in time";
-            return Err(NotStarted::new(Outcome::Failed, why));
+            let why = format!("{what}: the API server did not answer in time");
+            Created::Unsure(NotStarted::new(Outcome::Failed, why))
         }
     }
-    let there = answer("look at the Pod that has its name", api.get_opt(&name)).await?;
+}
+
+/// The Pod that has the bot's name, if it is the bot's and lives.
+async fn there(access: &Access, bot: &BotId, name: &str) -> Result<Seen, NotStarted> {
+    let api = access.pods();
+    let there = answer("look at the Pod that has its name", api.get_opt(name)).await?;
+    let not = |outcome, why: &str| Err(NotStarted::new(outcome, why));
     let Some(there) = there else {
-        return Err(NotStarted::new(Outcome::Busy, "its last Pod has just gone"));
+        return not(Outcome::Busy, "its last Pod has just gone");
     };
     let seen = Seen::of(&access.template.stack, &there);
-    match seen.filter(|seen| seen.bot == *bot) {
-        None => {
-            let why = format!(
-                "a Pod {name} is there that is not this agent's: remove it, or give this stack another name"
-            );
-            Err(NotStarted::new(Outcome::Failed, why))
-        }
-        Some(seen)
-            if !seen.is_ending
-                && matches!(seen.stage, Stage::Coming | Stage::Running | Stage::Waiting) =>
-        {
-            Ok(Created::Lives(Box::new(seen)))
-        }
-        Some(_) => {
-            let why = "its last Pod is not gone yet";
-            Err(NotStarted::new(Outcome::Busy, why))
-        }
+    let Some(seen) = seen.filter(|seen| seen.bot == *bot) else {
+        let why = format!(
+            "a Pod {name} is there that is not this agent's: remove it, or give this stack another name"
+        );
+        return not(Outcome::Failed, &why);
+    };
+    let lives = matches!(seen.stage, Stage::Coming | Stage::Running | Stage::Waiting);
+    if lives && !seen.is_ending {
+        return Ok(seen);
     }
+    not(Outcome::Busy, "its last Pod is not gone yet")
 }
 
 /// The Pod of a tick may be started, once it is written that it is.
