@@ -293,9 +293,15 @@ impl Engine {
                 renewals.push(bot.clone());
             }
         }
-        stops.iter().for_each(|bot| self.delete(bot));
-        releases.iter().for_each(|pod| self.release(pod));
-        renewals.iter().for_each(|bot| self.renew(bot));
+        for bot in &stops {
+            self.delete(bot);
+        }
+        for pod in &releases {
+            self.release(pod);
+        }
+        for bot in &renewals {
+            self.renew(bot);
+        }
         for pod in lost {
             let stage = Stage::Over;
             self.over(&Seen { stage, ..pod }, now);

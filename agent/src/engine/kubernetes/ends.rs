@@ -73,8 +73,9 @@ impl Engine {
             return;
         };
         if self.access.lease.may_act() {
-            let pod = slot.pod.clone();
-            pod.into_iter().for_each(|pod| self.release(&pod));
+            if let Some(pod) = slot.pod.clone() {
+                self.release(&pod);
+            }
         } else {
             slot.release_at = Some(now + AGAIN);
         }

@@ -176,7 +176,9 @@ async fn changes(
 }
 
 fn keep(version: &mut String, newer: Option<String>) {
-    newer.into_iter().for_each(|newer| *version = newer);
+    if let Some(newer) = newer {
+        *version = newer;
+    }
 }
 
 fn gone(source: &Source, pod: &Pod, news: &UnboundedSender<News>) {

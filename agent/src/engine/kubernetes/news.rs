@@ -116,18 +116,20 @@ impl Engine {
         match (known, best) {
             (Some(known), best) if best.as_ref().is_none_or(|best| best.uid != known) => {
                 self.lost(bot, now);
-                best.into_iter().for_each(|best| self.sees(best, now));
+                if let Some(best) = best {
+                    self.sees(best, now);
+                }
             }
             (_, Some(best)) => self.sees(best, now),
             (_, None) => {}
         }
         for other in others {
-            self.beside(other);
+            self.beside(&other);
         }
     }
 
     /// A Pod of a bot that has another one.
-    fn beside(&mut self, other: Seen) {
+    fn beside(&mut self, other: &Seen) {
         if other.is_live() {
             let name = &other.name;
             self.console.about(&other.bot, &other.called).warn(&format!(
@@ -135,7 +137,7 @@ impl Engine {
             ));
         } else if self.access.lease.may_act() {
             self.husks.insert(other.uid.clone(), Husk::Going);
-            self.release(&other);
+            self.release(other);
         }
     }
 
@@ -162,11 +164,11 @@ impl Engine {
                 .say(&format!("found, Pod {}", seen.name));
             slot.renew_at = Some(now + spread(&bot));
         }
-        self.note(seen, trouble, now);
+        self.note(&seen, trouble, now);
     }
 
     /// The bot's Pod, started by us or found, tells this.
-    fn note(&mut self, seen: Seen, trouble: Option<String>, now: Duration) {
+    fn note(&mut self, seen: &Seen, trouble: Option<String>, now: Duration) {
         let bot = seen.bot.clone();
         let Some(slot) = self.slots.get_mut(&bot) else {
             return;
@@ -186,7 +188,7 @@ impl Engine {
             });
         }
         if is_over {
-            self.over(&seen, now);
+            self.over(seen, now);
         } else if let Some(reason) = seen.verdict() {
             self.end_for(&bot, reason, now);
         }
@@ -234,7 +236,7 @@ impl Engine {
             running.renew_in.map(|left| now + left)
         };
         let trouble = seen.trouble.clone();
-        self.note(seen, trouble, now);
+        self.note(&seen, trouble, now);
         // Told to stop before it was there.
         self.delete(bot);
     }

@@ -339,7 +339,7 @@ fn trouble(status: &PodStatus) -> Option<String> {
     let told = told.or_else(|| not_scheduled(status));
     let inits = status.init_container_statuses.iter().flatten();
     let all = inits.chain(status.container_statuses.iter().flatten());
-    let told = told.or_else(|| all.filter_map(held).next());
+    let told = told.or_else(|| all.into_iter().find_map(held));
     told.map(|text| cut(&text))
 }
 

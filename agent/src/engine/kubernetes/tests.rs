@@ -51,9 +51,9 @@ impl Cluster {
     /// Waits for a request of this kind to this path.
     async fn request(&self, method: &str, path: &str) -> Request {
         loop {
-            let requests = self.requests().into_iter();
+            let mut requests = self.requests().into_iter();
             let is_it = |request: &Request| request.method == method && request.path.contains(path);
-            if let Some(request) = requests.filter(is_it).next() {
+            if let Some(request) = requests.find(is_it) {
                 return request;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -465,7 +465,9 @@ fn a_pod_of_the_name_that_is_not_ours_is_left_alone() {
         let (_keep, cancel) = oneshot::channel();
         let access = engine.access.clone();
         let start = Start::now(Cause::Created, None);
-        let not = work::start(&access, &bot("b"), &start, None, cancel).await;
+        let bot = bot("b");
+        let starting = work::start(&access, &bot, &start, None, cancel);
+        let not = Box::pin(starting).await;
         let not = not.unwrap_err();
         assert!(
             not.why

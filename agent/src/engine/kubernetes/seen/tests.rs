@@ -113,7 +113,7 @@ fn runs_are_known_by_the_last_words_of_their_supervisor_or_by_what_the_kubelet_s
         seen(&status).runs
     };
     let last = ended(1, "Error", &words(&own));
-    assert_eq!(told(&waiting, &last, 3), [own.clone()]);
+    assert_eq!(told(&waiting, &last, 3), std::slice::from_ref(&own));
     let now = ended(1, "Error", &words(&next));
     assert_eq!(told(&now, &last, 3), [own, next]);
     let oom = told(&waiting, &ended(137, "OOMKilled", &Value::Null), 3);
