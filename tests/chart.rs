@@ -1,6 +1,8 @@
 //! The Helm chart (`images/chart`): what it makes of values, held against golden files and Kubernetes' own schemas, and
 //! what it refuses. `UPDATE_GOLDEN=1` writes the golden files anew.
 
+#[path = "chart/installed.rs"]
+mod installed;
 #[path = "chart/network.rs"]
 mod network;
 #[path = "chart/refused.rs"]

@@ -76,6 +76,32 @@ impl Helm {
         self.rendered(set, release, namespace)
     }
 
+    /// Does something to the release `the0` on a cluster; all but `uninstall` wants the chart, and perhaps values.
+    pub fn release(
+        &self,
+        kubeconfig: &Path,
+        namespace: &str,
+        words: &[&str],
+        values: Option<&Value>,
+    ) -> Output {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut command = self.command(words);
+        command
+            .arg("the0")
+            .args(["--namespace", namespace])
+            .arg("--kubeconfig")
+            .arg(kubeconfig);
+        if words[0] != "uninstall" {
+            command.arg(chart());
+        }
+        if let Some(values) = values {
+            let path = folder.path().join("values.json");
+            std::fs::write(&path, values.to_string()).expect("a file");
+            command.arg("--values").arg(path);
+        }
+        run(&mut command)
+    }
+
     /// What comes of the defaults but for `values`, a text of YAML.
     pub fn with(&self, values: &str) -> Output {
         let folder = tempfile::tempdir().expect("a folder");

@@ -26,7 +26,7 @@ trap finish EXIT
 "$setup/../../images/build.sh" || echo "setup: there are no images; the tests that need them are skipped" >&2
 
 "$setup/kubernetes.sh" running || cluster=ours
-{ "$setup/kubernetes.sh" start && "$setup/kubernetes.sh" import "${THE0_PREFIX:-the0}/python3.11:$tag"; } ||
+{ "$setup/kubernetes.sh" start && "$setup/kubernetes.sh" import "${THE0_PREFIX:-the0}"/{python3.11,agent}":$tag"; } ||
   echo "setup: the tests that need Kubernetes are skipped" >&2
 
 # Whoever starts this in the background may have made it ignore signals that tests send.

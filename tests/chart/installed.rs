@@ -1,0 +1,202 @@
+//! The chart on a real cluster: what it installs runs bots with the rights that it has, and bots outlive it.
+
+use std::collections::BTreeMap;
+use std::net::TcpStream;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tests::cluster::{Cluster, HOST, LONG, Pod};
+use tests::door::Door;
+use tests::servers::mongo::bson::doc;
+use tests::servers::mongo::{Mongo, document};
+use tests::servers::{Minio, Store};
+use tests::stack::{COUNTER, zipped};
+use tests::{containers, http, text, wait_for};
+
+use super::rendered::Helm;
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// A release in a namespace of the test's own, and the servers that it is told of.
+struct Release {
+    helm: Helm,
+    cluster: Cluster,
+    mongo: Mongo,
+    store: Store,
+    /// What Pods reach the database through.
+    _door: Door,
+}
+
+impl Release {
+    /// Installs it, its bots beside it; `None` where a part is missing, which has been said.
+    fn install(test: &str, values: &Value) -> Option<Self> {
+        let helm = Helm::found(test)?;
+        let cluster = Cluster::here(test)?;
+        cluster.image(test, "agent")?;
+        cluster.image(test, "python3.11")?;
+        let (store, mongo) = (Minio::start_at(HOST)?, Mongo::start()?);
+        let door = Door::before(HOST, mongo.address());
+        let mut environment: BTreeMap<_, _> = store.environment().into_iter().collect();
+        environment.insert("MONGO_URI".to_owned(), mongo.uri_at(door.address()));
+        let release = Self {
+            helm,
+            cluster,
+            mongo,
+            store,
+            _door: door,
+        };
+        release.secret("the0", &json!(environment));
+        release.secret("tokens", &json!({"tokens": format!("me {TOKEN} *\n")}));
+        release.does(&["install", "--wait", "--timeout=150s"], Some(values));
+        Some(release)
+    }
+
+    fn secret(&self, name: &str, entries: &Value) {
+        self.cluster.apply(&json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": entries,
+        }));
+    }
+
+    /// helm with the release, and what it wants for it.
+    fn does(&self, words: &[&str], values: Option<&Value>) {
+        let (kubeconfig, namespace) = (self.cluster.kubeconfig(), self.cluster.namespace());
+        let output = self.helm.release(&kubeconfig, namespace, words, values);
+        let said = text(&output.stdout) + &text(&output.stderr);
+        assert!(output.status.success(), "{words:?}: {said}");
+    }
+
+    /// The controllers that run and are not told to end.
+    fn controllers(&self) -> Vec<Value> {
+        let selector = "--selector=app.kubernetes.io/component=controller";
+        let pods = self.cluster.ask(["get", "pods", selector, "--output=json"]);
+        let mut pods: Value = serde_json::from_str(&pods).expect("JSON");
+        let pods = pods["items"].as_array_mut().expect("a list");
+        let is_up = |pod: &Value| {
+            pod["metadata"]["deletionTimestamp"].is_null() && pod["status"]["podIP"].is_string()
+        };
+        pods.drain(..).filter(is_up).collect()
+    }
+
+    /// The name of the one that acts, once it is one of two, and not `but`.
+    fn acts(&self, but: &str) -> String {
+        wait_for("one controller of two that acts", LONG, || {
+            let controllers = self.controllers();
+            let has_lease = |pod: &&Value| {
+                let address = pod["status"]["podIP"].as_str().unwrap_or_default();
+                let address = format!("{address}:8080");
+                TcpStream::connect(&address).is_ok_and(|_| {
+                    let metrics = http(&address, "GET", "/metrics", "").body;
+                    metrics.lines().any(|line| line == "the0_lease_held 1")
+                })
+            };
+            let act: Vec<&Value> = controllers.iter().filter(has_lease).collect();
+            let name = act.first()?["metadata"]["name"].as_str()?.to_owned();
+            (controllers.len() == 2 && act.len() == 1 && name != but).then_some(name)
+        })
+    }
+
+    /// A bot that counts, and its Pod.
+    fn bot(&self, id: &str) -> Pod<'_> {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("main.py"), COUNTER).expect("a file");
+        let client = self.store.client();
+        client.put("custom-bots", id, &zipped(folder.path()));
+        self.mongo
+            .put("bot_runner.bots", &document(id, id, doc! {}));
+        self.cluster.pod(format!("default-{id}"))
+    }
+
+    /// Whether the controllers may do that in their namespace, or in another.
+    fn may(&self, words: &[&str]) -> bool {
+        let account = format!(
+            "--as=system:serviceaccount:{}:the0",
+            self.cluster.namespace()
+        );
+        let mut command = self.cluster.command();
+        command.args(["auth", "can-i", &account]).args(words);
+        text(&tests::run(&mut command).stdout).trim() == "yes"
+    }
+}
+
+fn has_its_rights_alone(release: &Release) {
+    assert!(release.may(&["create", "pods"]) && release.may(&["patch", "secrets"]));
+    for not in [
+        &["get", "secrets"][..],
+        &["create", "pods", "--subresource=exec"],
+        &["list", "secrets", "--namespace=default"],
+        &["get", "nodes"],
+    ] {
+        assert!(!release.may(not), "{not:?}");
+    }
+}
+
+fn uid(pod: &Pod<'_>) -> Value {
+    pod.get()["metadata"]["uid"].take()
+}
+
+fn values() -> Value {
+    let tag = containers::image("agent");
+    let (name, tag) = tag.rsplit_once(':').expect("a tag");
+    let prefix = Path::new(name).parent().expect("a prefix");
+    json!({
+        "images": {"prefix": prefix, "tag": tag, "pullPolicy": "Never"},
+        "bots": {"pod": {"dnsPolicy": "Default"}},
+        "env": {"THE0_POD_GRACE": "1m"},
+        "gateway": {"tokens": {"existingSecret": "tokens"}},
+    })
+}
+
+#[test]
+fn two_controllers_of_whom_one_acts_run_bots_that_outlive_them() {
+    let test = "chart::two_controllers_of_whom_one_acts_run_bots_that_outlive_them";
+    let Some(release) = Release::install(test, &values()) else {
+        return;
+    };
+    has_its_rights_alone(&release);
+
+    let first = release.acts("");
+    let bot = release.bot("installedbot00000000abcd");
+    bot.ready();
+    let born = uid(&bot);
+    let says = ["/opt/the0/bin/agent", "ps", "--output=json"];
+    let shown = ["exec", &first, "--container=controller", "--"];
+    wait_for("a bot that runs", LONG, || {
+        let rows = release.cluster.ask(shown.iter().chain(&says));
+        let rows: Value = serde_json::from_str(&rows).ok()?;
+        (rows[0]["state"] == "running").then_some(())
+    });
+    wait_for("its state in the store", LONG, || {
+        let client = release.store.client();
+        client.get("bot-state", "installedbot00000000abcd/state.tar.gz")
+    });
+    for pod in release.controllers() {
+        let gateway = format!(
+            "{}:9477",
+            pod["status"]["podIP"].as_str().expect("an address")
+        );
+        let asked = r#"{"bot_id":"installedbot00000000abcd","query_path":"/x"}"#;
+        assert_eq!(http(&gateway, "POST", "/query", asked).status, 401);
+    }
+
+    release.cluster.pod(&first).delete();
+    let second = release.acts(&first);
+    release.does(
+        &[
+            "upgrade",
+            "--reuse-values",
+            "--set=lingerSeconds=0",
+            "--wait",
+            "--timeout=150s",
+        ],
+        None,
+    );
+    release.acts(&second);
+    assert_eq!(uid(&bot), born, "it is not started anew");
+
+    release.does(&["uninstall", "--wait"], None);
+    wait_for("controllers that are gone", LONG, || {
+        release.controllers().is_empty().then_some(())
+    });
+    bot.ready();
+    assert_eq!(uid(&bot), born, "it runs on");
+}
