@@ -8,7 +8,7 @@ set -uo pipefail
 cargo=${CARGO:-cargo}
 jobs=${THE0_TEST_JOBS:-3}
 alone='privilege hardening'
-longest='docker kubernetes outages s3 jobs events sync schedules soak history lease'
+longest='docker kubernetes controller outages s3 jobs gateway events sync schedules soak history lease'
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
