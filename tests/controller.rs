@@ -2,8 +2,12 @@
 
 #[path = "controller/agents.rs"]
 mod agents;
+#[path = "controller/ends.rs"]
+mod ends;
 #[path = "controller/life.rs"]
 mod life;
+#[path = "controller/outages.rs"]
+mod outages;
 #[path = "controller/rig.rs"]
 mod rig;
 #[path = "controller/trouble.rs"]

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use contract::BotId;
 use contract::record::Reason;
+use tokio::sync::oneshot;
 
 use crate::document::Bot;
 use crate::history::{Birth, End, Start};
@@ -107,6 +108,8 @@ pub enum Told {
         records: Box<Records>,
         /// Failures in a row, this one included.
         failures: u32,
+        /// Dropped when it is written down, or never will be; `None` where nobody waits for that.
+        noted: Option<oneshot::Sender<()>>,
     },
     /// Runs have ended of a bot that goes on, and what is known of them.
     Ran {

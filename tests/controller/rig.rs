@@ -36,6 +36,9 @@ def main(id, config):
     print('COUNT', count, flush=True)
     if count <= config.get('crash', 0):
         sys.exit(1)
+    kept = []
+    while config.get('hungry'):
+        kept.append(bytearray(b'x') * (1 << 20))
     while not config.get('once'):
         time.sleep(0.1)
 ";
@@ -247,6 +250,11 @@ impl Agent {
         let mut process = self.process.take().expect("an agent");
         process.signal(nix::sys::signal::Signal::SIGKILL);
         process.code(LONG);
+    }
+
+    /// Stops it where it stands, or lets it go on.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        self.process.as_ref().expect("an agent").signal(signal);
     }
 
     fn log(&self) -> PathBuf {

@@ -53,6 +53,8 @@ pub struct Granted {
     pub keys: Keys,
     /// From now.
     pub renew_in: Option<Duration>,
+    /// How long they are good, from now; `None`: they have no end.
+    pub good_for: Option<Duration>,
 }
 
 /// Makes keys; clones share what it has learnt.
@@ -164,6 +166,7 @@ impl KeyMaker {
                 Ok(Granted {
                     keys: session.keys,
                     renew_in: Some(left / 2),
+                    good_for: Some(left),
                 })
             }
             Err(StsError::Unsupported(why)) => {
@@ -202,6 +205,7 @@ impl KeyMaker {
         Granted {
             keys: self.own.clone(),
             renew_in: Some(AGAIN),
+            good_for: None,
         }
     }
 

@@ -17,6 +17,7 @@ mod access;
 mod connect;
 mod containers;
 mod ends;
+mod keys;
 mod link;
 pub mod logs;
 pub mod names;
@@ -40,6 +41,7 @@ use contract::BotId;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, oneshot};
 
+use self::keys::Term;
 use self::link::{Clock, Snapshot};
 use self::seen::{Seen, Stage};
 use self::slot::{Slot, Stop, Told, Work};
@@ -124,7 +126,9 @@ pub enum News {
     /// The API server has taken that a Pod is to end, or has not.
     Deleted(BotId, Result<(), String>),
     /// The keys of the Pod with this unique id were renewed, and when the next are due; or they were not.
-    Renewed(BotId, String, Result<Option<Duration>, String>),
+    Renewed(BotId, String, Result<Term, String>),
+    /// The end of the Pod with this unique id is written down, or is not going to be.
+    Noted(BotId, String),
     /// A Pod of which nothing runs was let go, or was not.
     Released(BotId, String, Result<(), String>),
 }
@@ -224,14 +228,16 @@ impl Engine {
         if let Work::Starting(cancel) = &mut slot.work {
             cancel.take().map(|cancel| cancel.send(()));
         }
-        self.delete(bot);
+        self.delete(bot, now);
     }
 
-    /// Tells the API server that the bot's Pod is to end, if there is one.
-    fn delete(&mut self, bot: &BotId) {
+    /// Tells the API server that the bot's Pod is to end, if there is one. It gets the keys first that it needs for that.
+    fn delete(&mut self, bot: &BotId, now: Duration) {
+        let grace = self.access.template.grace();
         let Some(slot) = self.slots.get_mut(bot) else {
             return;
         };
+        let keys = keys::wanted(slot, grace, now);
         let (Some(pod), Some(stop)) = (&slot.pod, &mut slot.stop) else {
             return;
         };
@@ -243,6 +249,10 @@ impl Engine {
         let (access, news) = (self.access.clone(), self.news.clone());
         let (pod, bot) = (pod.clone(), bot.clone());
         tokio::spawn(async move {
+            if let Some(code) = keys {
+                let given = keys::give_last(&access, &pod, &code).await;
+                let _ = news.send(News::Renewed(bot.clone(), pod.uid.clone(), given));
+            }
             let deleted = work::delete(&access, &pod).await;
             let _ = news.send(News::Deleted(bot, deleted));
         });
@@ -294,7 +304,7 @@ impl Engine {
             }
         }
         for bot in &stops {
-            self.delete(bot);
+            self.delete(bot, now);
         }
         for pod in &releases {
             self.release(pod);

@@ -61,6 +61,8 @@ pub struct Sight {
     pub records: Records,
     /// Ends of its supervisor in a row.
     pub failures: u32,
+    /// Dropped when all of it is written, where somebody waits for that.
+    pub noted: Option<Sender<()>>,
 }
 
 /// A start that came to nothing.
@@ -108,6 +110,8 @@ pub struct Scribe {
     recent: HashMap<BotId, VecDeque<Entry>>,
     /// Records that could not be written yet.
     waiting: VecDeque<Entry>,
+    /// Those who wait for them.
+    owed: Vec<Sender<()>>,
     /// When these were last looked up or used: another agent may have written since.
     used: HashMap<BotId, Instant>,
     /// When each bot's last life began that is known to be over.
@@ -131,6 +135,7 @@ impl Scribe {
             recent: HashMap::new(),
             used: HashMap::new(),
             waiting: VecDeque::new(),
+            owed: Vec::new(),
             over: HashMap::new(),
             failed: None,
             owes: herald.is_some(),
@@ -191,6 +196,7 @@ impl Scribe {
             life,
             records,
             failures,
+            noted,
         } = sight;
         let began = life.birth.start.at;
         let is_over = self.over.get(&life.bot).is_some_and(|over| *over >= began);
@@ -204,6 +210,9 @@ impl Scribe {
         self.alarm.see(&life, &records, failures);
         let entries = make::entries(&life, &records);
         self.write(&life.bot, entries, life.end.is_some()).await;
+        if !self.waiting.is_empty() {
+            self.owed.extend(noted);
+        }
     }
 
     async fn note_failed(&mut self, failed: Failed) {
@@ -275,6 +284,9 @@ impl Scribe {
                 return;
             }
             self.waiting.pop_front();
+        }
+        if self.waiting.is_empty() {
+            self.owed.clear();
         }
     }
 

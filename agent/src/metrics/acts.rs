@@ -45,7 +45,8 @@ fn of_cluster(news: &kubernetes::News) -> Option<Act> {
         kubernetes::News::Down(_)
         | kubernetes::News::Listed(_)
         | kubernetes::News::Seen(_)
-        | kubernetes::News::Gone(..) => None,
+        | kubernetes::News::Gone(..)
+        | kubernetes::News::Noted(..) => None,
     }
 }
 

@@ -89,6 +89,7 @@ impl World {
                     mut end,
                     records,
                     failures,
+                    noted,
                 } => {
                     end.why = history.track.why(&bot);
                     let life = Life {
@@ -102,6 +103,7 @@ impl World {
                         life,
                         records: *records,
                         failures,
+                        noted,
                     };
                     if may_act {
                         history.seen(sight);
@@ -259,5 +261,6 @@ fn sight(bot: BotId, birth: Birth, records: Records) -> Sight {
         },
         records,
         failures: 0,
+        noted: None,
     }
 }

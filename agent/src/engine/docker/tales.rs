@@ -44,6 +44,7 @@ pub(super) fn over(bot: &BotId, over: &Over, failures: u32) -> Told {
         },
         records: Box::new(over.records.clone()),
         failures,
+        noted: None,
     }
 }
 

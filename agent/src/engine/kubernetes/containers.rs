@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use contract::vars;
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, Probe,
-    ResourceRequirements, SecretKeySelector, SecurityContext, VolumeMount,
+    ResourceRequirements, SecretKeySelector, SecurityContext, TCPSocketAction, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -115,8 +115,12 @@ impl Parts<'_> {
                 .map(optional),
             ..variable(vars::THE0_QUERY_TOKEN, "")
         });
+        // Not whether the bot's own query program is well: that may need the bot, which is started after this.
         let ready = Probe {
-            http_get: Some(get("/health", QUERY_PORT)),
+            tcp_socket: Some(TCPSocketAction {
+                port: IntOrString::Int(QUERY_PORT.into()),
+                host: None,
+            }),
             period_seconds: Some(15),
             timeout_seconds: Some(5),
             failure_threshold: Some(3),

@@ -4,16 +4,20 @@ use std::time::Duration;
 
 use contract::BotId;
 use contract::record::{Reason, Time};
+use tokio::sync::oneshot;
 
 use super::seen::Seen;
 use super::slot::Work;
-use super::{AGAIN, Engine, Husk};
+use super::{AGAIN, Engine, Husk, News};
 use crate::ending::Verdict;
 use crate::engine::saved::is_saved;
 use crate::engine::{Exit, Told as Tale};
 use crate::history::End;
 use crate::plan::Outcome;
 use crate::report::Records;
+
+/// How long a Pod that is over waits, at most, until its end is written down.
+const NOTED: Duration = Duration::from_secs(10);
 
 impl Engine {
     /// Its own programs have ended the bot, and starting it again in its Pod would be in vain.
@@ -51,7 +55,8 @@ impl Engine {
             Outcome::Failed => slot.failures + 1,
             _ => 0,
         };
-        self.told.push(over(seen, &records, failures));
+        let (noted, written) = oneshot::channel();
+        self.told.push(over(seen, &records, failures, noted));
         if self.access.lease.may_act() && !is_saved(&records) && has_begun(&records) {
             self.console.about(bot, &slot.name).warn(
                 "it is not proven that all it had is in the store, and what was not is gone with its Pod",
@@ -63,6 +68,27 @@ impl Engine {
         } else {
             slot.verdict = Some(verdict);
             slot.work = Work::Releasing;
+            slot.release_at = Some(now + NOTED);
+            self.wait_for(seen, written);
+        }
+    }
+
+    /// Tells when the end of the Pod is written down, or is not going to be.
+    fn wait_for(&self, pod: &Seen, written: oneshot::Receiver<()>) {
+        let (news, bot, uid) = (self.news.clone(), pod.bot.clone(), pod.uid.clone());
+        tokio::spawn(async move {
+            let _ = written.await;
+            let _ = news.send(News::Noted(bot, uid));
+        });
+    }
+
+    /// The end of the Pod is written down: nobody needs it any more.
+    pub(super) fn noted(&mut self, bot: &BotId, uid: &str, now: Duration) {
+        let Some(slot) = self.slots.get_mut(bot) else {
+            return;
+        };
+        let is_it = slot.pod.as_ref().is_some_and(|pod| pod.uid == uid);
+        if is_it && slot.verdict.is_some() && slot.release_at.take().is_some() {
             self.let_go(bot, now);
         }
     }
@@ -124,7 +150,7 @@ fn has_begun(records: &Records) -> bool {
 }
 
 /// A Pod has ended.
-fn over(seen: &Seen, records: &Records, failures: u32) -> Tale {
+fn over(seen: &Seen, records: &Records, failures: u32, noted: oneshot::Sender<()>) -> Tale {
     Tale::Over {
         bot: seen.bot.clone(),
         birth: seen.birth.clone(),
@@ -137,5 +163,6 @@ fn over(seen: &Seen, records: &Records, failures: u32) -> Tale {
         },
         records: Box::new(records.clone()),
         failures,
+        noted: Some(noted),
     }
 }

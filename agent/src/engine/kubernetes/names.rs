@@ -45,6 +45,8 @@ pub const CAUSE: &str = "the0.app/cause";
 pub const BEGAN: &str = "the0.app/began";
 /// The annotation of which try of which tick of a schedule it was made for.
 pub const TICK: &str = "the0.app/tick";
+/// The annotation of when the Pod's keys were renewed last: a kubelet brings what is new in a Secret to a Pod that changes.
+pub const RENEWED: &str = "the0.app/keys-renewed";
 /// The annotation of the version of the agent that made it.
 pub const MADE_BY: &str = "the0.app/agent-version";
 /// The annotation of a Secret that names its Pod.

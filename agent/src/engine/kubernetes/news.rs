@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use contract::BotId;
 
+use super::keys::{Good, Term};
 use super::link::Snapshot;
 use super::seen::{Seen, Stage};
 use super::slot::{Slot, Told, Work};
@@ -24,6 +25,7 @@ impl Engine {
             News::Started(bot, result) => self.started(&bot, *result, now),
             News::Deleted(bot, result) => self.deleted(&bot, &result, now),
             News::Renewed(bot, uid, result) => self.renewed(&bot, &uid, result, now),
+            News::Noted(bot, uid) => self.noted(&bot, &uid, now),
             News::Released(bot, uid, result) => self.released(&bot, &uid, result, now),
         }
     }
@@ -230,15 +232,17 @@ impl Engine {
         let what = if running.is_found { "found" } else { "started" };
         let text = format!("{what}, Pod {}", seen.name);
         self.console.about(bot, &slot.name).say(&text);
-        slot.renew_at = if running.is_found {
-            Some(now + spread(bot))
+        if running.is_found {
+            slot.renew_at = Some(now + spread(bot));
         } else {
-            running.renew_in.map(|left| now + left)
-        };
+            let due = running.keys.due(self.access.template.grace());
+            slot.renew_at = due.map(|left| now + left);
+            slot.keys = Good::of(running.keys, now);
+        }
         let trouble = seen.trouble.clone();
         self.note(&seen, trouble, now);
         // Told to stop before it was there.
-        self.delete(bot);
+        self.delete(bot, now);
     }
 
     /// Notes why a bot was not started, and tells it once.
@@ -303,23 +307,26 @@ impl Engine {
         }
     }
 
-    fn renewed(
-        &mut self,
-        bot: &BotId,
-        uid: &str,
-        result: Result<Option<Duration>, String>,
-        now: Duration,
-    ) {
+    fn renewed(&mut self, bot: &BotId, uid: &str, result: Result<Term, String>, now: Duration) {
         let slot = self.slots.get_mut(bot);
         let is_it = |slot: &&mut Slot| slot.pod.as_ref().is_some_and(|pod| pod.uid == uid);
         let Some(slot) = slot.filter(is_it) else {
             return;
         };
         match result {
-            Ok(next) => slot.renew_at = next.map(|left| now + left),
-            Err(why) => self.console.about(bot, &slot.name).warn(&format!(
-                "its keys are not renewed yet: {why}; it is tried again"
-            )),
+            Ok(keys) => {
+                let due = keys.due(self.access.template.grace());
+                slot.renew_at = due.map(|left| now + left);
+                slot.keys = Good::of(keys, now);
+            }
+            Err(why) => {
+                let then = match slot.stop {
+                    Some(_) => "it ends with those it has",
+                    None => "it is tried again",
+                };
+                let text = format!("its keys are not renewed yet: {why}; {then}");
+                self.console.about(bot, &slot.name).warn(&text);
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use contract::{BotId, BotType, Digest, ObjectKey};
 use tokio::sync::oneshot;
 
 use super::AGAIN;
+use super::keys::Good;
 use super::seen::{Seen, Stage};
 use crate::ending::{self, Facts, Verdict};
 use crate::engine::Instance;
@@ -53,6 +54,8 @@ pub struct Slot {
     pub give_up_at: Option<Duration>,
     /// When it needs new keys.
     pub renew_at: Option<Duration>,
+    /// How long those it has are good.
+    pub keys: Good,
     /// Its start, while it is made.
     pub start: Option<Start>,
     /// The clock at its last change: an older listing says nothing about it.
@@ -122,6 +125,7 @@ impl Slot {
             release_at: None,
             give_up_at: None,
             renew_at: None,
+            keys: Good::Unknown,
             start: None,
             touched,
         }
@@ -224,6 +228,7 @@ impl Slot {
         self.release_at = None;
         self.give_up_at = None;
         self.renew_at = None;
+        self.keys = Good::Unknown;
         self.work = Work::None;
         self.instance.pid = None;
         self.instance.trouble = None;

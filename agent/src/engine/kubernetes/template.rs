@@ -188,6 +188,11 @@ impl Template {
         })
     }
 
+    /// How long a Pod may take to end.
+    pub fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace.unsigned_abs())
+    }
+
     /// The image for a runtime.
     pub fn image_for(&self, runtime: Runtime) -> String {
         image_for(&self.image, runtime)

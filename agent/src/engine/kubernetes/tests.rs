@@ -178,6 +178,16 @@ fn list(engine: &mut Engine, pods: &[&Pod], now: Duration) {
     engine.take(News::Listed(Box::new(Snapshot { begun, pods })), now);
 }
 
+/// Takes in that an end is written down.
+async fn written(engine: &mut Engine, news: &mut UnboundedReceiver<News>) {
+    loop {
+        let next = news.recv().await.unwrap();
+        if matches!(next, News::Noted(..)) {
+            return engine.take(next, 2 * SECOND);
+        }
+    }
+}
+
 fn phase(engine: &Engine, bot: &Bot) -> Option<Phase> {
     Some(engine.instance(&bot.id)?.actual.phase.clone())
 }
@@ -189,7 +199,7 @@ fn a_pod_that_was_found_is_adopted_and_is_told_to_end_when_its_bot_is_stopped() 
             mut engine,
             cluster,
             ..
-        } = stage(|_| None);
+        } = stage(|request| (request.method == "PATCH").then(|| (404, json!({}))));
         let bot = bot("b");
         assert!(!engine.is_ready());
         list(&mut engine, &[&pod(&bot, "u1", None, &running())], SECOND);
@@ -208,6 +218,43 @@ fn a_pod_that_was_found_is_adopted_and_is_told_to_end_when_its_bot_is_stopped() 
             asked.body["preconditions"]["uid"], "u1",
             "and no other of that name"
         );
+    });
+}
+
+#[test]
+fn who_ends_a_pod_whose_keys_end_before_it_renews_them_first() {
+    block_on(async {
+        let Stage {
+            mut engine,
+            cluster,
+            ..
+        } = stage(|request| {
+            let given = json!({"metadata": {}});
+            (request.method == "PATCH").then_some((200, given))
+        });
+        let asked = |name: &str| {
+            let asked = cluster.requests().into_iter();
+            let of = |request: &Request| request.path.contains(name) && request.method != "GET";
+            asked
+                .filter(of)
+                .map(|request| request.method)
+                .collect::<Vec<_>>()
+        };
+        let (bot, other) = (bot("b"), bot("c"));
+        let pods = [
+            pod(&bot, "u1", None, &running()),
+            pod(&other, "u2", None, &running()),
+        ];
+        list(&mut engine, &[&pods[0], &pods[1]], SECOND);
+        engine.slots.get_mut(&other.id).unwrap().keys = keys::Good::Until(2 * template().grace());
+        engine.stop(&bot.id, Why::Asked, SECOND);
+        engine.stop(&other.id, Why::Asked, SECOND);
+        cluster.request("DELETE", "/pods/default-c").await;
+        assert_eq!(asked("default-c"), ["DELETE"]);
+        cluster.request("DELETE", "/pods/default-b").await;
+        assert_eq!(asked("default-b"), ["PATCH", "PATCH", "DELETE"]);
+        let marked = cluster.request("PATCH", "/pods/default-b").await;
+        assert!(marked.body["metadata"]["annotations"][names::RENEWED].is_string());
     });
 }
 
@@ -238,7 +285,7 @@ fn an_end_is_told_once_and_the_name_is_free_when_the_pod_is_let_go() {
         let Stage {
             mut engine,
             cluster,
-            ..
+            mut news,
         } = stage(|_| None);
         let bot = bot("b");
         let one = pod(&bot, "u1", None, &running());
@@ -260,6 +307,12 @@ fn an_end_is_told_once_and_the_name_is_free_when_the_pod_is_let_go() {
             Some(Phase::Stopping),
             "its Pod has the name yet"
         );
+        assert!(
+            engine.slots[&bot.id].release_at.is_some(),
+            "nobody has written it down"
+        );
+        drop(told);
+        written(&mut engine, &mut news).await;
         let freed = cluster.request("PATCH", "/pods/default-b").await;
         assert_eq!(
             freed.body["metadata"],
@@ -330,6 +383,7 @@ fn a_pod_that_was_removed_by_force_is_over_when_its_kubelet_has_had_its_time() {
         assert!(engine.told().is_empty());
         engine.tick(61 * SECOND);
         assert_eq!(engine.told().len(), 1);
+        engine.tick(71 * SECOND);
         cluster.request("PATCH", "/pods/default-b").await;
     });
 }
@@ -397,7 +451,10 @@ fn a_listing_that_is_older_than_a_start_says_nothing_about_it() {
         assert!(engine.is_starting());
         let running = Running {
             seen: seen(&pod(&bot, "u1", None, &running())),
-            renew_in: Some(60 * SECOND),
+            keys: keys::Term {
+                renew_in: Some(60 * SECOND),
+                good_for: Some(120 * SECOND),
+            },
             is_found: false,
         };
         engine.take(News::Started(bot.id.clone(), Box::new(Ok(running))), SECOND);
@@ -518,5 +575,38 @@ fn an_api_server_that_is_away_is_told_of_once_and_nothing_is_decided_meanwhile()
         assert!(engine.is_ready());
         engine.look_anew();
         assert!(!engine.is_ready(), "what is known may be old");
+    });
+}
+
+#[test]
+fn secrets_of_starts_that_were_cut_off_are_removed_when_they_are_older_than_any_start_takes() {
+    block_on(async {
+        let secret = |name: &str, age: u64, owners: &Value| {
+            let made = std::time::SystemTime::now() - Duration::from_mins(age);
+            let made = Time::from(made).to_string();
+            json!({"metadata": {"name": name, "creationTimestamp": made, "ownerReferences": owners}})
+        };
+        let owner = json!([{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}]);
+        let none = json!([]);
+        let items = [
+            secret("left", 11, &none),
+            secret("young", 9, &none),
+            secret("owned", 11, &owner),
+            secret("used", 11, &none),
+        ];
+        let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": {}, "items": items});
+        let Stage {
+            engine, cluster, ..
+        } = stage(move |request| match request.method.as_str() {
+            "GET" if request.path.contains("/secrets") => Some((200, list.clone())),
+            "DELETE" => Some((200, json!({"kind": "Status", "status": "Success"}))),
+            _ => None,
+        });
+        work::sweep(engine.access.clone(), vec!["used".to_owned()]).await;
+        let requests = cluster.requests().into_iter();
+        let removed = requests.filter(|request| request.method == "DELETE");
+        let removed: Vec<String> = removed.map(|request| request.path).collect();
+        assert_eq!(removed.len(), 1, "{removed:?}");
+        assert!(removed[0].contains("/secrets/left"));
     });
 }

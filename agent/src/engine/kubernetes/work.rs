@@ -9,6 +9,7 @@
 
 use std::time::Duration;
 
+use contract::record::Time;
 use contract::{BotId, ObjectKey};
 use futures_util::future;
 use k8s_openapi::api::core::v1::{Pod, Secret};
@@ -19,11 +20,13 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::access::Access;
+use super::keys::Term;
 use super::link::ANSWER;
 use super::refusal::{has_status, not_started, or_gone, said};
 use super::seen::{Seen, Stage};
 use super::{names, pod, secret};
 use crate::document::Bot;
+use crate::engine::keys::Granted;
 use crate::engine::not_started::NotStarted;
 use crate::history::Start;
 use crate::plan::Outcome;
@@ -40,8 +43,8 @@ const MANAGER: &str = "the0-agent";
 pub struct Running {
     /// The Pod.
     pub seen: Seen,
-    /// When its keys should be renewed, from now; `None` where they have no end, or it is not known.
-    pub renew_in: Option<Duration>,
+    /// The life of its keys, where we have given them.
+    pub keys: Term,
     /// Whether it was there already.
     pub is_found: bool,
 }
@@ -101,7 +104,7 @@ pub async fn start(
     let gone = || NotStarted::new(Outcome::Failed, "its Pod is not as it was made");
     Ok(Running {
         seen: Seen::of(&template.stack, &made).ok_or_else(gone)?,
-        renew_in: granted.renew_in,
+        keys: term(&granted),
         is_found: false,
     })
 }
@@ -109,8 +112,18 @@ pub async fn start(
 fn found(seen: Seen) -> Running {
     Running {
         seen,
-        renew_in: None,
+        keys: Term {
+            renew_in: None,
+            good_for: None,
+        },
         is_found: true,
+    }
+}
+
+fn term(granted: &Granted) -> Term {
+    Term {
+        renew_in: granted.renew_in,
+        good_for: granted.good_for,
     }
 }
 
@@ -309,26 +322,26 @@ pub async fn release(access: &Access, seen: &Seen) -> Result<(), String> {
     Ok(())
 }
 
-/// Puts new keys where a Pod's `sync` reads them; gives when the next are due.
+/// Puts new keys where a Pod's `sync` reads them; gives their life.
 ///
 /// # Errors
 /// The store makes none, or the API server does not take them.
-pub async fn renew(
-    access: &Access,
-    seen: &Seen,
-    code: &ObjectKey,
-) -> Result<Option<Duration>, String> {
-    let names = seen
-        .secrets
-        .as_ref()
-        .ok_or("its Pod names no Secret of keys")?;
+pub async fn renew(access: &Access, seen: &Seen, code: &ObjectKey) -> Result<Term, String> {
+    let secrets = seen.secrets.as_ref();
+    let secrets = secrets.ok_or("its Pod names no Secret of keys")?;
     let granted = access.keys.grant_for(&seen.bot, code).await;
     let granted = granted.map_err(|not| not.why)?;
     let renewal = secret::renewal(&granted.keys);
     let api = access.secrets();
     let (params, patch) = (patching(), Patch::Merge(&renewal));
-    told(api.patch(&names.keys, &params, &patch)).await?;
-    Ok(granted.renew_in)
+    told(api.patch(&secrets.keys, &params, &patch)).await?;
+    // Without it the kubelet brings them when it next looks at the Pod, in a minute or two.
+    let marked = json!({"metadata": {
+        "uid": seen.uid, "annotations": {names::RENEWED: Time::now().to_string()},
+    }});
+    let marked = Patch::Merge(&marked);
+    let _ = told(access.pods().patch(&seen.name, &params, &marked)).await;
+    Ok(term(&granted))
 }
 
 /// Removes Secrets of the stack that are no Pod's: of starts that were cut off, and of Pods that are gone. `is_used` tells

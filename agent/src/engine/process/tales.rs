@@ -71,6 +71,7 @@ pub(super) fn over(bot: BotId, birth: Birth, facts: &Facts, paths: &Paths, failu
         },
         records: Box::new(Records::read(paths)),
         failures,
+        noted: None,
     }
 }
 

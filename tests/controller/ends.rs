@@ -1,0 +1,105 @@
+//! Pods that others end, and keys that have an end.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use mongodb::bson::doc;
+use serde_json::{Value, json};
+use tests::cluster::{LONG, Pod};
+use tests::{read, wait_for};
+
+use crate::rig::Rig;
+
+#[test]
+fn a_bot_whose_pod_is_evicted_is_saved_and_gets_another_one() {
+    let Some(rig) = Rig::start("controller::evicted") else {
+        return;
+    };
+    let agent = rig.agent(&[]);
+    let pod = rig.bot("guest", doc! {});
+    pod.ready();
+    let before = pod.get()["metadata"]["uid"].clone();
+    evict(&rig, &pod);
+    rig.wait_saved("guest", "count", "2");
+    assert_ne!(pod.get()["metadata"]["uid"], before);
+    agent.wait_history(&rig, "guest", |runs| {
+        let [first, ..] = runs else { return false };
+        first["saved"]["all"] == true && first["reason"] == "stopped" && runs.len() == 2
+    });
+    rig.remove("guest");
+    pod.gone();
+}
+
+/// As a drain of the node does it.
+fn evict(rig: &Rig, pod: &Pod<'_>) {
+    let (name, namespace) = (&pod.name, rig.cluster.namespace());
+    let wish = json!({
+        "apiVersion": "policy/v1", "kind": "Eviction",
+        "metadata": {"name": name, "namespace": namespace},
+    });
+    let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/eviction");
+    let mut command = rig.cluster.command();
+    command.args(["create", "--raw", &path, "--filename", "-"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    serde_json::to_writer(child.stdin.take().unwrap(), &wish).unwrap();
+    assert!(child.wait().unwrap().success(), "it is not evicted");
+}
+
+#[test]
+fn a_bot_that_takes_all_memory_is_told_to_have_done_so() {
+    let Some(rig) = Rig::start("controller::oom") else {
+        return;
+    };
+    let agent = rig.agent(&[]);
+    let config = doc! {"hungry": true, "memory_limit": "64Mi"};
+    let pod = rig.bot("hungry", config);
+    agent.wait_history(&rig, "hungry", |runs| {
+        let [first, ..] = runs else { return false };
+        first["reason"] == "oom" && first["exit"] == 137
+    });
+    let row = agent.row(&rig, "hungry");
+    assert_ne!(
+        row["state"], "stopping",
+        "the kubelet starts it again: {row}"
+    );
+    rig.remove("hungry");
+    pod.gone();
+}
+
+#[test]
+fn renewed_keys_are_in_a_pod_within_seconds() {
+    let Some(rig) = Rig::start("controller::keys") else {
+        return;
+    };
+    let mut agent = rig.agent(&[("THE0_KEYS_TTL", "15m")]);
+    let pod = rig.bot("keyed", doc! {});
+    pod.ready();
+    let sync = pod.process("sync", "sync");
+    let keys = || {
+        read(Path::new(&format!(
+            "/proc/{sync}/root/run/the0/keys/keys.json"
+        )))
+    };
+    let first = keys();
+    let are_others = |than: &str| {
+        let now = keys();
+        (now != than && now.contains("MINIO_SESSION_TOKEN")).then_some(())
+    };
+    are_others("").expect("keys of its own");
+    let renewed = || pod.get()["metadata"]["annotations"]["the0.app/keys-renewed"].clone();
+    assert_eq!(renewed(), Value::Null);
+    // An agent does not know how long keys are good that another one has given.
+    agent.kill();
+    agent.start(&rig);
+    wait_for("keys that are renewed", LONG, || {
+        (!renewed().is_null()).then_some(())
+    });
+    wait_for("keys in the Pod", tests::SOON, || are_others(&first));
+    // They are not good for as long as a Pod may take to end, so there are new ones before it is told to.
+    let second = keys();
+    rig.remove("keyed");
+    wait_for("keys for the end", LONG, || are_others(&second));
+    pod.gone();
+    assert_eq!(rig.saved("keyed", "last").as_deref(), Some("words"));
+}
