@@ -1545,3 +1545,44 @@ fn a_bot_that_takes_all_memory_is_recorded_as_such_and_the_supervisor_lives() {
     let record = home.done().unwrap();
     assert_eq!((record.reason, record.signal), (Reason::Oom, Some(9)));
 }
+
+/// A question to the bot whose query program is `text`, its result left in a file; with the code and the result.
+fn left(text: &str) -> (i32, serde_json::Value) {
+    let home = Home::new();
+    script(&home.paths.code.join("asks"), text);
+    let file = home.dir.path().join("answer.json");
+    let mut command = home.alone();
+    command
+        .env("QUERY_ENTRYPOINT", "asks")
+        .env("QUERY_PATH", "/x")
+        .env("THE0_CONFINE", "off")
+        .env("THE0_QUERY_TIMEOUT", "2s")
+        .env("THE0_QUERY_RESULT_FILE", &file);
+    let output = home.dir.path().join("output");
+    command.stdout(fs::File::create(&output).unwrap());
+    let code = home.run(command);
+    assert_eq!(read(&output), "", "nothing of it is in the log");
+    assert_eq!(home.calls(), [""; 0], "nothing is fetched");
+    assert_eq!(home.runs().len(), 0, "the bot is not run");
+    let result = serde_json::from_str(&read(&file));
+    (
+        code,
+        result.unwrap_or_else(|err| panic!("{err}: {}", home.journal())),
+    )
+}
+
+#[test]
+fn where_others_send_the_result_is_a_file_and_the_code_tells_that_it_is_there() {
+    for (text, word) in [
+        (
+            "#!/bin/sh\nexit 3\n",
+            "ended with code 3 and without a result",
+        ),
+        ("#!/bin/sh\nsleep 100 & sleep 100\n", "no answer within 2s"),
+    ] {
+        let (code, result) = left(text);
+        assert_eq!((code, &result["status"]), (0, &"error".into()));
+        let why = result["error"].as_str().unwrap_or_default();
+        assert!(why.contains(word), "{why}");
+    }
+}

@@ -164,8 +164,10 @@ pub struct Question {
     pub path: String,
     /// Its parameters.
     pub params: Params,
-    /// Where its result goes in the store; `None`: to standard output.
+    /// Where its result goes in the store.
     pub result_key: Option<ObjectKey>,
+    /// The file in which its result is left instead; with neither, it goes to standard output.
+    pub result_file: Option<PathBuf>,
 }
 
 /// A bot to run, every part checked.

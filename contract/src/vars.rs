@@ -29,6 +29,8 @@ vars! {
     QUERY_PARAMS,
     /// Where the result of a one-shot question goes.
     QUERY_RESULT_KEY,
+    /// The file in which the result of a one-shot question is left, for somebody else to send.
+    THE0_QUERY_RESULT_FILE,
     /// Folder of the code, `/bot`.
     CODE_PATH,
     /// Folder of the state, `/state`.

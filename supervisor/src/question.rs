@@ -2,11 +2,14 @@
 //! in its environment, and what it leaves in `/query/result.json` is told. The bot is not run.
 //!
 //! ```text
-//!   sync fetch (nothing is claimed) ──▶ query program ──▶ result.json ──▶ standard output, or the store
+//!   sync fetch (nothing is claimed) ──▶ query program ──▶ result.json ──▶ standard output, the store, or a file
 //! ```
 //!
 //! It ensures: there is always a result, `{"status": "error", "error": ..}` where the program left none; standard output has
 //! that and nothing else; the time is bounded by `THE0_QUERY_TIMEOUT`; nothing the program has started outlives it.
+//!
+//! In a Pod whose other containers fetch and send, the result is left in a file (`THE0_QUERY_RESULT_FILE`), and the code
+//! says only whether it is there: what the program ended with is in the result.
 
 use std::fs;
 use std::io::{self, Write};
@@ -25,6 +28,7 @@ use crate::cage;
 use crate::init::timeout;
 use crate::machine::{Exit, Sides};
 use crate::processes::{self, Change};
+use crate::result;
 use crate::signals::{self, Signals};
 use crate::spawn::{self, Ours, Stdio};
 use crate::stage::{Inside, Report};
@@ -69,10 +73,11 @@ pub fn answer(
         due: Instant::now() + launch.query_timeout,
     };
     let (result, code) = asking.result(sides)?;
-    let told = question
-        .result_key
-        .as_ref()
-        .map_or_else(|| print(&result), |key| asking.put(key.as_str(), &result));
+    let (told, code) = match (&question.result_file, &question.result_key) {
+        (Some(file), _) => (result::leave(file, &result), 0),
+        (None, Some(key)) => (asking.put(key.as_str(), &result), code),
+        (None, None) => (print(&result), code),
+    };
     match told {
         Ok(()) => Ok(code),
         Err(err) => {
@@ -117,7 +122,7 @@ impl Asking<'_> {
             );
             return Ok((failed(&why), exit::BAD_LAUNCH));
         };
-        crate::result::forget(Path::new(RESULT));
+        result::forget(Path::new(RESULT));
         let ended = match self.start(command) {
             Ok(pid) => self.wait(pid)?,
             Err(err) => {
@@ -267,7 +272,7 @@ impl Asking<'_> {
 
     /// Puts the result into the store.
     fn put(&self, key: &str, result: &[u8]) -> io::Result<()> {
-        fs::write(OURS, result)?;
+        result::leave(Path::new(OURS), result)?;
         let (env, keys) = (self.launch.sync_environment(), self.launch.keys());
         let sync = Ours {
             name: "sync",
@@ -296,7 +301,7 @@ fn reap(child: i32) -> Option<Exit> {
 /// What the program has left as its result.
 fn left(exit: Exit) -> Vec<u8> {
     let missing = |why: &str| failed(&format!("the query program ended with {exit} and {why}"));
-    match crate::result::content(Path::new(RESULT), LARGEST) {
+    match result::content(Path::new(RESULT), LARGEST) {
         Ok(bytes) => match serde_json::from_slice::<Value>(&bytes) {
             Ok(_) => bytes,
             Err(err) => missing(&format!(

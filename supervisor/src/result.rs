@@ -4,7 +4,7 @@
 //! more than [`RunResult::MOST`] is read.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -64,6 +64,22 @@ pub fn content(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Makes `bytes` the file at `path`, whole or not at all, in a folder in which a program may have left anything: no link is
+/// followed.
+///
+/// # Errors
+/// Whatever the file system answers.
+pub fn leave(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("part");
+    let _ = fs::remove_file(&temporary);
+    let made = File::options()
+        .write(true)
+        .create_new(true)
+        .open(&temporary);
+    made?.write_all(bytes)?;
+    fs::rename(&temporary, path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +102,20 @@ mod tests {
         assert_eq!(read(&path), None);
         fs::create_dir(dir.path().join("folder")).unwrap();
         assert_eq!(read(&dir.path().join("folder")), None);
+    }
+
+    #[test]
+    fn what_is_left_is_a_file_of_its_own_whatever_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, other) = (dir.path().join("answer.json"), dir.path().join("other"));
+        fs::write(&other, "theirs").unwrap();
+        for name in ["answer.json", "answer.part"] {
+            std::os::unix::fs::symlink(&other, dir.path().join(name)).unwrap();
+        }
+        leave(&path, b"ours").unwrap();
+        assert_eq!(content(&path, 4).unwrap(), b"ours");
+        assert_eq!(fs::read(&other).unwrap(), b"theirs");
+        assert!(!dir.path().join("answer.part").exists());
     }
 
     #[test]

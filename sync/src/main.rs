@@ -26,6 +26,7 @@ mod pace;
 mod push;
 mod ready;
 mod restore;
+mod result;
 mod retry;
 mod room;
 mod settings;
@@ -101,7 +102,7 @@ enum Heard {
 /// What a Pod has containers for tells why it failed in the Pod's status, too.
 fn heard_by_kubelet(command: &Command) -> Heard {
     match command {
-        Command::Fetch(..) | Command::Watch(_) => Heard::InPodStatus,
+        Command::Fetch(..) | Command::Watch(_) | Command::Result { .. } => Heard::InPodStatus,
         _ => Heard::Nowhere,
     }
 }
@@ -123,7 +124,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Fetch(keys, entry) => fetch(keys, entry),
         Command::Watch(watching) => watch(watching),
         Command::State(order, keys) => state(&order, keys),
-        Command::Result { keys, file, key } => result(keys, &file, &key),
+        Command::Result { keys, file, key } => send(keys, &file, &key),
         Command::Unpack { archive, folder } => {
             unpack::unpack(&archive, &folder).map_err(|error| Failure {
                 code: unpack::exit_code(&error),
@@ -242,14 +243,14 @@ fn state(order: &Order, keys: Keys) -> Result<(), Failure> {
 }
 
 /// Puts the result of a one-shot question where whoever asked looks for it.
-fn result(keys: Keys, file: &Path, key: &str) -> Result<(), Failure> {
+fn send(keys: Keys, file: &Path, key: &str) -> Result<(), Failure> {
     let variables = renamed(variables());
     let places = Places::parse(&variables).map_err(|error| Failure {
         code: error.exit_code(),
         error: error.into(),
     })?;
     let put = || -> anyhow::Result<()> {
-        let bytes = fs::read(file).with_context(|| file.display().to_string())?;
+        let bytes = result::read(file)?;
         let at = places.result(key)?;
         let keys = read_keys(keys, &places.store)?;
         let store = open(&places, &keys)?;

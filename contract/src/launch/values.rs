@@ -95,6 +95,7 @@ impl<'a> Values<'a> {
                 path: path.to_owned(),
                 params: params.into(),
                 result_key: self.name(vars::QUERY_RESULT_KEY)?,
+                result_file: self.get(vars::THE0_QUERY_RESULT_FILE).map(PathBuf::from),
             })),
             Ok(_) => Err(refuse("is JSON but not an object")),
             Err(err) => Err(refuse(&format!(

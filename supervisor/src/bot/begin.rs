@@ -71,7 +71,7 @@ pub(super) fn begin(options: &BotOptions) -> io::Result<Begun> {
         Ok(launch) => launch,
         Err(err) => return Ok(Begun::Over(refuse(&err, &var, options.sides))),
     };
-    if options.query == QueryServer::Elsewhere {
+    if options.query == QueryServer::Elsewhere && launch.question.is_none() {
         launch.query_entrypoint = None;
     }
     journal::set_level(launch.log_level());
