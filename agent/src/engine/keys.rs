@@ -138,10 +138,25 @@ impl KeyMaker {
         Ok(granted.await?.keys)
     }
 
+    /// Keys that write the bot's one `result` for at least `time`, and are not renewed.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn grant_to_send(
+        &self,
+        bot: &BotId,
+        result: &ObjectKey,
+        time: Duration,
+    ) -> Result<Keys, NotStarted> {
+        let time = time.max(LEAST);
+        let granted = self.grant_reach(bot, result, time, Reach::Sends);
+        Ok(granted.await?.keys)
+    }
+
     async fn grant_reach(
         &self,
         bot: &BotId,
-        code: &ObjectKey,
+        object: &ObjectKey,
         time: Duration,
         reach: Reach,
     ) -> Result<Granted, NotStarted> {
@@ -151,7 +166,7 @@ impl KeyMaker {
         if self.gate.enter().is_err() {
             return Err(NotStarted::new(Outcome::Busy, AWAY));
         }
-        let session = self.sts.session(bot, code, time, reach).await;
+        let session = self.sts.session(bot, object, time, reach).await;
         match &session {
             Err(StsError::Silent(why)) => drop(self.gate.failed(why)),
             _ => self.gate.succeeded(),

@@ -11,14 +11,18 @@ use thiserror::Error;
 /// The bucket of logs by its default name.
 pub(super) const LOGS: &str = "bot-logs";
 
+/// The variable of the bucket of results of questions.
+const RESULTS: &str = "MINIO_QUERY_RESULTS_BUCKET";
+
 /// What names an object store, its region, its buckets and whom to trust; keys are apart.
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 8] = [
     "MINIO_ENDPOINT",
     "MINIO_USE_SSL",
     "MINIO_REGION",
     "MINIO_CODE_BUCKET",
     "MINIO_STATE_BUCKET",
     "MINIO_LOGS_BUCKET",
+    RESULTS,
     "THE0_CA_FILE",
 ];
 const BUCKETS: [(&str, &str); 3] = [
@@ -47,6 +51,8 @@ pub struct Endpoint {
     pub ca: Option<PathBuf>,
     /// Buckets of code, states and logs.
     pub buckets: [String; 3],
+    /// Bucket of results of questions.
+    pub results: String,
     /// The credentials.
     pub keys: Keys,
     variables: Variables,
@@ -139,6 +145,7 @@ impl Endpoint {
             region: given.get("MINIO_REGION").unwrap_or("us-east-1").to_owned(),
             ca,
             buckets: BUCKETS.map(bucket),
+            results: bucket((RESULTS, "query-results")),
             keys: given.keys()?,
             variables,
             proxy: proxy(&url, given),

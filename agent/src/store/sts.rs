@@ -45,7 +45,8 @@ pub struct Sts {
     url: Url,
     region: String,
     keys: Keys,
-    buckets: [String; 3],
+    /// Of code, states, logs and results.
+    buckets: [String; 4],
 }
 
 /// Keys for a while.
@@ -99,27 +100,29 @@ impl Sts {
                 builder = builder.add_root_certificate(certificate);
             }
         }
+        let [code, states, logs] = endpoint.buckets.clone();
+        let buckets = [code, states, logs, endpoint.results.clone()];
         Ok(Self {
             client: builder.build().map_err(|error| silent(&error))?,
             url,
             region: endpoint.region.clone(),
             keys: endpoint.keys.clone(),
-            buckets: endpoint.buckets.clone(),
+            buckets,
         })
     }
 
-    /// Keys for `bot` with its code at `code`, for `duration`, or an hour where the store grants no more.
+    /// Keys for `bot` and the object that they `reach`, for `duration`, or an hour where the store grants no more.
     ///
     /// # Errors
     /// See [`StsError`].
     pub async fn session(
         &self,
         bot: &BotId,
-        code: &ObjectKey,
+        object: &ObjectKey,
         duration: Duration,
         reach: Reach,
     ) -> Result<Session, StsError> {
-        let policy = policy::policy(bot, code, &self.buckets, reach)?;
+        let policy = policy::policy(bot, object, &self.buckets, reach)?;
         let (status, body) = self.ask(&policy, duration).await?;
         // What of the question is refused, a store need not say.
         if status == 400 && duration > SHORT {

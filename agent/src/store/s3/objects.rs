@@ -152,7 +152,7 @@ fn noted(answer: &impl HasEtagFromHeaders) -> About {
 }
 
 /// No object, or no bucket that it could be in.
-fn is_nowhere(error: &Error) -> bool {
+pub(super) fn is_nowhere(error: &Error) -> bool {
     matches!(
         code(error),
         Some(MinioErrorCode::NoSuchKey | MinioErrorCode::NoSuchBucket)

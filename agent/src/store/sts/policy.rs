@@ -6,7 +6,8 @@
 //! bucket of logs     read, write, remove logs/<bot>/*   list what begins with logs/<bot>/
 //! ```
 //!
-//! What only asks ([`Reach::Reads`]) may read the bundle and the states, and nothing more.
+//! What only asks ([`Reach::Reads`]) may read the bundle and the states, and nothing more; what sends the answer
+//! ([`Reach::Sends`]) may write that one object.
 //!
 //! Names of uploads that are not finished cannot be bounded by a prefix: of other bots, their keys can be seen while
 //! they upload, and nothing done to them.
@@ -27,6 +28,8 @@ pub enum Reach {
     Keeps,
     /// A question to its last state.
     Reads,
+    /// The result of a question.
+    Sends,
 }
 
 /// No policy can say what this bot's keys may do.
@@ -50,18 +53,20 @@ pub enum NoPolicy {
     Shared(String),
 }
 
-/// The session policy of `bot` with its code at `code`; `buckets` are those of code, states and logs.
+/// The session policy of `bot`; `object` is its code, or the result that is sent; `buckets` are those of code, states, logs
+/// and results.
 ///
 /// # Errors
 /// The name that it cannot be written for, and the remedy.
 pub fn policy(
     bot: &BotId,
-    code: &ObjectKey,
-    buckets: &[String; 3],
+    object: &ObjectKey,
+    buckets: &[String; 4],
     reach: Reach,
 ) -> Result<String, NoPolicy> {
-    let [code_bucket, state_bucket, logs_bucket] = buckets;
-    let names = buckets.iter().map(String::as_str).chain([code.as_str()]);
+    let [code_bucket, state_bucket, logs_bucket, results_bucket] = buckets;
+    let names = buckets.iter().map(String::as_str);
+    let names = names.chain([object.as_str()]);
     for name in names {
         if SPECIAL.iter().any(|special| name.contains(special)) {
             return Err(NoPolicy::Special(name.to_owned()));
@@ -73,7 +78,7 @@ pub fn policy(
     let logs = format!("logs/{bot}/*");
     let state = format!("{bot}/*");
     let read = |resource: String| json!({"Effect": "Allow", "Action": "s3:GetObject", "Resource": resource});
-    let bundle = read(arn(code_bucket, code.as_str()));
+    let bundle = read(arn(code_bucket, object.as_str()));
     let statements = match reach {
         Reach::Keeps => vec![
             bundle,
@@ -87,19 +92,26 @@ pub fn policy(
             read(arn(state_bucket, &state)),
             list(state_bucket, &state),
         ],
+        Reach::Sends => {
+            let policy = document([write(&arn(results_bucket, object.as_str()))].iter());
+            return fitting(policy, object);
+        }
     };
     // By which a store says that there is no such bundle, and not that it may not be read: done without where there is
     // no room for it.
-    let told = list(code_bucket, code.as_str());
+    let told = list(code_bucket, object.as_str());
     let whole = document(statements.iter().chain([&told]));
     if whole.len() <= LONGEST {
         return Ok(whole);
     }
-    let least = document(statements.iter());
-    if least.len() <= LONGEST {
-        return Ok(least);
+    fitting(document(statements.iter()), object)
+}
+
+fn fitting(policy: String, object: &ObjectKey) -> Result<String, NoPolicy> {
+    if policy.len() <= LONGEST {
+        return Ok(policy);
     }
-    Err(NoPolicy::Long(least.len(), code.as_str().len()))
+    Err(NoPolicy::Long(policy.len(), object.as_str().len()))
 }
 
 fn document<'a>(statements: impl Iterator<Item = &'a Value>) -> String {
@@ -118,6 +130,11 @@ fn objects(resources: &[String]) -> Value {
         "Action": ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"],
         "Resource": resources,
     })
+}
+
+fn write(resource: &str) -> Value {
+    let actions = ["s3:PutObject", "s3:AbortMultipartUpload"];
+    json!({"Effect": "Allow", "Action": actions, "Resource": resource})
 }
 
 fn list(bucket: &str, prefix: &str) -> Value {
@@ -142,9 +159,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn of(bot: &str, code: &str, buckets: [&str; 3]) -> Result<String, NoPolicy> {
+    fn of(bot: &str, code: &str, [a, b, c]: [&str; 3]) -> Result<String, NoPolicy> {
         let (bot, code) = (bot.parse().unwrap(), code.parse().unwrap());
-        policy(&bot, &code, &buckets.map(String::from), Reach::Keeps)
+        let buckets = [a, b, c, "results"].map(String::from);
+        policy(&bot, &code, &buckets, Reach::Keeps)
     }
 
     /// What each statement allows, on what, under which prefix.
@@ -192,7 +210,7 @@ mod tests {
     #[test]
     fn who_only_asks_reads_code_and_states() {
         let (bot, code) = ("b1".parse().unwrap(), "u1/b/1".parse().unwrap());
-        let buckets = ["code", "states", "logs"].map(String::from);
+        let buckets = ["code", "states", "logs", "results"].map(String::from);
         let text = policy(&bot, &code, &buckets, Reach::Reads).unwrap();
         let expected = [
             ("GetObject", "code/u1/b/1", ""),
@@ -202,6 +220,25 @@ mod tests {
         ];
         let expected = expected.map(|(a, b, c)| (a.into(), b.into(), c.into()));
         assert_eq!(rows(&text), expected);
+    }
+
+    #[test]
+    fn who_sends_an_answer_writes_that_and_reads_nothing() {
+        let (bot, key) = (
+            "b1".parse().unwrap(),
+            "b1/7-ab/result.json".parse().unwrap(),
+        );
+        let buckets = ["code", "states", "logs", "results"].map(String::from);
+        let text = policy(&bot, &key, &buckets, Reach::Sends).unwrap();
+        let writes = "PutObject AbortMultipartUpload".to_owned();
+        assert_eq!(
+            rows(&text),
+            [(
+                writes,
+                "results/b1/7-ab/result.json".to_owned(),
+                String::new()
+            )]
+        );
     }
 
     #[test]
@@ -245,7 +282,7 @@ mod tests {
             code in "[ -~é]{1,12}(/[ -~é]{1,300}){0,3}",
         ) {
             let (Ok(bot), Ok(code)) = (bot.parse::<BotId>(), code.parse::<ObjectKey>()) else { return Ok(()) };
-            let buckets = ["custom-bots", "bot-state", "bot-logs"].map(String::from);
+            let buckets = ["custom-bots", "bot-state", "bot-logs", "query-results"].map(String::from);
             if let Ok(text) = policy(&bot, &code, &buckets, Reach::Keeps) {
                 prop_assert!(text.len() <= LONGEST);
                 let rows = rows(&text);
