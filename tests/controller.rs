@@ -2,6 +2,8 @@
 
 #[path = "controller/agents.rs"]
 mod agents;
+#[path = "controller/asked.rs"]
+mod asked;
 #[path = "controller/ends.rs"]
 mod ends;
 #[path = "controller/life.rs"]

@@ -1,6 +1,7 @@
 //! Where bots run.
 
 pub mod bounds;
+mod chance;
 pub mod docker;
 pub mod keys;
 pub mod kubernetes;

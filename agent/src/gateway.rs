@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!   POST /query ─▶ token ─▶ place ─▶ who answers? ─┬─▶ the bot's own :9476, over a kept connection      (live)
-//!                                     (the loop)   └─▶ a container for this question, on a copy of its state (apart)
+//!                                     (the loop)   └─▶ an instance for this question, on a copy of its state (apart)
 //! ```
 //!
 //! It lives in a thread and a runtime of its own: neither does it wait for the agent's loop but for one word, nor does that
 //! wait for it. [`dispatch`] has the rule of who answers, [`serve`] the bounds of HTTP, [`bounds`] how much at once.
 
+pub mod apart;
 pub mod bounds;
 pub mod dispatch;
 mod live;

@@ -23,6 +23,7 @@ pub mod logs;
 pub mod names;
 mod news;
 mod pod;
+pub mod question;
 mod refusal;
 mod secret;
 mod seen;

@@ -1,7 +1,7 @@
 //! Who answers a question, and what came of it.
 //!
 //! The rule: a bot that runs all the time and has a query program is asked in its container; any other, and one that does
-//! not run, by a container of its own, on a copy of the state that was saved last. One that runs and cannot be reached is
+//! not run, by an instance of its own, on a copy of the state that was saved last. One that runs and cannot be reached is
 //! tried until the question's time is over, and then that is told: an answer from an older state would be a wrong one.
 //!
 //! Where a bot was found is remembered for [`REMEMBERED`], if its `query` wants a token: another bot that has got its
@@ -22,12 +22,12 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
+use super::apart::{Apart, NoAnswer};
 use super::bounds::{Most, Places};
 use super::live::{Asked, Lines};
 use super::tokens::Bots;
 use crate::ask::{Question, Refusal, Refused, Reply, understand};
 use crate::document::Bot;
-use crate::engine::docker::question::{NoAnswer, Questions};
 use crate::health::Board;
 use crate::request::{Request, Target, Whom};
 
@@ -46,7 +46,7 @@ const STRANGER: &str = "the bot's container does not know this agent's token, wh
 #[derive(Debug, Clone)]
 pub struct Dispatcher {
     requests: UnboundedSender<Request>,
-    apart: Option<Questions>,
+    apart: Option<Apart>,
     lines: Lines,
     places: Places,
     flights: Option<Flights>,
@@ -158,7 +158,7 @@ fn same(bot: &Bot, question: &Question) -> String {
 
 impl Dispatcher {
     /// Asks who answers by `requests`; with `apart`, also bots that do not run.
-    pub fn new(requests: UnboundedSender<Request>, apart: Option<Questions>, most: Most) -> Self {
+    pub fn new(requests: UnboundedSender<Request>, apart: Option<Apart>, most: Most) -> Self {
         Self {
             requests,
             apart,
@@ -194,7 +194,7 @@ impl Dispatcher {
     }
 
     /// Who removes what is left over.
-    pub fn apart(&self) -> Option<&Questions> {
+    pub fn apart(&self) -> Option<&Apart> {
         self.apart.as_ref()
     }
 
@@ -309,6 +309,10 @@ impl Dispatcher {
         };
         let answer = answer.map_err(|none| match none {
             NoAnswer::Busy => Refusal::Busy,
+            NoAnswer::Late(why) => {
+                let limit = limit(question);
+                Refusal::Late(why.map_or(limit.clone(), |why| format!("{limit}: {why}")))
+            }
             NoAnswer::Failed(why) => Refusal::Failed(why),
         });
         understand(StatusCode::OK, &answer?)

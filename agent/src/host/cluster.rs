@@ -5,22 +5,28 @@
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use contract::launch::Variables;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::engines::{Around, Parts};
+use crate::engine::kubernetes::question::Questions;
 use crate::engine::kubernetes::template::{Files, POD_TEMPLATE, Template};
 use crate::engine::kubernetes::{self, Access};
 use crate::engine::settings::passed;
 use crate::engine::{Engine, News};
+use crate::gateway::apart::Apart;
 use crate::health::Dependency;
 use crate::history::notices::Logs;
+use crate::lease::Identity;
 use crate::place::{self, Pods};
 use crate::store::Address;
 
 /// The variable of a file of authorities.
 const CA_FILE: &str = "THE0_CA_FILE";
+/// The variable of Docker's containers that wait for a question.
+const WARM: &str = "THE0_QUERY_WARM";
+
 /// What the controller is told besides the environment.
 #[derive(Debug, clap::Args)]
 pub struct Options {
@@ -68,6 +74,8 @@ impl Options {
 pub struct Setup {
     namespace: Option<String>,
     template: Template,
+    /// The bucket of answers to questions.
+    results: String,
 }
 
 /// Reads the environment, and the files that it names.
@@ -75,6 +83,16 @@ pub struct Setup {
 /// # Errors
 /// The first setting that cannot be used.
 pub fn setup(options: &Options, environment: &Variables, store: &Address) -> Result<Setup> {
+    if environment
+        .get(WARM)
+        .is_some_and(|wanted| !wanted.trim().is_empty())
+    {
+        bail!("{WARM} is set, and on Kubernetes no Pods wait for questions: unset it");
+    }
+    let Address::S3(endpoint) = store else {
+        bail!("MINIO_ENDPOINT is not set: Pods need an object store for code, states and logs");
+    };
+    let results = endpoint.results.clone();
     let read = |name: &str| {
         let path = environment.get(name).filter(|path| !path.is_empty());
         let text = path.map(|path| {
@@ -92,6 +110,7 @@ pub fn setup(options: &Options, environment: &Variables, store: &Address) -> Res
     Ok(Setup {
         namespace: namespace.filter(|name| !name.is_empty()),
         template,
+        results,
     })
 }
 
@@ -114,7 +133,7 @@ impl Setup {
         let (client, own) = kubernetes::connect().await?;
         let namespace = self.namespace.unwrap_or(own);
         around.console.say(&format!(
-            "bots are Pods of the namespace {namespace}; jobs and one-shot questions are not on Kubernetes yet"
+            "bots are Pods of the namespace {namespace}; jobs are not on Kubernetes yet"
         ));
         let pods = Pods {
             namespace: namespace.clone(),
@@ -127,13 +146,16 @@ impl Setup {
         access.permits = Some(around.permits);
         let board = around.board;
         board.attach(Dependency::Kubernetes, access.gate.clone());
+        let holder = Identity::of(around.data)?.holder;
+        let store = around.store.clone();
+        let apart = Questions::new(&access, store, self.results, holder, around.apart);
         let (told, heard) = unbounded_channel();
         tokio::spawn(pass_on(heard, around.news));
         Ok(Parts {
             engine: Engine::Kubernetes(Box::new(kubernetes::Engine::new(access, told))),
             live: None,
             queue: None,
-            apart: None,
+            apart: Some(Apart::Kubernetes(apart)),
             logs: Logs::Kubernetes(pods),
         })
     }

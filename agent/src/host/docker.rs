@@ -13,6 +13,7 @@ use crate::engine::docker::question::{Questions, Warm};
 use crate::engine::docker::template::{CA_FILE, Template, passed};
 use crate::engine::docker::{self, Access, Engine as Docker};
 use crate::engine::{Engine, News};
+use crate::gateway::apart::Apart;
 use crate::health::{Board, Dependency};
 use crate::history::notices::Logs;
 use crate::lease::Identity;
@@ -105,7 +106,7 @@ impl Setup {
             engine: Engine::Docker(Box::new(engine)),
             live: live.transpose()?,
             queue,
-            apart: Some(apart),
+            apart: Some(Apart::Docker(apart)),
             logs: Logs::Docker(self.containers),
         })
     }

@@ -8,9 +8,9 @@ use contract::launch::Variables;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{cluster, docker};
-use crate::engine::docker::question::Questions;
 use crate::engine::keys::KeyMaker;
 use crate::engine::{Engine, News};
+use crate::gateway::apart::Apart;
 use crate::health::{Board, Dependency};
 use crate::history::notices::Logs;
 use crate::lease::Lease;
@@ -72,7 +72,7 @@ pub struct Parts {
     /// Run-to-end jobs, where there are some.
     pub queue: Option<jobs::Queue>,
     /// Who asks bots that do not run.
-    pub apart: Option<Questions>,
+    pub apart: Option<Apart>,
     /// Where the last lines of logs are.
     pub logs: Logs,
 }

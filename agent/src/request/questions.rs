@@ -1,4 +1,4 @@
-//! Who answers a question: the bot that runs, or a container of its own.
+//! Who answers a question: the bot that runs, or an instance of its own.
 
 use std::net::SocketAddr;
 
@@ -33,9 +33,6 @@ pub enum Target {
     Later,
 }
 
-/// What is said of a question that would need a Pod of its own.
-const NOT_APART: &str = "a bot that runs at times is not asked on Kubernetes yet: only one that runs all the time is, in its Pod";
-
 /// Who answers for a bot.
 ///
 /// # Errors
@@ -67,33 +64,33 @@ pub fn target(world: &World, whom: &Whom) -> Result<Target, Refusal> {
     }
     // Who runs at times has no `query` beside it.
     let is_realtime = bot.is_none_or(|bot| bot.definition.kind == BotType::Realtime);
-    match &world.engine {
-        Engine::Docker(docker) => match (docker.address(&id).filter(|_| is_realtime), bot) {
-            (Some(address), _) => {
-                let token = docker.query_token(&id);
-                Ok(Target::Live(id, address, token))
-            }
-            _ if !docker.is_seen() => Ok(Target::Later),
-            (None, Some(bot)) => Ok(Target::Apart(Box::new((**bot).clone()))),
-            (None, None) => Err(Refusal::Down(name)),
-        },
-        // One-shot questions are not asked in Pods of their own yet.
-        Engine::Kubernetes(cluster) => match cluster.address(&id).filter(|_| is_realtime) {
-            Some(address) => Ok(Target::Live(id.clone(), address, cluster.query_token(&id))),
-            None if !cluster.is_seen() => Ok(Target::Later),
-            None if is_realtime => Err(Refusal::Down(name)),
-            None => Err(Refusal::Failed(NOT_APART.to_owned())),
-        },
+    let (address, token, is_seen) = match &world.engine {
+        Engine::Docker(docker) => (
+            docker.address(&id),
+            docker.query_token(&id),
+            docker.is_seen(),
+        ),
+        Engine::Kubernetes(cluster) => (
+            cluster.address(&id),
+            cluster.query_token(&id),
+            cluster.is_seen(),
+        ),
         Engine::Process(_) => {
             let live = world.instances();
             let live = live.get(&id).is_some_and(|instance| instance.pid.is_some());
             let path = world.host.paths(&id).listening();
             let listening: Option<Listening> = file::read_json(&path).ok().flatten();
-            match listening {
+            return match listening {
                 Some(listening) if live => Ok(Target::Live(id, listening.address, None)),
                 _ => Err(Refusal::Down(name)),
-            }
+            };
         }
+    };
+    match (address.filter(|_| is_realtime), bot) {
+        (Some(address), _) => Ok(Target::Live(id, address, token)),
+        _ if !is_seen => Ok(Target::Later),
+        (None, Some(bot)) => Ok(Target::Apart(Box::new((**bot).clone()))),
+        (None, None) => Err(Refusal::Down(name)),
     }
 }
 

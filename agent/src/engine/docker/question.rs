@@ -42,6 +42,8 @@ use super::refusal::{NotStarted, said};
 use super::{job, names, start};
 use crate::ask::{LARGEST, Question};
 use crate::document::Bot;
+use crate::engine::chance::chance;
+use crate::gateway::apart::NoAnswer;
 pub use warm::Warm;
 use warm::blank;
 
@@ -63,21 +65,6 @@ const AGAIN: Duration = Duration::from_secs(10);
 const TO_END: Duration = Duration::from_secs(5);
 /// What is kept of what its programs say, in bytes.
 const SAID: usize = 2 << 10;
-
-/// Why there is no answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NoAnswer {
-    /// There are as many containers as may be.
-    Busy,
-    /// For a person.
-    Failed(String),
-}
-
-impl From<String> for NoAnswer {
-    fn from(why: String) -> Self {
-        Self::Failed(why)
-    }
-}
 
 /// Asks; clones share what is known.
 #[derive(Debug, Clone)]
@@ -412,11 +399,6 @@ impl Drop for Made {
 /// Whether this is an object of JSON and the newline after it: of no beginning of one is that true.
 fn is_whole(out: &[u8]) -> bool {
     out.ends_with(b"}\n") && serde_json::from_slice::<IgnoredAny>(out).is_ok()
-}
-
-fn chance() -> u64 {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    RandomState::new().build_hasher().finish()
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::document::Bot;
 use crate::engine::bounds::{bytes, cpus};
 
 /// Where the Secret of keys is.
-const KEYS_FOLDER: &str = "/run/the0/keys";
+pub(super) const KEYS_FOLDER: &str = "/run/the0/keys";
 /// The variable of the file of authorities.
 const CA_FILE: &str = "THE0_CA_FILE";
 /// The port at which `query` answers.
@@ -152,17 +152,22 @@ impl Parts<'_> {
         ];
         let mut environment = self.environment();
         environment.push(self.secret(vars::BOT_CONFIG, CONFIG));
-        let asked = self.bot.requests();
-        let memory = asked.memory.unwrap_or(self.memory).min(self.memory);
-        let cpu = asked.cpu.unwrap_or(self.template.cpu_request).min(self.cpu);
         Container {
             env: Some(environment),
-            resources: Some(resources((memory, cpu), (self.memory, self.cpu))),
+            resources: Some(self.resources()),
             ..self.container(BOT, &command, mounts)
         }
     }
 
-    fn container<const N: usize>(
+    /// What a program of the bot's may use, and what is kept for it.
+    pub(super) fn resources(&self) -> ResourceRequirements {
+        let asked = self.bot.requests();
+        let memory = asked.memory.unwrap_or(self.memory).min(self.memory);
+        let cpu = asked.cpu.unwrap_or(self.template.cpu_request).min(self.cpu);
+        resources((memory, cpu), (self.memory, self.cpu))
+    }
+
+    pub(super) fn container<const N: usize>(
         &self,
         name: &str,
         command: &[&str],
@@ -184,18 +189,18 @@ impl Parts<'_> {
     }
 
     /// What a program that waits and moves bytes may use.
-    fn light(&self, memory: u64) -> ResourceRequirements {
+    pub(super) fn light(&self, memory: u64) -> ResourceRequirements {
         resources(
             (memory.min(32 * MIB), CPU / 100),
             (memory, self.cpu.max(CPU)),
         )
     }
 
-    fn environment(&self) -> Vec<EnvVar> {
+    pub(super) fn environment(&self) -> Vec<EnvVar> {
         as_list(&variables(self.bot, self.template))
     }
 
-    fn environment_of_sync(&self) -> Vec<EnvVar> {
+    pub(super) fn environment_of_sync(&self) -> Vec<EnvVar> {
         let mut set = variables(self.bot, self.template);
         set.extend(self.template.store.clone());
         set.insert(
@@ -208,7 +213,7 @@ impl Parts<'_> {
         as_list(&set)
     }
 
-    fn secret(&self, name: &str, entry: &str) -> EnvVar {
+    pub(super) fn secret(&self, name: &str, entry: &str) -> EnvVar {
         EnvVar {
             name: name.to_owned(),
             value: None,
@@ -238,7 +243,7 @@ fn as_list(set: &BTreeMap<String, String>) -> Vec<EnvVar> {
 }
 
 /// A variable as it is: Kubernetes would take `$(NAME)` for another one.
-fn variable(name: &str, value: &str) -> EnvVar {
+pub(super) fn variable(name: &str, value: &str) -> EnvVar {
     EnvVar {
         name: name.to_owned(),
         value: (!value.is_empty()).then(|| value.replace('$', "$$")),
@@ -286,7 +291,7 @@ fn keys() -> VolumeMount {
     read_only(mount("keys", KEYS_FOLDER))
 }
 
-fn mount(name: &str, path: &str) -> VolumeMount {
+pub(super) fn mount(name: &str, path: &str) -> VolumeMount {
     VolumeMount {
         name: name.to_owned(),
         mount_path: path.to_owned(),
@@ -294,7 +299,7 @@ fn mount(name: &str, path: &str) -> VolumeMount {
     }
 }
 
-fn read_only(mount: VolumeMount) -> VolumeMount {
+pub(super) fn read_only(mount: VolumeMount) -> VolumeMount {
     VolumeMount {
         read_only: Some(true),
         ..mount

@@ -51,6 +51,14 @@ pub const RENEWED: &str = "the0.app/keys-renewed";
 pub const MADE_BY: &str = "the0.app/agent-version";
 /// The annotation of a Secret that names its Pod.
 pub const POD: &str = "the0.app/pod";
+/// Our value of [`TYPE`] for the Pod of a question, and its Secret.
+pub const QUERY: &str = "query";
+/// The annotation of the agent that a question's Pod is for.
+pub const HOLDER: &str = "the0.app/holder";
+/// The annotation of when nobody waits for its answer any more, in seconds since 1970.
+pub const UNTIL: &str = "the0.app/until";
+/// The annotation of its answer's key.
+pub const RESULT: &str = "the0.app/result";
 /// The finalizer that keeps a Pod until it is known how it ended.
 pub const SAVED: &str = "the0.app/saved";
 /// The gate that keeps the Pod of a tick from being started before it is written down that it is.
@@ -83,6 +91,16 @@ pub fn pod(stack: &Stack, bot: &BotId, tick: Option<Key>) -> String {
         fit.trim_end_matches('-')
     };
     format!("{fit}-{sum}{tick}")
+}
+
+/// The name of the Pod of one question to the bot; `chance` tells it from all others.
+pub fn question(stack: &Stack, bot: &BotId, chance: u64) -> String {
+    let tail = format!("-{chance:016x}");
+    let plain = format!("{stack}-{QUERY}-{bot}");
+    let fit: String = plain.to_ascii_lowercase().chars().map(fitting).collect();
+    let fit = fit.trim_start_matches('-').chars();
+    let fit: String = fit.take(LONGEST - tail.len()).collect();
+    fit.trim_end_matches('-').to_owned() + &tail
 }
 
 /// Whether a character of a bot's id is fit for a name. A `-` stands between stack and id, so an id with one is told by
@@ -145,8 +163,17 @@ pub fn labels(stack: &Stack, bot: &BotId) -> BTreeMap<String, String> {
     pairs.map(|(k, v)| (k.to_owned(), v)).into()
 }
 
-/// What selects everything of a stack.
+/// What selects everything of a stack's bots, and nothing of questions to them.
 pub fn selector(stack: &Stack) -> String {
+    format!("{},{TYPE}!={QUERY}", of_stack(stack))
+}
+
+/// What selects everything of questions to a stack's bots.
+pub fn questions(stack: &Stack) -> String {
+    format!("{},{TYPE}={QUERY}", of_stack(stack))
+}
+
+fn of_stack(stack: &Stack) -> String {
     format!("{MANAGED_BY}={AGENT},{STACK}={}", label(stack.as_str()))
 }
 
@@ -227,6 +254,7 @@ mod tests {
             prop_assert!(is_dns(&pod(&stack, &id, None)));
             let tick = Key { at: 4_000_000_000, attempt: 1 };
             prop_assert!(is_dns(&pod(&stack, &id, Some(tick))));
+            prop_assert!(is_dns(&question(&stack, &id, u64::MAX)));
             let value = label(&text);
             let edge = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
             prop_assert!(value.len() <= 63, "{}", value);

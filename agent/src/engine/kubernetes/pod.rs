@@ -107,21 +107,28 @@ fn spec(bot: &Bot, template: &Template, start: &Start) -> Result<PodSpec, Refuse
     };
     let query = (is_realtime && bot.definition.query.is_some()).then(|| parts.query());
     let inits = [parts.fetch(), parts.sync()].into_iter().chain(query);
-    let place = template.place.clone();
     Ok(PodSpec {
         restart_policy: Some(if is_realtime { "Always" } else { "Never" }.to_owned()),
         init_containers: Some(inits.collect()),
         containers: vec![parts.bot()],
         volumes: Some(volumes(template, &secrets.keys)),
-        security_context: Some(security()),
-        automount_service_account_token: Some(false),
-        enable_service_links: Some(false),
         termination_grace_period_seconds: Some(template.grace),
         scheduling_gates: start.tick.map(|_| {
             vec![PodSchedulingGate {
                 name: names::PERMIT.to_owned(),
             }]
         }),
+        ..placed(template)
+    })
+}
+
+/// What holds for every Pod: where it may run, and what it may not.
+pub(super) fn placed(template: &Template) -> PodSpec {
+    let place = template.place.clone();
+    PodSpec {
+        security_context: Some(security()),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
         affinity: place.affinity,
         host_aliases: place.host_aliases,
         dns_policy: place.dns_policy,
@@ -135,7 +142,7 @@ fn spec(bot: &Bot, template: &Template, start: &Start) -> Result<PodSpec, Refuse
         tolerations: place.tolerations,
         topology_spread_constraints: place.topology_spread_constraints,
         ..PodSpec::default()
-    })
+    }
 }
 
 fn security() -> PodSecurityContext {
@@ -155,34 +162,39 @@ fn security() -> PodSecurityContext {
 
 fn volumes(template: &Template, keys: &str) -> Vec<Volume> {
     let sizes = template.sizes;
-    let mut volumes = vec![
+    vec![
         folder("code", sizes.code, None),
         folder("state", sizes.state, None),
         folder("var", sizes.var, None),
         // Memory has an end that is an error; a disk's folder that is over its size ends the Pod.
         folder("tmp", sizes.tmp, Some("Memory")),
         folder("answers", ANSWERS, Some("Memory")),
-    ];
-    let ca = template.ca.is_some().then_some(CA);
-    let items = [KEYS].into_iter().chain(ca).map(|name| KeyToPath {
-        key: name.to_owned(),
-        path: name.to_owned(),
+        keys_volume(template, "keys", keys, KEYS),
+    ]
+}
+
+/// The volume with the keys that the `entry` of a Secret has, and with authorities.
+pub(super) fn keys_volume(template: &Template, name: &str, secret: &str, entry: &str) -> Volume {
+    let ca = template.ca.is_some().then_some((CA, CA));
+    let items = [(entry, KEYS)].into_iter().chain(ca);
+    let items = items.map(|(entry, file)| KeyToPath {
+        key: entry.to_owned(),
+        path: file.to_owned(),
         mode: None,
     });
-    volumes.push(Volume {
-        name: "keys".to_owned(),
+    Volume {
+        name: name.to_owned(),
         secret: Some(SecretVolumeSource {
-            secret_name: Some(keys.to_owned()),
+            secret_name: Some(secret.to_owned()),
             default_mode: Some(0o440),
             items: Some(items.collect()),
             optional: Some(false),
         }),
         ..Volume::default()
-    });
-    volumes
+    }
 }
 
-fn folder(name: &str, size: u64, medium: Option<&str>) -> Volume {
+pub(super) fn folder(name: &str, size: u64, medium: Option<&str>) -> Volume {
     Volume {
         name: name.to_owned(),
         empty_dir: Some(EmptyDirVolumeSource {
@@ -203,4 +215,4 @@ pub(super) fn variables(bot: &Bot, template: &Template) -> BTreeMap<String, Stri
 
 #[cfg(test)]
 #[path = "pod/tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -94,12 +94,14 @@ pub fn secrets(
     ]
 }
 
-fn entries<'a>(pairs: impl Iterator<Item = (&'a str, String)>) -> BTreeMap<String, ByteString> {
+pub(super) fn entries<'a>(
+    pairs: impl Iterator<Item = (&'a str, String)>,
+) -> BTreeMap<String, ByteString> {
     let pairs = pairs.map(|(name, text)| (name.to_owned(), ByteString(text.into_bytes())));
     pairs.collect()
 }
 
-fn text(keys: &Keys) -> String {
+pub(super) fn text(keys: &Keys) -> String {
     serde_json::to_string(keys).unwrap_or_default()
 }
 

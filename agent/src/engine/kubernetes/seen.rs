@@ -331,7 +331,7 @@ fn last_words<T: serde::de::DeserializeOwned>(ended: &ContainerStateTerminated) 
 }
 
 /// What keeps a Pod from its work, in its cluster's own words.
-fn trouble(status: &PodStatus) -> Option<String> {
+pub(super) fn trouble(status: &PodStatus) -> Option<String> {
     let told = status.reason.as_ref().map(|reason| {
         let more = status.message.as_deref().unwrap_or_default();
         format!("{reason}: {more}")

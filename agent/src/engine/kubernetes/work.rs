@@ -127,7 +127,7 @@ fn term(granted: &Granted) -> Term {
     }
 }
 
-fn post() -> PostParams {
+pub(super) fn post() -> PostParams {
     PostParams {
         field_manager: Some(MANAGER.to_owned()),
         dry_run: false,
@@ -142,7 +142,7 @@ fn patching() -> PatchParams {
 }
 
 /// A request's answer, within its time.
-async fn answer<T>(
+pub(super) async fn answer<T>(
     what: &str,
     asked: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, NotStarted> {
@@ -155,7 +155,7 @@ async fn answer<T>(
 }
 
 /// The same of what is tried again, with the API server's own words.
-async fn told<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, String> {
+pub(super) async fn told<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, String> {
     let late = || "the API server did not answer in time".to_owned();
     let answered = timeout(ANSWER, asked).await.map_err(|_| late())?;
     answered.map_err(|err| said(&err))

@@ -12,7 +12,7 @@ fn given(pairs: &[(&str, &str)]) -> Variables {
     pairs.map(|(n, v)| ((*n).into(), (*v).into())).collect()
 }
 
-fn template(settings: &[(&str, &str)]) -> Template {
+pub fn template(settings: &[(&str, &str)]) -> Template {
     let environment = given(&[("THE0_GRACE", "5s")]);
     let store = given(&[("MINIO_ENDPOINT", "gateway:9000")]);
     let files = Files {
@@ -22,7 +22,7 @@ fn template(settings: &[(&str, &str)]) -> Template {
     Template::parse(&given(settings), environment, store, files).unwrap()
 }
 
-fn bot(config: &Value, query: Option<&str>) -> Bot {
+pub fn bot(config: &Value, query: Option<&str>) -> Bot {
     let mut entrypoints = json!({"bot": "main.py"});
     if let Some(query) = query {
         entrypoints["query"] = query.into();
@@ -50,7 +50,7 @@ fn start(tick: Option<Key>) -> Start {
     }
 }
 
-fn keys() -> Keys {
+pub fn keys() -> Keys {
     let pairs = [
         ("MINIO_ACCESS_KEY", "access-key-of-a-test"),
         ("MINIO_SECRET_KEY", "secret-key-of-a-test"),
@@ -147,7 +147,7 @@ fn another_start_has_other_secrets() {
 }
 
 /// All texts of a value, names of fields left out.
-fn texts(value: &Value, found: &mut Vec<String>) {
+pub fn texts(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::String(text) => found.push(text.clone()),
         Value::Array(items) => items.iter().for_each(|item| texts(item, found)),
