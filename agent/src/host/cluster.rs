@@ -92,7 +92,7 @@ pub fn setup(options: &Options, environment: &Variables, store: &Address) -> Res
     let Address::S3(endpoint) = store else {
         bail!("MINIO_ENDPOINT is not set: Pods need an object store for code, states and logs");
     };
-    let results = endpoint.results.clone();
+    let results = endpoint.results.to_string();
     let read = |name: &str| {
         let path = environment.get(name).filter(|path| !path.is_empty());
         let text = path.map(|path| {

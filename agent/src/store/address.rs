@@ -52,7 +52,7 @@ pub struct Endpoint {
     /// Buckets of code, states and logs.
     pub buckets: [String; 3],
     /// Bucket of results of questions.
-    pub results: String,
+    pub results: Box<str>,
     /// The credentials.
     pub keys: Keys,
     variables: Variables,
@@ -145,7 +145,7 @@ impl Endpoint {
             region: given.get("MINIO_REGION").unwrap_or("us-east-1").to_owned(),
             ca,
             buckets: BUCKETS.map(bucket),
-            results: bucket((RESULTS, "query-results")),
+            results: bucket((RESULTS, "query-results")).into(),
             keys: given.keys()?,
             variables,
             proxy: proxy(&url, given),

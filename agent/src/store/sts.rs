@@ -101,7 +101,7 @@ impl Sts {
             }
         }
         let [code, states, logs] = endpoint.buckets.clone();
-        let buckets = [code, states, logs, endpoint.results.clone()];
+        let buckets = [code, states, logs, endpoint.results.to_string()];
         Ok(Self {
             client: builder.build().map_err(|error| silent(&error))?,
             url,

@@ -108,15 +108,12 @@ impl Questions {
         let seat = seat.map_err(|_| NoAnswer::Busy)?;
         let trouble = Mutex::new(None);
         let asking = Box::pin(self.ask(bot, question, left, seat, &trouble));
-        match timeout(left.saturating_sub(SOONER), asking).await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => {
-                let trouble = trouble.into_inner();
-                Err(NoAnswer::Late(
-                    trouble.unwrap_or_else(PoisonError::into_inner),
-                ))
-            }
+        if let Ok(answer) = timeout(left.saturating_sub(SOONER), asking).await {
+            return Ok(answer?);
         }
+        let trouble = trouble.into_inner();
+        let trouble = trouble.unwrap_or_else(PoisonError::into_inner);
+        Err(NoAnswer::Late(trouble))
     }
 
     /// `trouble` is what it waits for.

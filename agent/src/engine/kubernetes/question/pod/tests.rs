@@ -118,7 +118,7 @@ fn who_runs_what_is_the_bots_has_no_keys_and_each_has_only_its_own() {
         let mut told = it.env.iter().flatten();
         told.any(|variable| variable.name.starts_with("MINIO"))
     };
-    let store: Vec<_> = all.iter().map(|it| store(it)).collect();
+    let store: Vec<_> = all.iter().map(store).collect();
     assert_eq!(store, [true, false, true]);
 }
 
