@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use mongodb::bson::doc;
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use serde_json::Value;
 use tests::cluster::{LONG, Pod};
 use tests::{http, repository, run, text, wait_for};
@@ -181,4 +182,63 @@ fn a_database_that_stands_still_for_some_seconds_changes_nothing_for_bots() {
             ready.elapsed()
         );
     }
+}
+
+/// Packets of connections that nobody carries any more, and nobody says so.
+struct Lost(Vec<String>);
+
+impl Lost {
+    /// Of those that an agent has with `server` now.
+    fn of(agent: Pid, server: &str) -> Self {
+        let server = format!("dst {server}");
+        let shown = run(Command::new("ss").args(["-Htnp", "state", "established", &server]));
+        let owner = format!("pid={agent},");
+        let shown = text(&shown.stdout);
+        let its = shown.lines().filter(|line| line.contains(&owner));
+        let port = |line: &str| {
+            let own = line.split_whitespace().nth(2)?;
+            Some(own.rsplit_once(':')?.1.to_owned())
+        };
+        let lost = Self(its.filter_map(port).collect());
+        assert!(!lost.0.is_empty(), "no connection: {shown}");
+        lost.rules("-I");
+        lost
+    }
+
+    fn rules(&self, act: &str) {
+        for port in &self.0 {
+            for side in ["--sport", "--dport"] {
+                let mut rule = Command::new("iptables");
+                rule.args(["-w", act, "INPUT", "-i", "lo", "-p", "tcp", side, port]);
+                run(rule.args(["-j", "DROP"]));
+            }
+        }
+    }
+}
+
+impl Drop for Lost {
+    fn drop(&mut self) {
+        self.rules("-D");
+    }
+}
+
+#[test]
+fn a_connection_to_the_api_server_that_is_dead_without_a_word_is_another_one_soon() {
+    let Some(rig) = Rig::start("controller::dead") else {
+        return;
+    };
+    let agent = rig.agent(&[]);
+    let pod = rig.bot("seen", doc! {});
+    pod.wait("a Pod", |pod| (!pod.is_null()).then_some(()));
+    let lost = Lost::of(agent.pid(), &rig.api.address());
+    pod.ready();
+    let ready = Instant::now();
+    agent.wait_row(&rig, "seen", |row| {
+        (row["state"] == "running").then_some(())
+    });
+    let took = ready.elapsed();
+    assert!(took < Duration::from_secs(45), "{took:?}\n{}", agent.said());
+    drop(lost);
+    rig.remove("seen");
+    pod.gone();
 }

@@ -257,6 +257,11 @@ impl Agent {
         self.process.as_ref().expect("an agent").signal(signal);
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> nix::unistd::Pid {
+        self.process.as_ref().expect("an agent").pid()
+    }
+
     fn log(&self) -> PathBuf {
         self.dir.path().join("log")
     }
