@@ -230,7 +230,7 @@ fn a_connection_to_the_api_server_that_is_dead_without_a_word_is_another_one_soo
     let agent = rig.agent(&[]);
     let pod = rig.bot("seen", doc! {});
     pod.wait("a Pod", |pod| (!pod.is_null()).then_some(()));
-    let lost = Lost::of(agent.pid(), &rig.api.address());
+    let lost = Lost::of(agent.pid(), rig.api.address());
     pod.ready();
     let ready = Instant::now();
     agent.wait_row(&rig, "seen", |row| {
