@@ -28,6 +28,8 @@ fn a_document_becomes_a_pod_another_when_it_changes_and_none_when_it_goes() {
     let question = json!({"bot_id": "counter", "query_path": "/count"}).to_string();
     let answer = http(&agent.gateway, "POST", "/query", &question).json();
     assert_eq!(answer["data"], 1, "{answer}");
+    let printed = agent.prints(&rig, &["logs", "counter"]);
+    assert!(printed.contains("COUNT 1"), "{printed}");
     rig.asked("counter", doc! {"word": "changed"});
     rig.wait_saved("counter", "word", "changed");
     assert_eq!(

@@ -290,9 +290,15 @@ impl Agent {
 
     /// Does what a person asks.
     pub fn does(&self, rig: &Rig, words: &[&str]) {
+        self.prints(rig, words);
+    }
+
+    /// The same, and what is printed.
+    pub fn prints(&self, rig: &Rig, words: &[&str]) -> String {
         let output = run(self.command(rig).args(words));
         let said = text(&output.stderr);
         assert!(output.status.success(), "{words:?}: {said}");
+        text(&output.stdout)
     }
 
     /// How a bot is.
