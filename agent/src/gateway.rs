@@ -9,6 +9,7 @@
 //! wait for it. [`dispatch`] has the rule of who answers, [`serve`] the bounds of HTTP, [`bounds`] how much at once.
 
 pub mod apart;
+mod audit;
 pub mod bounds;
 pub mod dispatch;
 mod live;
@@ -29,6 +30,7 @@ use tokio::time::sleep;
 
 use crate::control::tokens::Tokens;
 use crate::show::Console;
+use audit::Audit;
 use dispatch::Dispatcher;
 use serve::Shared;
 use tokens::Bots;
@@ -163,6 +165,7 @@ async fn start(
         dispatcher,
         tokens,
         console: console.clone(),
+        audit: Audit::new(console.clone()),
         ending: is_ending,
     });
     let runtime = tokio::runtime::Builder::new_current_thread()

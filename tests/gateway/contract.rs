@@ -107,7 +107,12 @@ fn a_bot_that_runs_answers_from_where_it_is_and_gets_its_parameters() {
         return;
     };
     let id = rig.bot("live", doc! {});
+    // Before it runs another instance answers for it.
+    rig.stack.state(&id, "running");
     rig.answers(&id, "/count");
+    wait_for("the end of that instance", LONG, || {
+        rig.containers().is_empty().then_some(())
+    });
     let counted = rig.stack.count(&id);
     let reply = rig.ask(&id, "count", &json!({}));
     let said = reply.json();

@@ -159,7 +159,7 @@ impl Rig {
         self.stack.state(&id, "disabled");
         let name = self.stack.container(&id).name;
         wait_for("the end of its container", LONG, || {
-            (self.stack.docker.inspect(&name)["State"]["Running"] != true).then_some(())
+            (self.stack.docker.inspect(&name)["State"]["Running"] == false).then_some(())
         });
         let saved = self.stack.saved(&id);
         (id, saved)

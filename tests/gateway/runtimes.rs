@@ -43,7 +43,7 @@ fn bots_of_every_runtime_answer_live_and_apart() {
         rig.stack.state(&id, "disabled");
         let name = rig.stack.container(&id).name;
         wait_for("the end of its container", LONG, || {
-            (rig.stack.docker.inspect(&name)["State"]["Running"] != true).then_some(())
+            (rig.stack.docker.inspect(&name)["State"]["Running"] == false).then_some(())
         });
         let apart = rig.ask(&id, "/count", &json!({})).json();
         assert!(

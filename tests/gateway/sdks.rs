@@ -119,7 +119,7 @@ fn answers_both_ways(rig: &Rig, id: &str, version: &str, refused: impl Fn(&Reply
     rig.stack.state(id, "disabled");
     let name = rig.stack.container(id).name;
     wait_for("the end of its container", LONG, || {
-        (rig.stack.docker.inspect(&name)["State"]["Running"] != true).then_some(())
+        (rig.stack.docker.inspect(&name)["State"]["Running"] == false).then_some(())
     });
     answers(rig, id, &format!("{version} apart"), &refused);
 }

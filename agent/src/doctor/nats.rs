@@ -316,7 +316,7 @@ fn waits(name: &str, pending: u64, given: usize, sheet: &mut Sheet) {
     sheet.warning(
         NATS,
         "consumer",
-        format!("{name}: {pending} events wait, {given} given out"),
+        format!("{name}: {} events wait, {given} of them given out before", pending + given as u64),
         "the agent with the lease takes them in: if that does not get less, see that one runs and reaches MongoDB",
     );
 }
@@ -374,6 +374,6 @@ mod tests {
             sheet.table(Colours::Off)
         };
         assert!(said(0, 0).starts_with("ok"));
-        assert!(said(3, 1).contains("3 events wait, 1 given out"));
+        assert!(said(3, 1).contains("4 events wait, 1 of them given out before"));
     }
 }

@@ -25,6 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
+use super::audit::Audit;
 use super::dispatch::{Dispatcher, Kind, Told};
 use super::pieces::Pieces;
 use super::tokens::Bots;
@@ -54,8 +55,10 @@ pub struct Shared {
     pub dispatcher: Dispatcher,
     /// The file of tokens, if one is needed.
     pub tokens: Option<PathBuf>,
-    /// Where it is told who asked what.
+    /// Where it is told who was refused.
     pub console: Console,
+    /// Where it is told who asked what.
+    pub audit: Audit,
     /// Whether the agent ends.
     pub ending: watch::Receiver<bool>,
 }
@@ -93,6 +96,7 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     }
     drop(listener);
     let _ = timeout(TO_FINISH, places.acquire_many(CONNECTIONS)).await;
+    shared.audit.flush();
 }
 
 async fn ends(ending: &mut watch::Receiver<bool>) {
@@ -224,9 +228,7 @@ async fn put(shared: &Shared, asker: &Asker, question: &Question, since: Instant
         status.as_u16(),
         since.elapsed().as_millis()
     );
-    // The answer goes out first: a line wakes another thread.
-    let console = shared.console.clone();
-    tokio::spawn(async move { console.say(&text) });
+    shared.audit.note(text);
     told
 }
 

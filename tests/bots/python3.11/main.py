@@ -2,7 +2,7 @@
 
 import signal
 import sys
-import time
+import threading
 
 from the0 import state
 
@@ -11,12 +11,12 @@ def main(id, config):
     count = state.get("count", 0)
     print(f"bot {id} counts {config['symbol']} from {count}")
 
-    def end(number, frame):
-        print(f"bot {id} ends at {count}")
-        sys.exit(7)
-
-    signal.signal(signal.SIGTERM, end)
-    while True:
+    # An end inside the handler would come in the middle of a write too: the SDK writes in place, and what is half there
+    # reads as nothing.
+    ends = threading.Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: ends.set())
+    while not ends.wait(0.1):
         count += 1
         state.set("count", count)
-        time.sleep(0.1)
+    print(f"bot {id} ends at {count}")
+    sys.exit(7)
