@@ -16,13 +16,15 @@ use hyper::header::{CONNECTION, HeaderMap};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::time::{Instant, sleep, timeout};
 
 /// The longest head of an answer, and the most that is read ahead of one.
 const READ_AHEAD: usize = 64 * 1024;
 /// How long a connection is kept without a question. The shortest of usual servers is 2 s (gunicorn), Node's 5 s.
 const KEPT: Duration = Duration::from_secs(1);
+/// Time between two looks whether a connection's time is over.
+const LOOK: Duration = Duration::from_millis(500);
 /// How long a question over a new connection waits before idle ones are closed for it.
 const PATIENCE: Duration = Duration::from_millis(2);
 /// How many lie idle at most.
@@ -45,7 +47,16 @@ struct Inside {
 #[derive(Debug)]
 struct Line {
     sender: SendRequest<Full<Bytes>>,
-    until: watch::Sender<Instant>,
+    /// When it is closed, whatever is under way on it.
+    until: Arc<Mutex<Instant>>,
+    /// Dropped, it ends whoever carries the connection.
+    _used: oneshot::Sender<()>,
+}
+
+impl Line {
+    fn last_until(&self, end: Instant) {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = end;
+    }
 }
 
 /// A question on its way: its turn, and the connection it is put over, until its answer has been passed on.
@@ -66,7 +77,7 @@ impl Lines {
         let line = inside.idle.pop();
         drop(inside);
         if let Some(line) = &line {
-            let _ = line.until.send(deadline);
+            line.last_until(deadline);
         }
         Visit {
             lines: self.clone(),
@@ -85,7 +96,7 @@ impl Lines {
     fn keep(&self, line: Line) {
         let mut inside = self.inside();
         if inside.waiting == 0 && inside.idle.len() < MOST {
-            let _ = line.until.send(Instant::now() + KEPT);
+            line.last_until(Instant::now() + KEPT);
             inside.idle.push(line);
         }
     }
@@ -143,9 +154,14 @@ impl Visit {
             .max_buf_size(READ_AHEAD)
             .handshake(TokioIo::new(stream))
             .await?;
-        let (until, time) = watch::channel(self.deadline);
-        tokio::spawn(carry(connection, time));
-        let line = self.line.insert(Line { sender, until });
+        let until = Arc::new(Mutex::new(self.deadline));
+        let (used, unused) = oneshot::channel();
+        tokio::spawn(carry(connection, Arc::clone(&until), unused));
+        let line = self.line.insert(Line {
+            sender,
+            until,
+            _used: used,
+        });
         let answer = line.sender.send_request(request);
         tokio::pin!(answer);
         if let Ok(answer) = timeout(PATIENCE, answer.as_mut()).await {
@@ -179,18 +195,23 @@ impl Drop for Visit {
     }
 }
 
-/// Carries `connection` until it ends, its time is over, or nobody has a use for it.
+/// Carries `connection` until it ends, its time is over, or nobody has a use for it. Its time is looked at every [`LOOK`]: a
+/// timer that is set earlier with each question would wake this thread once more for each.
 async fn carry(
     connection: http1::Connection<TokioIo<TcpStream>, Full<Bytes>>,
-    mut until: watch::Receiver<Instant>,
+    until: Arc<Mutex<Instant>>,
+    mut unused: oneshot::Receiver<()>,
 ) {
     tokio::pin!(connection);
     loop {
-        let end = *until.borrow_and_update();
+        let now = Instant::now();
+        if now >= *until.lock().unwrap_or_else(PoisonError::into_inner) {
+            return;
+        }
         tokio::select! {
             _ = connection.as_mut() => return,
-            changed = until.changed() => if changed.is_err() { return },
-            () = sleep_until(end) => return,
+            _ = &mut unused => return,
+            () = sleep(LOOK) => {}
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What it costs to ask: the bot's own server directly, through `query`, through the gateway, over kept connections and in
-//! turn; the same under load; and a question in a container of its own beside a bare `docker run` of the same program.
+//! turn, beside as many relays that do nothing but copy; the same under load; and a question in a container of its own beside a bare `docker run` of the same program.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -240,14 +240,18 @@ fn live_ways(host: &Host, id: &str, gateway: &str) {
     });
     let (_, first) = Line::to(&through).ask();
     let first: serde_json::Value = serde_json::from_slice(&first).expect("JSON");
+    let server = format!("{inside}:{}", first["data"]["port"]);
+    let relayed = relay(relay(server.clone()));
+    let directly = |name, address| Way {
+        name,
+        address,
+        path: "/x",
+        body: through.body.clone(),
+        token: None,
+    };
     let ways = [
-        Way {
-            name: "the bot's server, directly",
-            address: format!("{inside}:{}", first["data"]["port"]),
-            path: "/x",
-            body: through.body.clone(),
-            token: None,
-        },
+        directly("the bot's server, directly", server),
+        directly("through two relays that copy bytes", relayed),
         through,
         Way {
             name: "through the gateway",
@@ -258,7 +262,7 @@ fn live_ways(host: &Host, id: &str, gateway: &str) {
         },
     ];
     let mut lines = ways.each_ref().map(Line::to);
-    let mut alone: [Sample; 3] = Default::default();
+    let mut alone: [Sample; 4] = Default::default();
     for _ in 0..ONE_BY_ONE {
         for (line, sample) in lines.iter_mut().zip(&mut alone) {
             sample.push(line.ask().0);
@@ -278,6 +282,34 @@ fn live_ways(host: &Host, id: &str, gateway: &str) {
             loaded.count() / usize::try_from(LOADED.as_secs()).unwrap_or(1)
         );
     }
+}
+
+/// Copies bytes to `address` and back, a thread for each direction; gives where. What lies between asker and bot costs at least
+/// its wake-ups.
+fn relay(address: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = listener.local_addr().expect("its address").to_string();
+    thread::spawn(move || {
+        for from in listener.incoming() {
+            let from = from.expect("a connection");
+            let to = TcpStream::connect(&address).expect("a connection");
+            let copies = [(from.try_clone(), to.try_clone()), (Ok(to), Ok(from))];
+            for (from, to) in copies {
+                let (mut from, mut to) = (from.expect("a stream"), to.expect("a stream"));
+                to.set_nodelay(true).expect("no delay");
+                thread::spawn(move || {
+                    let mut bytes = [0; 16 << 10];
+                    while let Ok(count @ 1..) = from.read(&mut bytes) {
+                        if to.write_all(&bytes[..count]).is_err() {
+                            break;
+                        }
+                    }
+                    let _ = to.shutdown(Shutdown::Write);
+                });
+            }
+        }
+    });
+    at
 }
 
 fn load(way: &Way) -> Sample {
