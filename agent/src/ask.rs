@@ -196,9 +196,9 @@ impl Question {
         let query = params.to_query();
         let path = encoded(&self.path);
         let target = if query.is_empty() {
-            format!("http://{address}{path}")
+            path
         } else {
-            format!("http://{address}{path}?{query}")
+            format!("{path}?{query}")
         };
         let request = match token {
             Some(token) => {

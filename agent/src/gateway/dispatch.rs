@@ -162,7 +162,7 @@ impl Dispatcher {
         Self {
             requests,
             apart,
-            lines: Lines::new(),
+            lines: Lines::default(),
             places: Places::new(most),
             flights: None,
             found: Found::default(),
@@ -188,7 +188,7 @@ impl Dispatcher {
     #[must_use]
     pub fn beside(&self) -> Self {
         Self {
-            lines: Lines::new(),
+            lines: Lines::default(),
             ..self.clone()
         }
     }
