@@ -4,6 +4,8 @@
 mod agents;
 #[path = "controller/asked.rs"]
 mod asked;
+#[path = "controller/clock.rs"]
+mod clock;
 #[path = "controller/ends.rs"]
 mod ends;
 #[path = "controller/life.rs"]

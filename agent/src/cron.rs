@@ -86,6 +86,21 @@ impl Schedule {
         }
     }
 
+    /// The five fields, where any cron reads them alike: in UTC, numbers, lists, ranges and steps of these, and of the days
+    /// of month and week at most one is told.
+    pub fn plain(&self) -> Option<&str> {
+        let fields: Vec<&str> = self.text.split(' ').collect();
+        let [.., day, _, weekday] = fields[..] else {
+            return None;
+        };
+        let is_plain = self.zone.iana_name().is_none_or(|name| name == "UTC")
+            && fields.len() == 5
+            && (day == "*" || weekday == "*")
+            && !weekday.contains('7')
+            && fields.iter().all(|field| field.split(',').all(is_plain));
+        is_plain.then_some(&self.text)
+    }
+
     /// The zone its times are told in.
     pub fn zone(&self) -> &TimeZone {
         &self.zone
@@ -114,6 +129,21 @@ impl PartialEq for Schedule {
 }
 
 impl Eq for Schedule {}
+
+/// Whether a part of a field is `*`, a number or a range, the first and the last with a step or without.
+fn is_plain(part: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let (base, step) = part
+        .split_once('/')
+        .map_or((part, None), |(base, step)| (base, Some(step)));
+    let is_range = base
+        .split_once('-')
+        .is_some_and(|(from, to)| is_number(from) && is_number(to));
+    match step {
+        Some(step) => is_number(step) && (base == "*" || is_range),
+        None => base == "*" || is_range || is_number(base),
+    }
+}
 
 /// The second an instant is in.
 fn whole(at: Timestamp) -> Option<Timestamp> {

@@ -21,11 +21,12 @@ use contract::BotId;
 use contract::record::Reason;
 use tokio::sync::oneshot;
 
+use crate::bots::Listed;
 use crate::document::Bot;
 use crate::history::{Birth, End, Start};
 use crate::plan::{self, Actual, Outcome, Why};
 use crate::report::Records;
-use crate::schedule::{self, ledger::Key};
+use crate::schedule::{self, decide::Whose, ledger::Key};
 use crate::show::Voice;
 
 /// Something that runs bots.
@@ -266,12 +267,12 @@ impl Engine {
     pub fn collect(
         &mut self,
         is_listed: impl Fn(&BotId) -> bool,
-        is_held: impl Fn(&BotId) -> bool,
+        is_held: impl Fn(&BotId, Option<Key>) -> bool,
         now: Duration,
     ) {
         match self {
             Engine::Process(_) => {}
-            Engine::Docker(docker) => docker.collect(is_listed, is_held, now),
+            Engine::Docker(docker) => docker.collect(is_listed, |bot| is_held(bot, None), now),
             Engine::Kubernetes(cluster) => cluster.collect(is_held, now),
         }
     }
@@ -343,6 +344,69 @@ impl Engine {
             Engine::Process(_) => {}
             Engine::Docker(docker) => docker.look_anew(),
             Engine::Kubernetes(cluster) => cluster.look_anew(),
+        }
+    }
+
+    /// Whether there is a clock of the engine's own that can have schedules.
+    pub fn keeps_a_clock(&self) -> bool {
+        matches!(self, Engine::Kubernetes(_))
+    }
+
+    /// Who starts the bot's ticks.
+    pub fn whose(&self, bot: &BotId) -> Whose {
+        match self {
+            Engine::Process(_) | Engine::Docker(_) => Whose::Ours,
+            Engine::Kubernetes(cluster) => cluster.whose(bot),
+        }
+    }
+
+    /// Whether who starts the bot's ticks can be changed now.
+    pub fn can_hand(&self, bot: &BotId) -> bool {
+        match self {
+            Engine::Process(_) | Engine::Docker(_) => false,
+            Engine::Kubernetes(cluster) => cluster.can_hand(bot),
+        }
+    }
+
+    /// Bots whose ticks the engine's own clock starts.
+    pub fn clocked_all(&self) -> impl Iterator<Item = &BotId> {
+        let cluster = match self {
+            Engine::Process(_) | Engine::Docker(_) => None,
+            Engine::Kubernetes(cluster) => Some(cluster),
+        };
+        cluster
+            .into_iter()
+            .flat_map(|cluster| cluster.clocked_all())
+    }
+
+    /// Bots of which something is there that the engine's own clock has started.
+    pub fn clocked(&self) -> impl Iterator<Item = &BotId> {
+        let cluster = match self {
+            Engine::Process(_) | Engine::Docker(_) => None,
+            Engine::Kubernetes(cluster) => Some(cluster),
+        };
+        cluster.into_iter().flat_map(|cluster| cluster.clocked())
+    }
+
+    /// Whether the engine's own clock has the bot of this row as the row is now.
+    pub fn is_clocked_as(&self, row: &Listed) -> bool {
+        match self {
+            Engine::Process(_) | Engine::Docker(_) => true,
+            Engine::Kubernetes(cluster) => cluster.is_clocked_as(row),
+        }
+    }
+
+    /// Its own clock gets the schedule of this row.
+    pub fn hand_over(&mut self, row: &Listed) {
+        if let Engine::Kubernetes(cluster) = self {
+            cluster.hand_over(row);
+        }
+    }
+
+    /// Its own clock has the bot's schedule no longer.
+    pub fn take_back(&mut self, bot: &BotId) {
+        if let Engine::Kubernetes(cluster) = self {
+            cluster.take_back(bot);
         }
     }
 

@@ -421,7 +421,7 @@ impl World {
             listed.map_or(unseen, |listed| listed.offer != Offer::Gone)
         };
         let schedules = self.schedules.as_ref();
-        let is_held = |bot: &BotId| schedules.is_some_and(|schedules| schedules.holds(bot));
+        let is_held = |bot: &BotId, of| schedules.is_some_and(|schedules| schedules.holds(bot, of));
         self.engine.collect(is_listed, is_held, now);
         let actual = self.engine.actual();
         self.wake = Some(

@@ -24,18 +24,20 @@ pub mod timetable;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use contract::BotId;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::bots::Listed;
 use crate::engine::{self, Engine};
 use crate::history::Failed;
 use crate::plan::{Wanted, Why};
 use crate::show::Console;
 use book::{Book, Written};
-use decide::Step;
-use entry::{Entry, Work};
+use decide::{Step, Whose};
+use entry::{Entry, Hand, Work};
 use ledger::{Key, Ledger};
 use permit::Permits;
 use timetable::Seconds;
@@ -67,6 +69,10 @@ pub enum Order {
     Unmake(BotId),
     /// Ask the engine anew what there is.
     LookAnew,
+    /// The cluster's clock starts the ticks of the bot of this row, as it is now.
+    HandOver(Arc<Listed>),
+    /// It does not any more.
+    TakeBack(BotId),
 }
 
 /// All schedules.
@@ -89,6 +95,10 @@ pub struct Schedules {
     /// Whether what is written has to be read again.
     is_curious: bool,
     is_told: bool,
+    /// Whether it is known which bots there are.
+    is_listed: bool,
+    /// Whether those were all looked at that the cluster's clock could have.
+    is_offered: bool,
 }
 
 /// Seconds since 1970, by the host's clock.
@@ -120,6 +130,8 @@ impl Schedules {
             missed: Vec::new(),
             is_curious: false,
             is_told: false,
+            is_listed: false,
+            is_offered: false,
         }
     }
 
@@ -138,6 +150,7 @@ impl Schedules {
     pub fn step(&mut self, engine: &Engine, may: impl Fn(&BotId) -> bool) -> Vec<Order> {
         let now = wall();
         let mut orders = Vec::new();
+        orders.extend(self.clocked(engine));
         for bot in self.active.clone() {
             orders.extend(self.look(&bot, engine, now, &may));
         }
@@ -185,8 +198,21 @@ impl Schedules {
             self.arm(bot, Some(until));
             return None;
         }
+        let whose = engine.whose(bot);
+        match entry.hand(whose, &live, now, may) {
+            _ if !engine.can_hand(bot) => {}
+            Hand::Over => return Some(Order::HandOver(Arc::clone(&entry.row))),
+            Hand::Keep if !engine.is_clocked_as(&entry.row) => {
+                return Some(Order::HandOver(Arc::clone(&entry.row)));
+            }
+            Hand::Back => return Some(Order::TakeBack(bot.clone())),
+            Hand::Keep | Hand::Leave => {}
+        }
         let is_live = matches!(live, decide::Live::Runs(_));
-        let step = entry.decide(live, now, &self.me);
+        let step = entry.decide(live, now, &self.me, whose);
+        if let (Step::Wait(_), Whose::Nobodys) = (&step, whose) {
+            return None;
+        }
         match step {
             Step::Wait(at) => self.rest(bot, at, is_live),
             Step::Write(to) => self.write(bot, to, Work::Writing),
@@ -206,6 +232,26 @@ impl Schedules {
             }
         }
         None
+    }
+
+    /// Looks at what the cluster's clock does; gives what it starts and is no bot of ours, or none that runs at times.
+    fn clocked(&mut self, engine: &Engine) -> Vec<Order> {
+        if engine.keeps_a_clock() && self.is_listed && !self.is_offered {
+            self.is_offered = true;
+            self.active.extend(self.known.keys().cloned());
+        }
+        let ran = engine.clocked().filter(|bot| self.known.contains_key(*bot));
+        self.active.extend(ran.cloned());
+        self.strays(engine)
+    }
+
+    fn strays(&self, engine: &Engine) -> Vec<Order> {
+        if !self.is_listed {
+            return Vec::new();
+        }
+        let is_stray = |bot: &&BotId| !self.known.contains_key(*bot) && engine.can_hand(bot);
+        let strays = engine.clocked_all().filter(is_stray);
+        strays.cloned().map(Order::TakeBack).collect()
     }
 
     /// It may be started, and others are first; or a person must let it.
@@ -298,10 +344,14 @@ impl Schedules {
         }
     }
 
-    /// Whether what is left of the bot's last run is needed: its end is not written down.
-    pub fn holds(&self, bot: &BotId) -> bool {
-        let entry = self.known.get(bot);
-        entry.is_some_and(|entry| entry.ledger.is_open() || entry.work != Work::Rest)
+    /// Whether what is left of the bot's last run is needed, that of the tick `of` if it is known: its end is not written down.
+    pub fn holds(&self, bot: &BotId, of: Option<Key>) -> bool {
+        let Some(entry) = self.known.get(bot) else {
+            return false;
+        };
+        let last = entry.ledger.tick.as_ref().map(|tick| tick.at);
+        let is_new = of.is_some_and(|of| of.attempt == Key::CLUSTERS && last < Some(of.at));
+        is_new || entry.ledger.is_open() || entry.work != Work::Rest
     }
 
     /// What a person may know of the bot's schedule.

@@ -339,3 +339,26 @@ fn schedules_written_alike_are_equal() {
         "CRON_TZ=Europe/Berlin 0 0 * * *"
     );
 }
+
+#[test]
+fn what_any_cron_reads_alike_is_plain() {
+    for (text, zone, plain) in [
+        ("*/5 * * * *", None, Some("*/5 * * * *")),
+        ("0 9-17/2 * * 1-5", Some("UTC"), Some("0 9-17/2 * * 1-5")),
+        ("@daily", None, Some("0 0 * * *")),
+        ("0 0 3 1,2 * *", None, Some("0 3 1,2 * *")),
+        ("30 0 3 * * *", None, None),
+        ("0 9 * * *", Some("America/New_York"), None),
+        ("0 9 * * 7", None, None),
+        ("0 9 * * MON", None, None),
+        ("0 9 L * *", None, None),
+        ("0 9 15W * *", None, None),
+        ("0 9 * * 1#2", None, None),
+        ("5/15 * * * *", None, None),
+        ("0 0 1 * 1", None, None),
+        ("@every 90s", None, None),
+    ] {
+        let schedule = Schedule::parse(text, zone).unwrap();
+        assert_eq!(schedule.plain(), plain, "{text}");
+    }
+}

@@ -16,6 +16,8 @@
 mod access;
 mod connect;
 mod containers;
+mod cronjob;
+mod cronjob_watch;
 mod ends;
 mod keys;
 mod link;
@@ -31,6 +33,7 @@ mod slot;
 pub mod template;
 #[cfg(test)]
 mod tests;
+mod times;
 mod view;
 mod work;
 
@@ -46,6 +49,7 @@ use self::keys::Term;
 use self::link::{Clock, Snapshot};
 use self::seen::{Seen, Stage};
 use self::slot::{Slot, Stop, Told, Work};
+use self::times::Times;
 use crate::document::Bot;
 use crate::engine::Told as Tale;
 use crate::engine::not_started::NotStarted;
@@ -88,6 +92,8 @@ pub struct Engine {
     needed: u64,
     /// When Secrets that are nobody's are looked for again.
     sweep_at: Duration,
+    /// What the cluster's own clock has.
+    times: Times,
     console: Console,
 }
 
@@ -132,6 +138,8 @@ pub enum News {
     Noted(BotId, String),
     /// A Pod of which nothing runs was let go, or was not.
     Released(BotId, String, Result<(), String>),
+    /// Something has happened to a CronJob.
+    Times(times::Word),
 }
 
 impl Engine {
@@ -147,6 +155,7 @@ impl Engine {
             gate: access.gate.clone(),
         };
         tokio::spawn(link::watch(source, news.clone()));
+        tokio::spawn(cronjob_watch::watch(access.clone(), news.clone()));
         Self {
             console: access.console.clone(),
             access,
@@ -161,6 +170,7 @@ impl Engine {
             listed: 0,
             needed: 0,
             sweep_at: Duration::ZERO,
+            times: Times::default(),
         }
     }
 
@@ -313,6 +323,9 @@ impl Engine {
         for bot in &renewals {
             self.renew(bot);
         }
+        if renews {
+            self.renew_times(now);
+        }
         for pod in lost {
             let stage = Stage::Over;
             self.over(&Seen { stage, ..pod }, now);
@@ -336,7 +349,7 @@ impl Engine {
 
     /// Removes what nobody needs: Pods of ticks that have ended, or were made and are not going to be started, and Secrets
     /// without a Pod. `is_held` tells the bots the end of whose last run is not written down.
-    pub fn collect(&mut self, is_held: impl Fn(&BotId) -> bool, now: Duration) {
+    pub fn collect(&mut self, is_held: impl Fn(&BotId, Option<Key>) -> bool, now: Duration) {
         if self.link != Link::Up || !self.access.lease.may_act() {
             return;
         }
@@ -344,7 +357,7 @@ impl Engine {
         let is_left = |pod: &&Seen| {
             let kept = self.husks.get(&pod.uid) == Some(&Husk::Kept);
             let made = pod.stage == Stage::Gated && idle(&pod.bot);
-            (kept || made) && !is_held(&pod.bot)
+            (kept || made) && !is_held(&pod.bot, pod.tick())
         };
         let left = self.pods.values().flatten().filter(is_left);
         let left: Vec<Seen> = left.cloned().collect();
@@ -356,9 +369,8 @@ impl Engine {
             self.sweep_at = now + SWEEP;
             let secrets = self.pods.values().flatten();
             let secrets = secrets.filter_map(|pod| pod.secrets.clone());
-            let used = secrets
-                .flat_map(|names| [names.config, names.keys])
-                .collect();
+            let used = secrets.flat_map(|names| [names.config, names.keys]);
+            let used = used.chain(self.times.secrets()).collect();
             tokio::spawn(work::sweep(self.access.clone(), used));
         }
     }

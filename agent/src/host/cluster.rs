@@ -24,6 +24,8 @@ use crate::store::Address;
 
 /// The variable of a file of authorities.
 const CA_FILE: &str = "THE0_CA_FILE";
+/// The variable that says whether the cluster's own clock gets schedules.
+const CLOCK: &str = "THE0_CRONJOBS";
 /// The variable of Docker's containers that wait for a question.
 const WARM: &str = "THE0_QUERY_WARM";
 
@@ -76,6 +78,8 @@ pub struct Setup {
     template: Template,
     /// The bucket of answers to questions.
     results: String,
+    /// Whether CronJobs keep the times that they can.
+    clock: bool,
 }
 
 /// Reads the environment, and the files that it names.
@@ -111,7 +115,17 @@ pub fn setup(options: &Options, environment: &Variables, store: &Address) -> Res
         namespace: namespace.filter(|name| !name.is_empty()),
         template,
         results,
+        clock: clock(environment)?,
     })
+}
+
+/// Whether CronJobs keep the times that they can.
+fn clock(environment: &Variables) -> Result<bool> {
+    match environment.get(CLOCK).map(|text| text.trim()) {
+        None | Some("" | "true") => Ok(true),
+        Some("false") => Ok(false),
+        Some(other) => bail!("{CLOCK} is {other:?}: give true or false"),
+    }
 }
 
 impl Setup {
@@ -144,6 +158,7 @@ impl Setup {
         let mut access = Access::new(client, namespace, self.template, around.keys, console);
         access.lease = around.lease.clone();
         access.permits = Some(around.permits);
+        access.clock = self.clock;
         let board = around.board;
         board.attach(Dependency::Kubernetes, access.gate.clone());
         let holder = Identity::of(around.data)?.holder;

@@ -46,7 +46,8 @@ fn of_cluster(news: &kubernetes::News) -> Option<Act> {
         | kubernetes::News::Listed(_)
         | kubernetes::News::Seen(_)
         | kubernetes::News::Gone(..)
-        | kubernetes::News::Noted(..) => None,
+        | kubernetes::News::Noted(..)
+        | kubernetes::News::Times(_) => None,
     }
 }
 

@@ -58,6 +58,8 @@ impl World {
                 Order::Stop(bot, why) => self.stop(&bot, why),
                 Order::Unmake(bot) => self.engine.unmake(&bot),
                 Order::LookAnew => self.engine.look_anew(),
+                Order::HandOver(row) => self.engine.hand_over(&row),
+                Order::TakeBack(bot) => self.engine.take_back(&bot),
             }
         }
     }

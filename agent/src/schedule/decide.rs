@@ -9,6 +9,7 @@
 //!   One that is known never to have run is claimed anew first.
 //! * No tick is claimed that is not later than the last one, whatever the clock or an edit says.
 //! * What is passed over is counted in the word that passes it over.
+//! * What the cluster's own clock starts ([`Whose::Clusters`]) is never claimed, and written down as it is seen.
 
 use std::collections::VecDeque;
 
@@ -42,6 +43,19 @@ pub struct See<'a> {
     pub unstarted: Option<&'a Unstarted>,
     /// Whether the engine was asked anew since nothing was found of it.
     pub is_sure: bool,
+    /// Who starts ticks.
+    pub whose: Whose,
+}
+
+/// Who starts the ticks of a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// We do.
+    Ours,
+    /// Nobody, for the moment: it is being handed over, one way or the other.
+    Nobodys,
+    /// A clock of the engine's, those after this time.
+    Clusters(Seconds),
 }
 
 /// What the engine has of a schedule.
@@ -128,8 +142,19 @@ fn resting(see: &See<'_>, last: Option<&Tick>) -> Step {
             ..see.ledger.clone()
         });
     };
+    if let Live::Runs(Some(key)) | Live::Ended(key, _) = &see.live
+        && key.attempt == Key::CLUSTERS
+        && key.at > last
+    {
+        return adopt(see, *key, next);
+    }
     if next > see.now {
         return Step::Wait(Some(next));
+    }
+    match see.whose {
+        Whose::Ours => {}
+        Whose::Clusters(since) if next <= since => {}
+        Whose::Nobodys | Whose::Clusters(_) => return Step::Wait(None),
     }
     if let Live::Runs(_) = see.live {
         return match see.policy.concurrency {
@@ -140,9 +165,46 @@ fn resting(see: &See<'_>, last: Option<&Tick>) -> Step {
     claim(see, next)
 }
 
+/// The cluster's clock has started a tick: that is written down as if it were a claim of ours, with those it passed over.
+fn adopt(see: &See<'_>, key: Key, first: Seconds) -> Step {
+    // What a person wants now is no time of the schedule's own: it is still wanted.
+    let is_own = (see.next)(first - 1) == Some(first);
+    let missed = if is_own {
+        Some(first)
+    } else {
+        (see.next)(first)
+    };
+    let missed = missed.map_or(0, |first| Due::of(see.next, first, key.at - 1, 0).passed);
+    let tick = Tick {
+        at: key.at,
+        attempt: key.attempt,
+        state: State::Started,
+        outcome: None,
+        why: None,
+        by: "the cluster's clock".to_owned(),
+        since: see.now,
+        missed,
+        not_before: None,
+        rev: see.ledger.rev() + 1,
+    };
+    Step::Write(Ledger {
+        next: if is_own {
+            (see.next)(key.at)
+        } else {
+            Some(key.at + 1)
+        },
+        seq: see.ledger.seq,
+        tick: Some(tick),
+    })
+}
+
 /// Claims the first of the ticks that are due which may run, and passes over those before it.
 fn claim(see: &See<'_>, first: Seconds) -> Step {
-    let mut due = Due::of(see.next, first, see.now, see.policy.most());
+    let until = match see.whose {
+        Whose::Clusters(since) => see.now.min(since),
+        Whose::Ours | Whose::Nobodys => see.now,
+    };
+    let mut due = Due::of(see.next, first, until, see.policy.most());
     let deadline = see.policy.deadline();
     let is_late = |at: Seconds| deadline.is_some_and(|deadline| see.now - at > deadline);
     let mut late = None;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::LONGEST_PAUSE;
-use super::decide::{Exit, Live, See, Step, Unstarted, decide};
+use super::decide::{Exit, Live, See, Step, Unstarted, Whose, decide};
 use super::ledger::{Key, Ledger};
 use super::live::Launched;
 use super::timetable::{Cron, Seconds, Timetable};
@@ -25,6 +25,24 @@ pub enum Work {
     /// The engine was told to start it.
     Launched(Key, i64),
 }
+
+/// What is to be done about who starts the ticks of a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hand {
+    /// Nothing, now.
+    Leave,
+    /// The cluster's clock has it and keeps it: as it is written down there, or as it is now.
+    Keep,
+    /// The cluster's clock gets it.
+    Over,
+    /// We take it back.
+    Back,
+}
+
+/// Between a change of who starts ticks and a tick, either way.
+const MARGIN: Seconds = 5;
+/// A tick that the cluster's clock has not started so long after its time is not waited for.
+const GIVEN_UP: Seconds = 120;
 
 /// What is known of a schedule.
 #[derive(Debug)]
@@ -69,7 +87,7 @@ impl Entry {
     }
 
     /// What is to be done about it.
-    pub fn decide(&self, live: Live, now: Seconds, me: &str) -> Step {
+    pub fn decide(&self, live: Live, now: Seconds, me: &str, whose: Whose) -> Step {
         let next = |after| self.cron.next(after);
         decide(&See {
             now,
@@ -81,7 +99,43 @@ impl Entry {
             is_mine: self.work == Work::Mine,
             unstarted: self.unstarted.as_ref(),
             is_sure: self.is_doubted,
+            whose,
         })
+    }
+
+    /// Whether the cluster's clock should start its ticks: it is on, its times are such that that one keeps them, and no person
+    /// wants one now.
+    fn is_clusters(&self, may: bool) -> bool {
+        let is_plain = self.timetable.plain(&self.cron).is_some();
+        let own = |next: Seconds| self.cron.next(next - 1) == Some(next);
+        may && is_plain && self.ledger.next.is_none_or(own)
+    }
+
+    /// Whether nothing is due, and nothing was in the last moments or is in the next: whoever starts ticks may change.
+    fn is_quiet(&self, live: &Live, since: Seconds, now: Seconds) -> bool {
+        let last = self.ledger.tick.as_ref().map_or(since, |tick| tick.at);
+        let next = self.cron.next(last.max(since));
+        let is_far = next.is_none_or(|next| next > now + MARGIN || next < now - GIVEN_UP);
+        is_far && !self.ledger.is_open() && !matches!(live, Live::Runs(_) | Live::Made(_))
+    }
+
+    /// What is to be done about who starts its ticks; `may`: any are to be started.
+    pub fn hand(&self, whose: Whose, live: &Live, now: Seconds, may: bool) -> Hand {
+        let is_free = self.work == Work::Rest;
+        match whose {
+            Whose::Ours => {
+                let is_due = self.ledger.next.is_none_or(|next| next <= now);
+                let wants = is_free && self.is_clusters(may) && !is_due;
+                match wants && self.is_quiet(live, now - MARGIN, now) {
+                    true => Hand::Over,
+                    false => Hand::Leave,
+                }
+            }
+            Whose::Clusters(_) if !may => Hand::Back,
+            Whose::Clusters(_) if self.is_clusters(may) => Hand::Keep,
+            Whose::Clusters(since) if is_free && self.is_quiet(live, since, now) => Hand::Back,
+            Whose::Clusters(_) | Whose::Nobodys => Hand::Leave,
+        }
     }
 
     /// Takes in what has become of a start.
@@ -110,5 +164,113 @@ impl Entry {
         } else {
             self.pause.0 = now + pause;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::ledger::{State, Tick};
+    use super::*;
+    use crate::bots::Offer;
+
+    /// A minute's beginning.
+    const MINUTE: Seconds = 1_767_225_600;
+
+    /// What is known of a schedule whose last tick was that of [`MINUTE`].
+    fn entry(config: serde_json::Value, state: State) -> Entry {
+        let timetable = Timetable::read(config.as_object().unwrap()).unwrap();
+        let row = Listed::new("b".into(), None, "s".into(), Offer::Gone);
+        let tick = Tick {
+            at: MINUTE,
+            attempt: 1,
+            state,
+            outcome: None,
+            why: None,
+            by: String::new(),
+            since: MINUTE,
+            missed: 0,
+            not_before: None,
+            rev: 1,
+        };
+        Entry {
+            row: Arc::new(row),
+            cron: timetable.cron().unwrap(),
+            timetable,
+            is_on: true,
+            ledger: Ledger {
+                next: Some(MINUTE + 60),
+                seq: None,
+                tick: Some(tick),
+            },
+            touched: Instant::now(),
+            is_stale: false,
+            work: Work::Rest,
+            armed: None,
+            pause: (0, 0),
+            unstarted: None,
+            tries: 0,
+            end: None,
+            stopping: None,
+            is_doubted: false,
+        }
+    }
+
+    fn plain() -> Entry {
+        entry(json!({"schedule": "* * * * *"}), State::Over)
+    }
+
+    const CLUSTERS: Whose = Whose::Clusters(MINUTE - 1000);
+
+    #[test]
+    fn a_schedule_changes_hands_only_where_nothing_is_due_or_runs() {
+        let hand = |entry: &Entry, live: &Live, at: Seconds| {
+            entry.hand(Whose::Ours, live, MINUTE + at, true)
+        };
+        assert_eq!(hand(&plain(), &Live::None, 30), Hand::Over);
+        assert_eq!(
+            plain().hand(Whose::Ours, &Live::None, MINUTE + 30, false),
+            Hand::Leave
+        );
+        for at in [56, 60, 63] {
+            assert_eq!(hand(&plain(), &Live::None, at), Hand::Leave, "{at}");
+        }
+        assert_eq!(hand(&plain(), &Live::Runs(None), 30), Hand::Leave);
+        let open = entry(json!({"schedule": "* * * * *"}), State::Started);
+        assert_eq!(hand(&open, &Live::None, 30), Hand::Leave);
+        for other in [
+            json!({"schedule": "30 * * * * *"}),
+            json!({"schedule": "* * * * *", "timezone": "Europe/Berlin"}),
+            json!({"schedule": "* * * * *", "schedule_policy": {"retries": 2}}),
+            json!({"schedule": "* * * * *", "schedule_policy": {"catch_up": "all"}}),
+            json!({"schedule": "* * * * *", "schedule_policy": {"starting_deadline": "5s"}}),
+        ] {
+            let entry = entry(other.clone(), State::Over);
+            assert_eq!(hand(&entry, &Live::None, 30), Hand::Leave, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_cluster_keeps_it_until_it_is_off_or_wanted_otherwise() {
+        let hand =
+            |entry: &Entry, at: Seconds| entry.hand(CLUSTERS, &Live::None, MINUTE + at, true);
+        assert_eq!(hand(&plain(), 30), Hand::Keep);
+        assert_eq!(
+            plain().hand(CLUSTERS, &Live::Runs(None), MINUTE, false),
+            Hand::Back
+        );
+        let mut asked = plain();
+        asked.ledger.next = Some(MINUTE + 20);
+        assert_eq!(hand(&asked, 30), Hand::Back, "a person wants one");
+        assert_eq!(hand(&asked, 57), Hand::Leave, "it may be starting one");
+        assert_eq!(
+            hand(&asked, 70),
+            Hand::Leave,
+            "it has, and that is not seen yet"
+        );
+        assert_eq!(hand(&asked, 300), Hand::Back, "it does not");
+        let edited = entry(json!({"schedule": "@every 90s"}), State::Over);
+        assert_eq!(hand(&edited, 30), Hand::Back);
     }
 }

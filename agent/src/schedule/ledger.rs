@@ -117,8 +117,13 @@ impl Outcome {
 pub struct Key {
     /// When it was due.
     pub at: Seconds,
-    /// Which try.
+    /// Which try: from 1, or [`Self::CLUSTERS`].
     pub attempt: u32,
+}
+
+impl Key {
+    /// The try that the cluster's own clock has started.
+    pub const CLUSTERS: u32 = 0;
 }
 
 /// The value of a label: `1764122400`, or of a later try `1764122400/2`.

@@ -20,6 +20,7 @@ impl Schedules {
         for bot in left {
             self.drop_it(&bot);
         }
+        self.is_listed = true;
         for (bot, row) in &listing.bots {
             match &row.offer {
                 Offer::Bot(found) => match &found.timetable {

@@ -18,6 +18,8 @@ pub type Seconds = i64;
 
 /// How long after its time a tick may start where what was missed is not caught up.
 const ON_TIME: Seconds = 60;
+/// Kubernetes' own clock may look less often than a shorter deadline.
+const SHORTEST_DEADLINE: Seconds = 10;
 /// A day.
 const DAY: Seconds = 24 * 60 * 60;
 
@@ -134,6 +136,19 @@ impl Timetable {
         let schedule = Schedule::parse(&self.schedule, self.timezone.as_deref());
         let schedule = schedule.map_err(|err| refusal("schedule", err.to_string()))?;
         Ok(Cron(schedule))
+    }
+}
+
+impl Timetable {
+    /// The times in a form that Kubernetes' own clock keeps as well as we do, with all that the policy asks for.
+    pub fn plain<'a>(&self, cron: &'a Cron) -> Option<&'a str> {
+        let policy = &self.policy;
+        let is_kept = policy.retries == 0
+            && policy.catch_up != CatchUp::All
+            && policy
+                .deadline()
+                .is_none_or(|deadline| deadline >= SHORTEST_DEADLINE);
+        cron.0.plain().filter(|_| is_kept)
     }
 }
 

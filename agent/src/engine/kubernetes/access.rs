@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use contract::BotId;
+use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{Api, Client};
 use tokio::sync::Semaphore;
@@ -42,6 +43,8 @@ pub struct Access {
     pub gate: Gate,
     /// Who may start the ticks of schedules.
     pub permits: Option<Permits>,
+    /// Whether the cluster's own clock gets those schedules that it keeps as well as we do.
+    pub clock: bool,
 }
 
 impl Access {
@@ -63,11 +66,17 @@ impl Access {
             lease: Lease::alone(),
             gate: Gate::new(link::PACE),
             permits: None,
+            clock: false,
         }
     }
 
     /// The Pods.
     pub fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// The CronJobs.
+    pub fn cronjobs(&self) -> Api<CronJob> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 

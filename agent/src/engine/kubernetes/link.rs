@@ -35,11 +35,11 @@ pub const PACE: Pace = Pace {
     patience: LOOK,
 };
 /// How long the API server may take to list.
-const LOOK: Duration = Duration::from_secs(30);
+pub const LOOK: Duration = Duration::from_secs(30);
 /// Seconds that a watch lasts.
-const WATCH: u32 = 60;
+pub const WATCH: u32 = 60;
 /// A watch that lasts so long has lost its server.
-const SILENT: Duration = Duration::from_secs(75);
+pub const SILENT: Duration = Duration::from_secs(75);
 /// Time for a request that changes something.
 pub const ANSWER: Duration = Duration::from_secs(30);
 

@@ -59,6 +59,8 @@ pub const HOLDER: &str = "the0.app/holder";
 pub const UNTIL: &str = "the0.app/until";
 /// The annotation of its answer's key.
 pub const RESULT: &str = "the0.app/result";
+/// The annotation of a CronJob with the digest of what it was made of.
+pub const SUM: &str = "the0.app/digest";
 /// The finalizer that keeps a Pod until it is known how it ended.
 pub const SAVED: &str = "the0.app/saved";
 /// The gate that keeps the Pod of a tick from being started before it is written down that it is.
@@ -66,23 +68,36 @@ pub const PERMIT: &str = "the0.app/permit";
 
 /// Characters of a Pod's name: its host name is the same then.
 const LONGEST: usize = 63;
+/// Characters of a CronJob's name: its Jobs' have eleven more.
+const LONGEST_OF_SCHEDULES: usize = 52;
 /// Characters of a name that a digest takes.
-const SUM: usize = 8;
+const SHORT: usize = 8;
 
 /// The name of the Pod of the bot, or of one tick of its schedule, whichever try it is: there is never a second one.
 pub fn pod(stack: &Stack, bot: &BotId, tick: Option<Key>) -> String {
     let tick = tick.map_or(String::new(), |tick| format!("-t{}", tick.at));
     let plain = format!("{stack}-{bot}");
-    let is_plain = plain.len() + tick.len() <= LONGEST
+    fit(stack, bot, plain, &tick, LONGEST)
+}
+
+/// The name of the CronJob of the bot's schedule.
+pub fn schedule(stack: &Stack, bot: &BotId) -> String {
+    let plain = format!("schedule-{stack}-{bot}");
+    fit(stack, bot, plain, "", LONGEST_OF_SCHEDULES)
+}
+
+/// The name, if it is fit for one; else what of it is, with a digest.
+fn fit(stack: &Stack, bot: &BotId, plain: String, tick: &str, longest: usize) -> String {
+    let is_plain = plain.len() + tick.len() <= longest
         && bot.as_str().bytes().all(is_plain)
         && stack.as_str().bytes().all(|b| is_plain(b) || b == b'-')
         && !stack.as_str().starts_with('-');
     if is_plain {
-        return plain + &tick;
+        return plain + tick;
     }
     // Made fit it could be another bot's: the digest tells them apart.
     let sum = sum(&[stack.as_str(), bot.as_str()]);
-    let room = LONGEST - tick.len() - SUM - 1;
+    let room = longest - tick.len() - SHORT - 1;
     let fit: String = plain.to_ascii_lowercase().chars().map(fitting).collect();
     let fit: String = fit.trim_start_matches('-').chars().take(room).collect();
     let fit = if fit.is_empty() {
@@ -125,7 +140,7 @@ pub fn sum(parts: &[&str]) -> String {
         sum.update(b"\0");
     }
     let sum = Digest::from_bytes(sum.finalize().into());
-    sum.as_str().chars().take(SUM).collect()
+    sum.as_str().chars().take(SHORT).collect()
 }
 
 /// A text as a label's value: itself, or as much of it as is fit, with its digest.
@@ -143,7 +158,7 @@ pub fn label(text: &str) -> String {
     let fit = text
         .chars()
         .filter(|c| u8::try_from(*c).is_ok_and(is_inner));
-    let fit: String = fit.take(LONGEST - SUM - 1).collect();
+    let fit: String = fit.take(LONGEST - SHORT - 1).collect();
     let fit = fit.trim_matches(['-', '_', '.']);
     let sum = sum(&[text]);
     if fit.is_empty() {
@@ -175,6 +190,13 @@ pub fn questions(stack: &Stack) -> String {
 
 fn of_stack(stack: &Stack) -> String {
     format!("{MANAGED_BY}={AGENT},{STACK}={}", label(stack.as_str()))
+}
+
+/// The name of the Job that has made the Pod.
+pub fn job_of(meta: &ObjectMeta) -> Option<&str> {
+    let mut owners = meta.owner_references.iter().flatten();
+    let job = owners.find(|owner| owner.kind == "Job" && owner.controller == Some(true))?;
+    Some(&job.name)
 }
 
 /// The bot whose the object is; `None` if it is not of this stack.

@@ -26,6 +26,7 @@ impl Engine {
             News::Deleted(bot, result) => self.deleted(&bot, &result, now),
             News::Renewed(bot, uid, result) => self.renewed(&bot, &uid, result, now),
             News::Noted(bot, uid) => self.noted(&bot, &uid, now),
+            News::Times(word) => self.take_times(word, now),
             News::Released(bot, uid, result) => self.released(&bot, &uid, result, now),
         }
     }
@@ -104,14 +105,16 @@ impl Engine {
         let pods = self.pods.get(bot).map_or(&[][..], Vec::as_slice);
         let counts = |pod: &&Seen| pod.stage != Stage::Gated && !self.husks.contains_key(&pod.uid);
         let is_known = |pod: &&Seen| known.as_ref() == Some(&pod.uid);
-        let best = pods
-            .iter()
-            .filter(counts)
-            .max_by_key(|pod| (is_known(pod), pod.is_live(), pod.birth.start.at));
+        let best = match pods.iter().filter(counts).find(is_known) {
+            Some(known) => Some(known),
+            // Of the ends that the cluster's clock has left one is being written down.
+            None if pods.iter().any(|pod| pod.is_clocked && !counts(&pod)) => return,
+            None => next(pods.iter().filter(counts)),
+        };
         let others: Vec<Seen> = pods
             .iter()
             .filter(counts)
-            .filter(|pod| best.is_none_or(|best| best.uid != pod.uid))
+            .filter(|pod| best.is_none_or(|best| best.uid != pod.uid) && !is_behind(pod))
             .cloned()
             .collect();
         let best = best.cloned();
@@ -329,6 +332,18 @@ impl Engine {
             }
         }
     }
+}
+
+/// The cluster's clock goes on while nobody looks: it has started this and it has ended.
+fn is_behind(pod: &&Seen) -> bool {
+    pod.is_clocked && !pod.is_live()
+}
+
+/// The Pod that is a bot's: first what is to be told of the past, in its order, and then what lives.
+fn next<'a>(pods: impl Iterator<Item = &'a Seen> + Clone) -> Option<&'a Seen> {
+    let behind = pods.clone().filter(is_behind);
+    let oldest = behind.min_by_key(|pod| pod.birth.start.at);
+    oldest.or_else(|| pods.max_by_key(|pod| (pod.is_live(), pod.birth.start.at)))
 }
 
 /// When a Pod that was found gets new keys: not all in one moment.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use contract::Secret as Hidden;
 use contract::launch::Keys;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::{Value, json};
 
@@ -50,7 +50,12 @@ pub fn names(bot: &Bot, template: &Template, start: &Start) -> Names {
 
 /// The names of the Secrets that a Pod uses, as it says itself.
 pub fn names_of(pod: &Pod) -> Option<Names> {
-    let volumes = pod.spec.as_ref()?.volumes.as_ref()?;
+    names_in(pod.spec.as_ref()?)
+}
+
+/// The same of what a Pod is made of.
+pub fn names_in(spec: &PodSpec) -> Option<Names> {
+    let volumes = spec.volumes.as_ref()?;
     let secret = volumes.iter().find_map(|volume| volume.secret.as_ref())?;
     let keys = secret.secret_name.clone()?;
     let config = format!("{}-config", keys.strip_suffix("-keys")?);

@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::containers::{BOT, FETCH, SYNC};
+use super::cronjob;
 use super::names::{self, annotation};
 use super::secret;
 use crate::engine::stack::Stack;
@@ -52,6 +53,8 @@ pub struct Seen {
     pub began: String,
     /// Its Secrets.
     pub secrets: Option<secret::Names>,
+    /// Whether the cluster's own clock has started it: its Secrets are others' too.
+    pub is_clocked: bool,
     /// Its address.
     pub address: Option<IpAddr>,
     /// Whether it was told to end.
@@ -130,6 +133,7 @@ impl Seen {
             code: annotation(meta, names::CODE).parse().ok(),
             began: annotation(meta, names::BEGAN),
             secrets: secret::names_of(pod),
+            is_clocked: names::job_of(meta).is_some(),
             address: status.pod_ip.as_ref().and_then(|ip| ip.parse().ok()),
             is_ending,
             is_forced: is_ending && meta.deletion_grace_period_seconds == Some(0),
@@ -216,7 +220,10 @@ fn birth(pod: &Pod) -> Birth {
             cause: told.0,
             because: told.1,
             at: began.or(made).unwrap_or(SystemTime::UNIX_EPOCH.into()),
-            tick: annotation(meta, names::TICK).parse().ok(),
+            tick: annotation(meta, names::TICK)
+                .parse()
+                .ok()
+                .or_else(|| cronjob::tick(meta)),
         },
         name: annotation(meta, names::NAME),
         version: some(names::VERSION),

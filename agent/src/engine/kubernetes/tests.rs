@@ -21,35 +21,35 @@ use crate::plan::Phase;
 use crate::show::Colours;
 use crate::store::Address;
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 /// An engine, and what is around it.
-struct Stage {
-    engine: Engine,
-    cluster: Cluster,
-    news: UnboundedReceiver<News>,
+pub(super) struct Stage {
+    pub(super) engine: Engine,
+    pub(super) cluster: Cluster,
+    pub(super) news: UnboundedReceiver<News>,
 }
 
 /// A request to the API server.
 #[derive(Debug, Clone)]
-struct Request {
-    method: String,
+pub(super) struct Request {
+    pub(super) method: String,
     /// With its query.
-    path: String,
-    body: Value,
+    pub(super) path: String,
+    pub(super) body: Value,
 }
 
 /// What an API server was asked.
 #[derive(Debug, Clone, Default)]
-struct Cluster(Arc<Mutex<Vec<Request>>>);
+pub(super) struct Cluster(Arc<Mutex<Vec<Request>>>);
 
 impl Cluster {
-    fn requests(&self) -> Vec<Request> {
+    pub(super) fn requests(&self) -> Vec<Request> {
         self.0.lock().unwrap().clone()
     }
 
     /// Waits for a request of this kind to this path.
-    async fn request(&self, method: &str, path: &str) -> Request {
+    pub(super) async fn request(&self, method: &str, path: &str) -> Request {
         loop {
             let mut requests = self.requests().into_iter();
             let is_it = |request: &Request| request.method == method && request.path.contains(path);
@@ -100,7 +100,9 @@ fn nowhere() -> Variables {
 }
 
 /// An engine whose API server answers what `script` says, and else not at all.
-fn stage(script: impl Fn(&Request) -> Option<(u16, Value)> + Send + Sync + 'static) -> Stage {
+pub(super) fn stage(
+    script: impl Fn(&Request) -> Option<(u16, Value)> + Send + Sync + 'static,
+) -> Stage {
     let cluster = Cluster::default();
     let client = cluster.client(script);
     let console = Console::open(std::io::sink(), Colours::Off).unwrap();
@@ -119,13 +121,13 @@ fn stage(script: impl Fn(&Request) -> Option<(u16, Value)> + Send + Sync + 'stat
     }
 }
 
-fn template() -> Template {
+pub(super) fn template() -> Template {
     let (none, files) = (Variables::new(), Files::default());
     Template::parse(&none, none.clone(), nowhere(), files).unwrap()
 }
 
 /// The Pod of the bot as the API server has it, with this status.
-fn pod(bot: &Bot, uid: &str, tick: Option<Key>, status: &Value) -> Pod {
+pub(super) fn pod(bot: &Bot, uid: &str, tick: Option<Key>, status: &Value) -> Pod {
     let mut start = Start::now(Cause::Created, None);
     start.tick = tick;
     let mut pod = pod::pod(bot, &template(), &start).unwrap();
@@ -147,7 +149,7 @@ fn status(phase: &str, state: &Value, restarts: u32) -> Value {
     json!({"phase": phase, "podIP": "10.0.0.9", "containerStatuses": [bot]})
 }
 
-fn running() -> Value {
+pub(super) fn running() -> Value {
     status(
         "Running",
         &json!({"running": {"startedAt": "2026-01-01T00:00:05Z"}}),
@@ -155,7 +157,7 @@ fn running() -> Value {
     )
 }
 
-fn over(code: u8) -> Value {
+pub(super) fn over(code: u8) -> Value {
     let record = RunRecord {
         run: 1,
         code,
@@ -172,7 +174,7 @@ fn over(code: u8) -> Value {
     status(if code == 0 { "Succeeded" } else { "Failed" }, &ended, 0)
 }
 
-fn list(engine: &mut Engine, pods: &[&Pod], now: Duration) {
+pub(super) fn list(engine: &mut Engine, pods: &[&Pod], now: Duration) {
     let begun = engine.clock.now();
     let pods = pods.iter().map(|pod| seen(pod)).collect();
     engine.take(News::Listed(Box::new(Snapshot { begun, pods })), now);
@@ -432,9 +434,9 @@ fn the_pod_of_a_tick_stays_until_its_end_is_written_down() {
         assert_eq!(engine.told().len(), 1);
         list(&mut engine, &[&pod(&bot, "u1", tick, &over(0))], 2 * SECOND);
         assert!(engine.told().is_empty(), "once");
-        engine.collect(|_| true, 2 * SECOND);
+        engine.collect(|_, _| true, 2 * SECOND);
         assert_eq!(engine.husks.get("u1"), Some(&Husk::Kept));
-        engine.collect(|_| false, 2 * SECOND);
+        engine.collect(|_, _| false, 2 * SECOND);
         cluster.request("PATCH", "/pods/default-b-t60").await;
         assert_eq!(engine.husks.get("u1"), Some(&Husk::Going));
     });
@@ -546,7 +548,8 @@ fn a_watch_that_is_too_far_behind_lists_anew() {
         let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "7"}, "items": []});
         let mut stage = stage(move |request| {
             let is_watch = request.path.contains("watch=true");
-            Some((200, if is_watch { gone.clone() } else { list.clone() }))
+            let is_pods = request.path.contains("/pods");
+            is_pods.then(|| (200, if is_watch { gone.clone() } else { list.clone() }))
         });
         for _ in 0..2 {
             let news = stage.news.recv().await.unwrap();

@@ -36,7 +36,7 @@ use crate::schedule::ledger::Key;
 const ORPHAN: Duration = Duration::from_mins(10);
 
 /// Who we are to the API server.
-const MANAGER: &str = "the0-agent";
+pub(super) const MANAGER: &str = "the0-agent";
 
 /// A Pod that runs or will, and how we came to it.
 #[derive(Debug, Clone, PartialEq)]
@@ -134,7 +134,7 @@ pub(super) fn post() -> PostParams {
     }
 }
 
-fn patching() -> PatchParams {
+pub(super) fn patching() -> PatchParams {
     PatchParams {
         field_manager: Some(MANAGER.to_owned()),
         ..PatchParams::default()
@@ -254,7 +254,7 @@ async fn own(access: Access, secrets: [String; 2], pod: Pod) {
     }
 }
 
-async fn remove_secrets(access: Access, secrets: [String; 2]) {
+pub(super) async fn remove_secrets(access: Access, secrets: [String; 2]) {
     let (api, params) = (access.secrets(), DeleteParams::default());
     for name in &secrets {
         let _ = told(api.delete(name, &params)).await;
@@ -316,7 +316,8 @@ pub async fn release(access: &Access, seen: &Seen) -> Result<(), String> {
         }
     };
     told(released).await?;
-    if let Some(secret::Names { config, keys }) = seen.secrets.clone() {
+    let own = seen.secrets.clone().filter(|_| !seen.is_clocked);
+    if let Some(secret::Names { config, keys }) = own {
         remove_secrets(access.clone(), [config, keys]).await;
     }
     Ok(())

@@ -44,6 +44,7 @@ fn decided(now: Seconds, policy: &Policy, ledger: &Ledger, live: Live) -> Step {
         is_mine: false,
         unstarted: None,
         is_sure: false,
+        whose: Whose::Ours,
     })
 }
 
@@ -410,6 +411,7 @@ impl World {
             is_mine: agent.is_mine,
             unstarted: agent.unstarted.as_ref(),
             is_sure: agent.is_sure,
+            whose: Whose::Ours,
         });
         match step {
             Step::Wait(_) => {}
@@ -611,4 +613,72 @@ proptest! {
             prop_assert!(is_over, "{open:?} is still under way: {:?}", world.ledger);
         }
     }
+}
+
+/// The same where the cluster's clock starts ticks after `since`.
+fn clocked(now: Seconds, ledger: &Ledger, live: Live, whose: Whose) -> Step {
+    let next = after(10);
+    decide(&See {
+        now,
+        me: "me",
+        next: &next,
+        policy: &Policy::default(),
+        ledger,
+        live,
+        is_mine: false,
+        unstarted: None,
+        is_sure: false,
+        whose,
+    })
+}
+
+#[test]
+fn what_the_clusters_clock_starts_is_not_claimed_and_is_written_down_as_it_is_seen() {
+    let over = |at| Some(tick(at, State::Over));
+    let of = |at| Key {
+        at,
+        attempt: Key::CLUSTERS,
+    };
+    let clusters = Whose::Clusters(20);
+    let due = ledger(30, over(20));
+    assert_eq!(clocked(35, &due, Live::None, clusters), Step::Wait(None));
+    assert_eq!(
+        clocked(35, &due, Live::None, Whose::Nobodys),
+        Step::Wait(None)
+    );
+    let before = ledger(20, over(10));
+    let claimed = clocked(35, &before, Live::None, clusters);
+    assert_eq!(
+        claimed_at(&claimed),
+        Some((20, 0, Some(30))),
+        "it was due before"
+    );
+    for whose in [clusters, Whose::Nobodys, Whose::Ours] {
+        let Step::Write(to) = clocked(55, &due, Live::Runs(Some(of(50))), whose) else {
+            panic!("it is written down");
+        };
+        let adopted = to.tick.unwrap();
+        assert_eq!(
+            (adopted.key(), adopted.missed),
+            (of(50), 2),
+            "30 and 40 were passed over"
+        );
+        assert_eq!((adopted.state, to.next), (State::Started, Some(60)));
+    }
+    let old = clocked(35, &due, Live::Runs(Some(of(20))), clusters);
+    assert_eq!(old, Step::Wait(None), "that is known");
+}
+
+#[test]
+fn a_tick_that_a_person_wants_is_wanted_still_after_one_of_the_clusters() {
+    let key = Key {
+        at: 40,
+        attempt: Key::CLUSTERS,
+    };
+    let asked = ledger(33, Some(tick(30, State::Over)));
+    let step = clocked(41, &asked, Live::Runs(Some(key)), Whose::Clusters(20));
+    let Step::Write(to) = step else {
+        panic!("it is written down");
+    };
+    assert_eq!((to.next, to.tick.unwrap().missed), (Some(41), 0));
 }

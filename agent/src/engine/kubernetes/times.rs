@@ -1,0 +1,420 @@
+//! Which schedules the cluster's own clock has: what is handed over to it and taken back, one thing of a bot at a time.
+//!
+//! Who starts ticks changes only in a quiet moment ([`crate::schedule`] knows when), and for [`SETTLE`] after a CronJob is
+//! gone nobody starts any: what it had started last is seen by then. A CronJob is removed on condition that it is as it was
+//! seen, so one that has started a tick meanwhile stays, and that tick is looked at first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use contract::BotId;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use tokio::time::sleep;
+
+use super::access::Access;
+use super::cronjob::{self, There};
+use super::keys::Term;
+use super::refusal::has_status;
+use super::work::{self, MANAGER, answer, told};
+use super::{Engine, News, RENEW_AGAIN, secret};
+use crate::bots::{Listed, Offer};
+use crate::document::Bot;
+use crate::engine::not_started::NotStarted;
+use crate::schedule::decide::Whose;
+
+/// How long nobody starts ticks after a CronJob is gone.
+const SETTLE: Duration = Duration::from_secs(10);
+/// Time between two tries of what was refused.
+const AGAIN: Duration = Duration::from_mins(1);
+
+/// What is known of the cluster's clock.
+#[derive(Debug, Default)]
+pub struct Times {
+    /// The CronJobs of the stack, once they were listed.
+    there: Option<BTreeMap<BotId, There>>,
+    /// Why they cannot be listed.
+    hidden: Option<String>,
+    /// Bots whose CronJob is being made, changed, removed, or has just gone.
+    busy: BTreeSet<BotId>,
+    /// Bots of which nothing is tried before.
+    again_at: BTreeMap<BotId, Duration>,
+    /// When the keys of a CronJob are made anew.
+    renew_at: BTreeMap<BotId, Duration>,
+    /// The engine's time.
+    now: Duration,
+}
+
+/// What has happened to CronJobs.
+#[derive(Debug)]
+pub enum Word {
+    /// What there is.
+    Listed(Vec<(BotId, There)>),
+    /// They cannot be listed.
+    Hidden(String),
+    /// One is new or has changed.
+    Seen(BotId, Box<There>),
+    /// One with this unique id is gone.
+    Gone(BotId, String),
+    /// One was made or changed, and the life of its keys; or it was not.
+    Handed(BotId, Result<(Box<There>, Term), NotStarted>),
+    /// One was removed, or was not.
+    Removed(BotId, Result<(), String>),
+    /// Nobody has started ticks for long enough since the CronJob with these Secrets is gone.
+    Settled(BotId, Option<secret::Names>),
+    /// Its keys were made anew, or not.
+    Renewed(BotId, Result<Term, String>),
+}
+
+impl Times {
+    /// Whether it is known what the cluster's clock has; `is_wanted`: it is to have anything.
+    pub fn is_known(&self, is_wanted: bool) -> bool {
+        self.there.is_some() || (!is_wanted && self.hidden.is_some())
+    }
+
+    /// Names of Secrets that CronJobs use.
+    pub fn secrets(&self) -> impl Iterator<Item = String> {
+        let there = self.there.iter().flat_map(BTreeMap::values);
+        let names = there.filter_map(|there| there.secrets.clone());
+        names.flat_map(|secret::Names { config, keys }| [config, keys])
+    }
+
+    fn cron(&self, bot: &BotId) -> Option<&There> {
+        self.there.as_ref()?.get(bot)
+    }
+
+    fn wait(&mut self, bot: &BotId) {
+        self.again_at.insert(bot.clone(), self.now + AGAIN);
+    }
+}
+
+impl Engine {
+    /// Who starts the bot's ticks.
+    pub fn whose(&self, bot: &BotId) -> Whose {
+        if self.times.busy.contains(bot) || !self.times.is_known(self.access.clock) {
+            return Whose::Nobodys;
+        }
+        match self.times.cron(bot) {
+            Some(there) if there.is_ending => Whose::Nobodys,
+            Some(there) => Whose::Clusters(there.since),
+            None => Whose::Ours,
+        }
+    }
+
+    /// Whether who starts the bot's ticks may be changed now.
+    pub fn can_hand(&self, bot: &BotId) -> bool {
+        let again_at = self.times.again_at.get(bot);
+        self.is_ready()
+            && self.access.lease.may_act()
+            && !self.times.busy.contains(bot)
+            && again_at.is_none_or(|again_at| self.times.now >= *again_at)
+            && (self.access.clock || self.times.cron(bot).is_some())
+    }
+
+    /// Bots whose CronJob is there.
+    pub fn clocked_all(&self) -> impl Iterator<Item = &BotId> {
+        self.times.there.iter().flat_map(BTreeMap::keys)
+    }
+
+    /// Bots of which something is there that the cluster's clock has started.
+    pub fn clocked(&self) -> impl Iterator<Item = &BotId> {
+        let all = self.pods.iter();
+        let some = all.filter(|(_, pods)| pods.iter().any(|pod| pod.is_clocked));
+        some.map(|(bot, _)| bot)
+    }
+
+    /// Whether the bot's CronJob is as it would be made of this row; one whose times are other ones is not changed.
+    pub fn is_clocked_as(&self, row: &Listed) -> bool {
+        let made = self.clocked_bot(row);
+        made.is_none_or(|(bot, schedule)| {
+            let digest = cronjob::digest(bot, &self.access.template, &schedule);
+            let there = self.times.cron(&bot.id);
+            there.is_none_or(|there| digest.is_ok_and(|digest| digest == there.digest))
+        })
+    }
+
+    fn clocked_bot<'a>(&self, row: &'a Listed) -> Option<(&'a Bot, String)> {
+        let Offer::Bot(bot) = &row.offer else {
+            return None;
+        };
+        let timetable = bot.timetable.as_ref().filter(|_| self.access.clock)?;
+        let cron = timetable.cron().ok()?;
+        let schedule = timetable.plain(&cron)?.to_owned();
+        Some((bot, schedule))
+    }
+
+    /// The cluster's clock gets the schedule of this row, as it is now. Other times are another CronJob, after the old one.
+    pub fn hand_over(&mut self, row: &Listed) {
+        let Some((bot, schedule)) = self.clocked_bot(row) else {
+            return;
+        };
+        let before = self.times.cron(&bot.id);
+        if before.is_some_and(|before| before.schedule != schedule) {
+            return self.take_back(&bot.id);
+        }
+        let is_new = before.is_none();
+        self.times.busy.insert(bot.id.clone());
+        let (access, news, bot) = (self.access.clone(), self.news.clone(), bot.clone());
+        let name = format!("{} ({})", bot.definition.name, bot.id);
+        if is_new {
+            let text = "its times are kept by a CronJob from now on";
+            self.console.about(&bot.id, &name).say(text);
+        }
+        tokio::spawn(async move {
+            let handed = Box::pin(apply(&access, &bot, &schedule)).await;
+            let _ = news.send(News::Times(Word::Handed(bot.id, handed)));
+        });
+    }
+
+    /// The cluster's clock has the bot's schedule no longer, unless it has just started something.
+    pub fn take_back(&mut self, bot: &BotId) {
+        let Some(there) = self.times.cron(bot).cloned() else {
+            return;
+        };
+        self.times.busy.insert(bot.clone());
+        let (access, news, bot) = (self.access.clone(), self.news.clone(), bot.clone());
+        tokio::spawn(async move {
+            let removed = remove(&access, &there).await;
+            let is_gone = removed.is_ok();
+            let _ = news.send(News::Times(Word::Removed(bot.clone(), removed)));
+            if is_gone {
+                sleep(SETTLE).await;
+                let _ = news.send(News::Times(Word::Settled(bot, there.secrets)));
+            }
+        });
+    }
+
+    /// Takes in what has happened.
+    pub(super) fn take_times(&mut self, word: Word, now: Duration) {
+        self.times.now = now;
+        match word {
+            Word::Listed(all) => self.times_listed(all.into_iter().collect(), now),
+            Word::Hidden(why) => self.times_hidden(why),
+            Word::Seen(bot, there) => self.keep_time(bot, *there, now),
+            Word::Gone(bot, uid) => self.time_gone(&bot, &uid),
+            Word::Handed(bot, result) => self.handed(bot, result, now),
+            Word::Removed(bot, result) => self.removed(bot, result),
+            Word::Settled(bot, secrets) => self.settled(&bot, secrets),
+            Word::Renewed(bot, result) => self.times_renewed(&bot, result, now),
+        }
+    }
+
+    fn times_listed(&mut self, all: BTreeMap<BotId, There>, now: Duration) {
+        self.times.hidden = None;
+        let before = self.times.there.take().unwrap_or_default();
+        self.times.there = Some(BTreeMap::new());
+        for (bot, there) in all {
+            self.keep_time(bot, there, now);
+        }
+        for (bot, there) in before {
+            if self.times.cron(&bot).is_none() {
+                self.settles(bot, there.secrets);
+            }
+        }
+    }
+
+    fn times_hidden(&mut self, why: String) {
+        if self.times.hidden.is_none() && self.access.clock {
+            self.console.warn(&format!(
+                "CronJobs cannot be looked at: {why}; no schedule is started until they can, or THE0_CRONJOBS is false"
+            ));
+        }
+        self.times.hidden = Some(why);
+    }
+
+    fn keep_time(&mut self, bot: BotId, there: There, now: Duration) {
+        let Some(all) = &mut self.times.there else {
+            return;
+        };
+        let is_new = all.insert(bot.clone(), there).is_none();
+        if is_new && !self.times.renew_at.contains_key(&bot) {
+            // Another agent has made its keys: nobody here knows how long they are good.
+            self.times.renew_at.insert(bot, now);
+        }
+    }
+
+    fn time_gone(&mut self, bot: &BotId, uid: &str) {
+        let Some(all) = &mut self.times.there else {
+            return;
+        };
+        if all.get(bot).is_some_and(|there| there.uid == uid) {
+            let secrets = all.remove(bot).and_then(|there| there.secrets);
+            self.settles(bot.clone(), secrets);
+        }
+    }
+
+    /// Somebody has removed the bot's CronJob, we or another.
+    fn settles(&mut self, bot: BotId, secrets: Option<secret::Names>) {
+        self.times.renew_at.remove(&bot);
+        if self.times.busy.insert(bot.clone()) {
+            let news = self.news.clone();
+            tokio::spawn(async move {
+                sleep(SETTLE).await;
+                let _ = news.send(News::Times(Word::Settled(bot, secrets)));
+            });
+        }
+    }
+
+    /// What a CronJob had started last is seen by now. Its Secrets go, unless that still needs them: then they are swept.
+    fn settled(&mut self, bot: &BotId, secrets: Option<secret::Names>) {
+        self.times.busy.remove(bot);
+        let is_used = self.pods.contains_key(bot) || self.times.cron(bot).is_some();
+        if let Some(secret::Names { config, keys }) = secrets.filter(|_| !is_used) {
+            tokio::spawn(work::remove_secrets(self.access.clone(), [config, keys]));
+        }
+    }
+
+    fn handed(
+        &mut self,
+        bot: BotId,
+        result: Result<(Box<There>, Term), NotStarted>,
+        now: Duration,
+    ) {
+        self.times.busy.remove(&bot);
+        match result {
+            Ok((there, keys)) => {
+                self.keep_time(bot.clone(), *there, now);
+                self.times_renewed(&bot, Ok(keys), now);
+            }
+            Err(not) => {
+                self.times.wait(&bot);
+                let text = format!("its CronJob is not as it should be yet: {}", not.why);
+                self.console.about(&bot, bot.as_str()).warn(&text);
+            }
+        }
+    }
+
+    fn removed(&mut self, bot: BotId, result: Result<(), String>) {
+        match result {
+            Ok(()) => {
+                if let Some(all) = &mut self.times.there {
+                    all.remove(&bot);
+                }
+                self.times.renew_at.remove(&bot);
+            }
+            Err(why) => {
+                self.times.busy.remove(&bot);
+                self.times
+                    .again_at
+                    .insert(bot.clone(), self.times.now + super::AGAIN);
+                let text = format!("its CronJob is not removed yet: {why}");
+                self.console.about(&bot, bot.as_str()).warn(&text);
+            }
+        }
+    }
+
+    fn times_renewed(&mut self, bot: &BotId, result: Result<Term, String>, now: Duration) {
+        let grace = self.access.template.grace();
+        match result {
+            Ok(keys) => match keys.due(grace) {
+                Some(left) => drop(self.times.renew_at.insert(bot.clone(), now + left)),
+                None => drop(self.times.renew_at.insert(bot.clone(), Duration::MAX)),
+            },
+            Err(why) => {
+                let text = format!(
+                    "the keys of its CronJob are not renewed yet: {why}; it is tried again"
+                );
+                self.console.about(bot, bot.as_str()).warn(&text);
+            }
+        }
+    }
+
+    /// Makes keys anew of CronJobs that need it.
+    pub(super) fn renew_times(&mut self, now: Duration) {
+        self.times.now = now;
+        let again = now + RENEW_AGAIN.min(self.access.template.keys / 4);
+        let due = self.times.renew_at.iter_mut();
+        let due = due.filter(|(_, at)| **at <= now);
+        let due: Vec<BotId> = due
+            .map(|(bot, at)| {
+                *at = again;
+                bot.clone()
+            })
+            .collect();
+        for bot in due {
+            let Some(there) = self.times.cron(&bot).cloned() else {
+                continue;
+            };
+            let (access, news) = (self.access.clone(), self.news.clone());
+            tokio::spawn(async move {
+                let renewed = renew(&access, &bot, &there).await;
+                let _ = news.send(News::Times(Word::Renewed(bot, renewed)));
+            });
+        }
+    }
+}
+
+/// Makes the CronJob, or makes it what it should be.
+async fn apply(
+    access: &Access,
+    bot: &Bot,
+    schedule: &str,
+) -> Result<(Box<There>, Term), NotStarted> {
+    access.keys.ready()?;
+    let made = cronjob::cronjob(bot, &access.template, schedule)?;
+    let granted = access.keys.grant(bot).await?;
+    let secrets = cronjob::secrets(bot, &access.template, &granted);
+    access.may_act()?;
+    let params = PatchParams::apply(MANAGER).force();
+    for secret in &secrets {
+        let (api, name): (_, String) = (access.secrets(), secret.name_any());
+        let whole: Patch<&Secret> = Patch::Apply(secret);
+        answer("make its Secret", api.patch(&name, &params, &whole)).await?;
+    }
+    let (api, name, whole) = (access.cronjobs(), made.name_any(), Patch::Apply(&made));
+    let made = answer("make its CronJob", api.patch(&name, &params, &whole)).await?;
+    let there = There::of(&access.template, &made);
+    let not = || {
+        NotStarted::new(
+            crate::plan::Outcome::Failed,
+            "its CronJob is not as it was made",
+        )
+    };
+    let (_, there) = there.ok_or_else(not)?;
+    let keys = Term {
+        renew_in: granted.renew_in,
+        good_for: granted.good_for,
+    };
+    Ok((Box::new(there), keys))
+}
+
+/// Removes the CronJob, if it is as it was seen; what it has started goes on.
+async fn remove(access: &Access, there: &There) -> Result<(), String> {
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: Some(there.uid.clone()),
+            resource_version: Some(there.version.clone()),
+        }),
+        propagation_policy: Some(PropagationPolicy::Orphan),
+        ..DeleteParams::default()
+    };
+    let api = access.cronjobs();
+    let deleted = async {
+        match api.delete(&there.name, &params).await {
+            Err(err) if !has_status(&err, 404) => Err(err),
+            _ => Ok(()),
+        }
+    };
+    told(deleted).await
+}
+
+async fn renew(access: &Access, bot: &BotId, there: &There) -> Result<Term, String> {
+    access.keys.ready().map_err(|not| not.why)?;
+    let names = there.secrets.as_ref();
+    let names = names.ok_or("its CronJob names no Secret of keys")?;
+    let code = there.code.as_ref().ok_or("its CronJob names no code")?;
+    let granted = access.keys.grant_for(bot, code).await;
+    let granted = granted.map_err(|not| not.why)?;
+    let renewal = secret::renewal(&granted.keys);
+    let (api, patch) = (access.secrets(), Patch::Merge(&renewal));
+    told(api.patch(&names.keys, &work::patching(), &patch)).await?;
+    Ok(Term {
+        renew_in: granted.renew_in,
+        good_for: granted.good_for,
+    })
+}
+
+#[cfg(test)]
+#[path = "times/tests.rs"]
+mod tests;

@@ -1,0 +1,225 @@
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use serde_json::{Value, json};
+
+use super::super::tests::{Request, SECOND, Stage, list, over, pod, running, stage, template};
+use super::super::{Husk, Link};
+use super::*;
+use crate::document::Bot;
+use crate::engine::docker::tests::block_on;
+use crate::plan::Phase;
+use crate::schedule::ledger::Key;
+
+/// A row of a bot with these times.
+fn row(schedule: &str) -> Arc<Listed> {
+    let document = json!({
+        "id": "b", "config": {"schedule": schedule},
+        "custom": {"version": "1.0.0", "filePath": "u/b/1.0.0", "config": {
+            "name": "b", "type": "scheduled", "runtime": "python3.11", "version": "1.0.0",
+            "entrypoints": {"bot": "main.py"}}}
+    });
+    let bot = Bot::from_document(&document).unwrap();
+    let bot = bot.at_times(&document).unwrap();
+    let offer = Offer::Bot(Box::new(bot));
+    Arc::new(Listed::new("b".into(), None, "s".into(), offer))
+}
+
+fn bot(row: &Listed) -> Bot {
+    match &row.offer {
+        Offer::Bot(bot) => (**bot).clone(),
+        _ => panic!("no bot"),
+    }
+}
+
+/// The bot's CronJob as the API server has it.
+fn cronjob(row: &Listed, version: &str) -> Value {
+    let bot = bot(row);
+    let made = cronjob::cronjob(&bot, &template(), "*/5 * * * *").unwrap();
+    let mut made = serde_json::to_value(made).unwrap();
+    let meta = &mut made["metadata"];
+    meta["uid"] = "c1".into();
+    meta["resourceVersion"] = version.into();
+    meta["creationTimestamp"] = "2026-01-01T00:00:00Z".into();
+    made
+}
+
+/// An API server that takes what is to be, and removes what is as it was seen last.
+fn taking(row: &Arc<Listed>) -> impl Fn(&Request) -> Option<(u16, Value)> + Send + Sync + use<> {
+    let row = Arc::clone(row);
+    move |request: &Request| match request.method.as_str() {
+        "PATCH" if request.path.contains("/cronjobs/") => Some((200, cronjob(&row, "1"))),
+        "PATCH" => Some((200, request.body.clone())),
+        "DELETE" if request.path.contains("/cronjobs/") => {
+            let is_last = request.body["preconditions"]["resourceVersion"] == "2";
+            let conflict = json!({"kind": "Status", "status": "Failure", "code": 409, "reason": "Conflict", "message": "it has changed"});
+            let gone = json!({"kind": "Status", "status": "Success"});
+            Some(if is_last {
+                (200, gone)
+            } else {
+                (409, conflict)
+            })
+        }
+        _ => None,
+    }
+}
+
+fn ready(row: &Arc<Listed>) -> Stage {
+    let mut stage = stage(taking(row));
+    stage.engine.access.clock = true;
+    list(&mut stage.engine, &[], SECOND);
+    assert_eq!(stage.engine.link, Link::Up);
+    stage
+}
+
+/// Takes in the next word on CronJobs.
+async fn word(stage: &mut Stage) {
+    loop {
+        let next = stage.news.recv().await.unwrap();
+        if let News::Times(word) = next {
+            return stage.engine.take_times(word, SECOND);
+        }
+    }
+}
+
+#[test]
+fn nobody_starts_ticks_before_it_is_known_what_the_clusters_clock_has() {
+    let row = row("*/5 * * * *");
+    block_on(async {
+        let mut stage = ready(&row);
+        let id = bot(&row).id;
+        assert_eq!(stage.engine.whose(&id), Whose::Nobodys);
+        let refused = Word::Hidden("forbidden".into());
+        stage.engine.take_times(refused, SECOND);
+        assert_eq!(stage.engine.whose(&id), Whose::Nobodys);
+        stage.engine.take_times(Word::Listed(Vec::new()), SECOND);
+        assert_eq!(stage.engine.whose(&id), Whose::Ours);
+    });
+}
+
+#[test]
+fn a_schedule_is_handed_over_and_taken_back_only_as_it_was_seen_last() {
+    let row = row("*/5 * * * *");
+    block_on(async {
+        let mut stage = ready(&row);
+        let id = bot(&row).id;
+        stage.engine.take_times(Word::Listed(Vec::new()), SECOND);
+        assert!(stage.engine.can_hand(&id));
+        stage.engine.hand_over(&row);
+        assert_eq!(stage.engine.whose(&id), Whose::Nobodys, "it is under way");
+        assert!(!stage.engine.can_hand(&id));
+        word(&mut stage).await;
+        assert_eq!(stage.engine.whose(&id), Whose::Clusters(1_767_225_600));
+        assert!(stage.engine.is_clocked_as(&row));
+        let asked = stage.cluster.requests();
+        let paths: Vec<&str> = asked
+            .iter()
+            .filter(|request| request.method == "PATCH")
+            .map(|request| request.path.split('?').next().unwrap())
+            .collect();
+        assert!(
+            paths
+                .last()
+                .unwrap()
+                .ends_with("/cronjobs/schedule-default-b"),
+            "{paths:?}"
+        );
+        assert_eq!(paths.len(), 3, "its Secrets come first: {paths:?}");
+
+        stage.engine.take_back(&id);
+        word(&mut stage).await;
+        assert_eq!(
+            stage.engine.whose(&id),
+            Whose::Clusters(1_767_225_600),
+            "it has started something"
+        );
+        let seen = serde_json::from_value(cronjob(&row, "2")).unwrap();
+        let (_, there) = There::of(&template(), &seen).unwrap();
+        stage
+            .engine
+            .take_times(Word::Seen(id.clone(), Box::new(there)), SECOND);
+        stage.engine.take_back(&id);
+        word(&mut stage).await;
+        assert_eq!(
+            stage.engine.whose(&id),
+            Whose::Nobodys,
+            "what it started last may be unseen"
+        );
+        let settled = Word::Settled(id.clone(), None);
+        stage.engine.take_times(settled, SECOND);
+        assert_eq!(stage.engine.whose(&id), Whose::Ours);
+    });
+}
+
+#[test]
+fn other_times_are_another_cronjob_after_the_old_one() {
+    let row = row("*/5 * * * *");
+    block_on(async {
+        let mut stage = ready(&row);
+        let seen = serde_json::from_value(cronjob(&row, "2")).unwrap();
+        let there = There::of(&template(), &seen).unwrap();
+        stage.engine.take_times(Word::Listed(vec![there]), SECOND);
+        let edited = self::row("*/10 * * * *");
+        assert!(!stage.engine.is_clocked_as(&edited));
+        stage.engine.hand_over(&edited);
+        word(&mut stage).await;
+        let asked = stage.cluster.requests();
+        assert!(asked.iter().any(|request| request.method == "DELETE"));
+        assert!(!asked.iter().any(|request| request.method == "PATCH"));
+    });
+}
+
+#[test]
+fn what_ran_while_nobody_looked_is_told_in_its_order_and_one_after_another() {
+    let row = row("*/5 * * * *");
+    block_on(async {
+        let mut stage = ready(&row);
+        let bot = bot(&row);
+        let of = |minute: i64, status: &Value| {
+            let mut pod = pod(&bot, &format!("u{minute}"), None, status);
+            let meta = &mut pod.metadata;
+            meta.name = Some(format!("p{minute}"));
+            meta.owner_references = Some(vec![OwnerReference {
+                kind: "Job".into(),
+                name: format!("schedule-default-b-{minute}"),
+                controller: Some(true),
+                ..OwnerReference::default()
+            }]);
+            let annotations = meta.annotations.as_mut().unwrap();
+            annotations.remove(super::super::names::BEGAN);
+            let made = format!("2026-01-01T00:0{minute}:00Z");
+            meta.creation_timestamp = serde_json::from_value(json!(made)).unwrap();
+            pod
+        };
+        let (one, two, three) = (of(1, &over(0)), of(2, &over(1)), of(3, &running()));
+        list(&mut stage.engine, &[&three, &two, &one], SECOND);
+        let tick = |stage: &Stage| {
+            let instance = stage.engine.instance(&bot.id).unwrap();
+            let phase = instance.actual.phase.clone();
+            let tick = instance.birth.as_ref().unwrap().start.tick;
+            (tick.unwrap(), matches!(phase, Phase::Ended(_)))
+        };
+        let key = |minute: i64| Key {
+            at: minute * 60,
+            attempt: Key::CLUSTERS,
+        };
+        assert_eq!(tick(&stage), (key(1), true));
+        list(&mut stage.engine, &[&three, &two, &one], SECOND);
+        assert_eq!(tick(&stage), (key(1), true), "its end is not written down");
+        assert_eq!(stage.engine.husks.get("u1"), Some(&Husk::Kept));
+        let is_noted = |_: &BotId, tick: Option<Key>| tick != Some(key(1));
+        stage.engine.collect(is_noted, SECOND);
+        stage.cluster.request("PATCH", "/pods/p1").await;
+        let asked = stage.cluster.requests();
+        assert!(
+            !asked
+                .iter()
+                .any(|request| request.path.contains("/secrets/")),
+            "they are the others' too"
+        );
+        list(&mut stage.engine, &[&three, &two], SECOND);
+        assert_eq!(tick(&stage), (key(2), true));
+        list(&mut stage.engine, &[&three], SECOND);
+        assert_eq!(tick(&stage), (key(3), false));
+    });
+}
