@@ -2,8 +2,8 @@
 
 use mongodb::bson::doc;
 use serde_json::{Value, json};
-use tests::http;
-use tests::stack::COUNTER;
+use tests::stack::{COUNTER, LONG};
+use tests::{http, wait_for};
 
 use crate::rig::Rig;
 

@@ -112,7 +112,7 @@ impl Start {
     pub fn of_tick(self, tick: Key) -> Self {
         let due = shown(tick.at);
         let because = match tick.attempt {
-            1 => due,
+            1 | Key::CLUSTERS => due,
             n => format!("{due}, try {n}"),
         };
         Self {

@@ -215,15 +215,16 @@ fn birth(pod: &Pod) -> Birth {
     let spec = pod.spec.as_ref();
     let image = spec.and_then(|spec| spec.containers.first()?.image.clone());
     let uid = meta.uid.as_ref();
+    let start = Start {
+        cause: told.0,
+        because: told.1,
+        at: began.or(made).unwrap_or(SystemTime::UNIX_EPOCH.into()),
+        tick: annotation(meta, names::TICK).parse().ok(),
+    };
     Birth {
-        start: Start {
-            cause: told.0,
-            because: told.1,
-            at: began.or(made).unwrap_or(SystemTime::UNIX_EPOCH.into()),
-            tick: annotation(meta, names::TICK)
-                .parse()
-                .ok()
-                .or_else(|| cronjob::tick(meta)),
+        start: match cronjob::tick(meta) {
+            Some(tick) => start.of_tick(tick),
+            None => start,
         },
         name: annotation(meta, names::NAME),
         version: some(names::VERSION),
