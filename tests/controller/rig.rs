@@ -135,8 +135,15 @@ impl Rig {
         self.put(id, config, true)
     }
 
+    /// The same of one that runs `program`.
+    pub fn running(&self, id: &str, program: &str, config: Document) -> Pod<'_> {
+        let document = self.document(id, program, config);
+        self.mongo.put(BOTS, &document);
+        self.cluster.pod(format!("default-{id}"))
+    }
+
     fn put(&self, id: &str, config: Document, is_asked: bool) -> Pod<'_> {
-        let mut document = self.document(id, config);
+        let mut document = self.document(id, COUNTS, config);
         if is_asked {
             let custom = document.get_document_mut("custom").unwrap();
             let definition = custom.get_document_mut("config").unwrap();
@@ -147,10 +154,10 @@ impl Rig {
         self.cluster.pod(format!("default-{id}"))
     }
 
-    fn document(&self, id: &str, config: Document) -> Document {
+    fn document(&self, id: &str, program: &str, config: Document) -> Document {
         let key = format!("tests/{id}/1.0.0");
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("main.py"), COUNTS).unwrap();
+        fs::write(folder.path().join("main.py"), program).unwrap();
         fs::write(folder.path().join("answers.py"), ANSWERS).unwrap();
         let bundle = tests::stack::zipped(folder.path());
         self.store.client().put("custom-bots", &key, &bundle);
@@ -159,7 +166,7 @@ impl Rig {
 
     /// Puts a bot that runs at times.
     pub fn scheduled(&self, id: &str, config: Document) {
-        let mut document = self.document(id, config);
+        let mut document = self.document(id, COUNTS, config);
         let custom = document.get_document_mut("custom").unwrap();
         let definition = custom.get_document_mut("config").unwrap();
         definition.insert("type", "scheduled");
