@@ -122,7 +122,7 @@ fn with(mut text: String, before: &[RunRecord]) -> String {
     let mut fitting: Vec<String> = fitting.collect();
     if !fitting.is_empty() && text.pop().is_some() {
         fitting.reverse();
-        text += &format!("{begun}{}]}}", fitting.join(","));
+        return text + &begun + &fitting.join(",") + "]}";
     }
     text
 }

@@ -127,29 +127,23 @@ impl Rig {
 
     /// Puts a bot's document and code; its Pod's name is the id's.
     pub fn bot(&self, id: &str, config: Document) -> Pod<'_> {
-        self.put(id, config, false)
+        self.running(id, COUNTS, config)
     }
 
     /// The same of one that answers questions.
     pub fn asked(&self, id: &str, config: Document) -> Pod<'_> {
-        self.put(id, config, true)
+        let mut document = self.document(id, COUNTS, config);
+        let custom = document.get_document_mut("custom").unwrap();
+        let definition = custom.get_document_mut("config").unwrap();
+        let entrypoints = doc! {"bot": "main.py", "query": "answers.py"};
+        definition.insert("entrypoints", entrypoints);
+        self.mongo.put(BOTS, &document);
+        self.cluster.pod(format!("default-{id}"))
     }
 
     /// The same of one that runs `program`.
     pub fn running(&self, id: &str, program: &str, config: Document) -> Pod<'_> {
         let document = self.document(id, program, config);
-        self.mongo.put(BOTS, &document);
-        self.cluster.pod(format!("default-{id}"))
-    }
-
-    fn put(&self, id: &str, config: Document, is_asked: bool) -> Pod<'_> {
-        let mut document = self.document(id, COUNTS, config);
-        if is_asked {
-            let custom = document.get_document_mut("custom").unwrap();
-            let definition = custom.get_document_mut("config").unwrap();
-            let entrypoints = doc! {"bot": "main.py", "query": "answers.py"};
-            definition.insert("entrypoints", entrypoints);
-        }
         self.mongo.put(BOTS, &document);
         self.cluster.pod(format!("default-{id}"))
     }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use mongodb::bson::doc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tests::cluster::Pod;
-use tests::door::Way;
+use tests::cluster::{HOST, Pod};
+use tests::door::{Door, Way};
 use tests::servers::{ACCESS_KEY, Client, SECRET_KEY};
 use tests::stack::BOTS;
 use tests::{repository, run};
@@ -67,6 +67,8 @@ pub struct Pods {
     /// The bots, and the round of the document of each that is wanted.
     bots: Vec<(String, Option<i64>)>,
     broken: Vec<(Instant, Broken)>,
+    /// The way to the store, of agents and of Pods.
+    door: Door,
     rig: Rig,
     length: Duration,
     round: i64,
@@ -86,12 +88,15 @@ impl Pods {
         let ids: Vec<String> = (0..COUNT).map(|n| format!("soak{n}")).collect();
         let client = Client::new(rig.store.address(), None);
         let watch = Watch::start(client, ids.clone(), Arc::clone(&journal));
-        let agents = vec![rig.agent(&[]), rig.agent(&[])];
+        let door = Door::before(HOST, rig.store.address());
+        let through = [("MINIO_ENDPOINT", door.address())];
+        let agents = vec![rig.agent(&through), rig.agent(&through)];
         let mut pods = Self {
             agents,
             watch,
             bots: ids.into_iter().map(|id| (id, None)).collect(),
             broken: Vec::new(),
+            door,
             rig,
             length,
             round: 0,
@@ -187,7 +192,7 @@ impl Pods {
             .note(&format!("{what:?} for {long:?}, {way:?}"));
         match what {
             Broken::Api => self.rig.api.is(way),
-            Broken::Store => self.rig.store.freeze(),
+            Broken::Store => self.door.is(way),
             Broken::Kubelet => part("halt", "kubelet"),
             Broken::Agent(agent) => self.agents[agent].kill(),
         }
@@ -203,7 +208,7 @@ impl Pods {
             self.journal.note(&format!("healed {broken:?}"));
             match broken {
                 Broken::Api => self.rig.api.is(Way::Open),
-                Broken::Store => self.rig.store.thaw(),
+                Broken::Store => self.door.is(Way::Open),
                 Broken::Kubelet => part("resume", "kubelet"),
                 Broken::Agent(agent) => self.agents[agent].start(&self.rig),
             }

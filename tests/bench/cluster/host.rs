@@ -142,14 +142,14 @@ impl Host {
             .update(BOTS, filter, doc! {"$set": {"enabled": false}});
     }
 
-    /// How many Pods there are.
-    pub fn pods(&self) -> u64 {
+    /// How many Pods there are, if the API server says.
+    pub fn pods(&self) -> Option<u64> {
         let namespace = self.cluster.namespace();
         let path = format!("/api/v1/namespaces/{namespace}/pods?limit=1");
         let list = self.cluster.output(["get", "--raw", &path]).stdout;
-        let list: Value = serde_json::from_slice(&list).unwrap_or_default();
-        let first = list["items"].as_array().map_or(0, Vec::len) as u64;
-        first + list["metadata"]["remainingItemCount"].as_u64().unwrap_or(0)
+        let list: Value = serde_json::from_slice(&list).ok()?;
+        let first = list["items"].as_array()?.len() as u64;
+        Some(first + list["metadata"]["remainingItemCount"].as_u64().unwrap_or(0))
     }
 
     /// All the controller has said.

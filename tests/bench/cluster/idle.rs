@@ -27,7 +27,7 @@ pub fn count(host: &mut Host) {
     host.insert((0..BOTS).map(|n| format!("i{n}")));
     wait_for("all Pods", ALL, || {
         sleep(Duration::from_millis(500));
-        (host.pods() == BOTS).then_some(())
+        (host.pods() == Some(BOTS)).then_some(())
     });
     sleep(SETTLE);
     println!("\nRequests to the API server for {BOTS} bots that are started\n");

@@ -37,8 +37,8 @@ pub fn compare(host: &mut Host) {
     for n in 0..=ROUNDS {
         let bot = of_a_bot(host, &watch, n);
         let alone = bare(&host.image);
-        let bare = of_a_pod(host, &watch, &format!("bare-{n}"), alone.clone());
-        let chain = of_a_pod(host, &watch, &format!("chain-{n}"), chained(alone));
+        let bare = of_a_pod(host, &watch, &format!("bare-{n}"), &alone);
+        let chain = of_a_pod(host, &watch, &format!("chain-{n}"), &chained(alone));
         if n > 0 {
             let figures = [bot, bare, chain, bot - bare, bot - chain];
             rows.iter_mut()
@@ -77,7 +77,7 @@ fn of_a_bot(host: &Host, watch: &Watch, n: usize) -> i64 {
     took
 }
 
-fn of_a_pod(host: &Host, watch: &Watch, name: &str, spec: Value) -> i64 {
+fn of_a_pod(host: &Host, watch: &Watch, name: &str, spec: &Value) -> i64 {
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec});
     host.cluster.apply(&pod);
     let made = watch.made(name);

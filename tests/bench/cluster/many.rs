@@ -37,7 +37,7 @@ pub fn measure(host: &mut Host) {
             break;
         }
     }
-    let pods = host.pods();
+    let pods = until(host, there);
     host.end();
     host.begin(Place::Nowhere, None);
     row(host, &format!("{there}, found"), pods, None);
@@ -55,11 +55,13 @@ pub fn measure(host: &mut Host) {
 fn until(host: &Host, count: u64) -> u64 {
     let end = Instant::now() + ALL;
     loop {
-        let pods = host.pods();
-        if pods == count || Instant::now() >= end {
-            return pods;
-        }
         sleep(Duration::from_secs(1));
+        let is_late = Instant::now() >= end;
+        match host.pods() {
+            Some(pods) if pods == count || is_late => return pods,
+            None if is_late => panic!("the API server does not tell how many Pods there are"),
+            _ => {}
+        }
     }
 }
 
