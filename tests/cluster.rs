@@ -199,10 +199,16 @@ impl Pod<'_> {
     /// # Panics
     /// When there is none.
     pub fn process(&self, container: &str, program: &str) -> i32 {
+        let found = self.find_process(container, program);
+        found.expect("a process of the container")
+    }
+
+    /// The same, if there is one.
+    pub fn find_process(&self, container: &str, program: &str) -> Option<i32> {
         let status = self.container(container);
-        let id = status["containerID"].as_str().expect("a container");
-        let id = id.trim_start_matches("containerd://");
-        let entries = std::fs::read_dir("/proc").expect("the processes");
+        let id = status["containerID"].as_str()?;
+        let id = id.strip_prefix("containerd://")?;
+        let entries = std::fs::read_dir("/proc").ok()?;
         let ids = entries
             .flatten()
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -210,7 +216,7 @@ impl Pod<'_> {
             let file = |name: &str| crate::read(Path::new(&format!("/proc/{pid}/{name}")));
             file("comm").trim() == program && file("cgroup").contains(id)
         };
-        ids.filter(is_it).min().expect("a process of the container")
+        ids.filter(is_it).min()
     }
 
     /// Waits until `look` finds something in it.

@@ -7,7 +7,9 @@
 //! * every bot that is wanted runs, once, on its last document; of one that is not, nothing is left;
 //! * no value of a bot's parameters and no key is in what the agents have said.
 //!
-//! 40 seconds of it in `make test`, 10 minutes in `make soak`; `THE0_SOAK_SECONDS` and `THE0_SOAK_SEED` say otherwise. The seed
+//! The same with Pods of a cluster, where there is one: there Pods are deleted, and the API server and the kubelet are away.
+//!
+//! 40 seconds of each in `make test`, 10 minutes in `make soak`; `THE0_SOAK_SECONDS` and `THE0_SOAK_SEED` say otherwise. The seed
 //! decides what is done and in which order; when it meets what is up to the machine. What was done is in a journal, whose
 //! path is told, and which stays when the soak fails, beside what the agents said.
 
@@ -23,11 +25,17 @@ mod end;
 mod journal;
 #[path = "soak/lines.rs"]
 mod lines;
+#[path = "soak/pods.rs"]
+mod pods;
+#[path = "controller/rig.rs"]
+#[allow(dead_code)] // the tests of the controller use all of it
+mod rig;
 #[path = "soak/watch.rs"]
 mod watch;
 #[path = "soak/world.rs"]
 mod world;
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use dice::Dice;
@@ -43,10 +51,19 @@ fn number(name: &str) -> Option<u64> {
     )
 }
 
-#[test]
-fn whatever_is_cut_killed_and_changed_nothing_acknowledged_is_lost_and_nothing_runs_twice() {
+fn settings() -> (u64, Duration) {
     let seed = number("THE0_SOAK_SEED").unwrap_or_else(dice::seed);
     let length = Duration::from_secs(number("THE0_SOAK_SECONDS").unwrap_or(40));
+    (seed, length)
+}
+
+/// Both want the machine for themselves.
+static TURN: Mutex<()> = Mutex::new(());
+
+#[test]
+fn whatever_is_cut_killed_and_changed_nothing_acknowledged_is_lost_and_nothing_runs_twice() {
+    let (seed, length) = settings();
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let journal = Journal::new(seed, length);
     let Some(mut world) = World::start(journal, length) else {
         return;
@@ -61,4 +78,26 @@ fn whatever_is_cut_killed_and_changed_nothing_acknowledged_is_lost_and_nothing_r
     }
     world.settle();
     world.finish();
+}
+
+#[test]
+fn whatever_is_cut_killed_and_changed_in_a_cluster_nothing_acknowledged_is_lost_and_nothing_runs_twice()
+ {
+    let (seed, length) = settings();
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(rig) = rig::Rig::start("soak::pods") else {
+        return;
+    };
+    let journal = Journal::new(seed, length);
+    let mut pods = pods::Pods::start(rig, journal, length);
+    let mut dice = Dice::new(seed);
+    let end = Instant::now() + length;
+    while Instant::now() < end {
+        pods.heal(|until| until <= Instant::now());
+        pods.act(&mut dice);
+        pods.watch.holds();
+        std::thread::sleep(Duration::from_millis(dice.between(200, 1500)));
+    }
+    pods.settle();
+    pods.finish();
 }

@@ -273,7 +273,7 @@ impl Bot {
             (None, _) => contract::info!("run {run} ended: {reason}, {exit}"),
         }
         self.records.write_run(&record);
-        say_last(self.machine.sides(), &record);
+        say_last(self.machine.sides(), &record, &self.launch.paths.runs());
     }
 
     fn refuse(&mut self, code: u8, reason: Reason, run: u64) {
@@ -309,7 +309,7 @@ impl Bot {
             result: None,
         };
         self.records.write_done(&record);
-        say_last(self.machine.sides(), &record);
+        say_last(self.machine.sides(), &record, &self.launch.paths.runs());
     }
 
     fn status(&mut self, state: State, pause: Option<Duration>) {

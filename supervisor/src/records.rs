@@ -3,6 +3,7 @@
 //! A disk that takes nothing is told in the journal and stops no bot; what it did not take is kept and tried again.
 
 use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use contract::paths::Paths;
@@ -251,12 +252,33 @@ fn lost_run(status: &Status, last_recorded: u64, kills: u64) -> Option<RunRecord
     })
 }
 
-/// Leaves a run's record where the kubelet finds it, when we are alone in a container of a Pod.
-pub fn say_last(sides: Sides, record: &RunRecord) {
+/// Leaves a run's record, and those before it in the file `runs`, where the kubelet finds them, when we are alone in a
+/// container of a Pod.
+pub fn say_last(sides: Sides, record: &RunRecord, runs: &Path) {
     if sides == Sides::Elsewhere {
-        let said = last_words::leave(&last_words::of_run(record));
-        tell(said, &format!("write {}", last_words::FILE));
+        let mut before = recorded(runs);
+        before.retain(|one| (one.run, one.ended_at) != (record.run, record.ended_at));
+        say(&last_words::of_run(record, &before));
     }
+}
+
+/// The same when a run begins: what is said of it if it takes us with it.
+pub fn say_before(sides: Sides, runs: &Path) {
+    if sides == Sides::Elsewhere {
+        let before = recorded(runs);
+        if !before.is_empty() {
+            say(&last_words::of_runs(&before));
+        }
+    }
+}
+
+fn recorded(runs: &Path) -> Vec<RunRecord> {
+    file::read_json_lines(runs).unwrap_or_default()
+}
+
+fn say(words: &str) {
+    let said = last_words::leave(words);
+    tell(said, &format!("write {}", last_words::FILE));
 }
 
 /// A point in time `ago`.

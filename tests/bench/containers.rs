@@ -9,7 +9,7 @@ mod ask;
 mod bare;
 mod daemon;
 mod event;
-mod figures;
+pub mod figures;
 mod hundred;
 mod line;
 mod live;

@@ -1,10 +1,11 @@
 //! `make bench`: what is claimed about speed and memory, measured side by side in one run.
 //!
 //! The first argument is the folder of the static binaries; those after it name the parts to measure (none: all;
-//! `containers`: all whose names begin so). The program is also the child it measures with: see [`roles`]. Figures are medians; machines are noisy, so compare rows of one run and not runs.
+//! `containers`, `cluster`: all whose names begin so). The program is also the child it measures with: see [`roles`]. Figures are medians; machines are noisy, so compare rows of one run and not runs.
 
 mod archives;
 mod bot;
+mod cluster;
 mod containers;
 mod day;
 mod documents;
@@ -29,7 +30,7 @@ fn main() {
     };
     let folder = folder.canonicalize().unwrap_or(folder);
     let parts: Vec<_> = std::env::args().skip(2).collect();
-    let measure: [(&str, Measure); 16] = [
+    let measure: [(&str, Measure); 20] = [
         ("init", init::compare),
         ("bot", bot::measure),
         ("archives", archives::compare),
@@ -46,6 +47,10 @@ fn main() {
         ("containers-live", containers::live),
         ("containers-ticks", containers::ticks),
         ("containers-ask", containers::ask),
+        ("cluster-made", cluster::made),
+        ("cluster-line", cluster::line),
+        ("cluster-idle", cluster::idle),
+        ("cluster-many", cluster::many),
     ];
     for (part, measure) in measure {
         if parts.is_empty() || parts.iter().any(|wanted| is_of(part, wanted)) {

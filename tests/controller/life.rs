@@ -1,5 +1,7 @@
 //! What becomes of a document.
 
+use std::time::Duration;
+
 use mongodb::bson::doc;
 use serde_json::{Value, json};
 use tests::cluster::LONG;
@@ -78,6 +80,33 @@ fn the_kubelet_starts_a_bot_again_that_ends_and_each_run_is_told_once() {
         runs.len() == 3 && runs[2]["stopped"] == "asked"
     });
     assert_eq!(rig.saved("crasher", "count").as_deref(), Some("3"));
+}
+
+#[test]
+fn runs_that_end_while_no_controller_looks_are_in_history_each_once() {
+    let Some(rig) = Rig::start("controller::unseen") else {
+        return;
+    };
+    let mut agent = rig.agent(&[]);
+    let pod = rig.bot("unseen", doc! {"crash": 100});
+    wait_for("a Pod", LONG, || (!pod.get().is_null()).then_some(()));
+    agent.kill();
+    // The kubelet waits 10, 20 and 40 s between the later ones.
+    wait_for("five runs", LONG * 2, || {
+        std::thread::sleep(Duration::from_millis(500));
+        let bot = pod.container("bot");
+        let fifth = bot["state"]["terminated"]["message"].as_str();
+        let fifth = fifth.or(bot["lastState"]["terminated"]["message"].as_str());
+        fifth?.contains(r#""run":5,"#).then_some(())
+    });
+    agent.start(&rig);
+    agent.wait_history(&rig, "unseen", |runs| {
+        let numbers = runs.iter().map(|run| run["run"].as_u64());
+        let ended = runs.iter().take(5).all(|run| run["exit"] == 1);
+        numbers.take(5).eq((1..=5).map(Some)) && ended
+    });
+    rig.remove("unseen");
+    pod.gone();
 }
 
 #[test]

@@ -127,30 +127,31 @@ impl Rig {
 
     /// Puts a bot's document and code; its Pod's name is the id's.
     pub fn bot(&self, id: &str, config: Document) -> Pod<'_> {
-        self.put(id, config, false)
+        self.running(id, COUNTS, config)
     }
 
     /// The same of one that answers questions.
     pub fn asked(&self, id: &str, config: Document) -> Pod<'_> {
-        self.put(id, config, true)
-    }
-
-    fn put(&self, id: &str, config: Document, is_asked: bool) -> Pod<'_> {
-        let mut document = self.document(id, config);
-        if is_asked {
-            let custom = document.get_document_mut("custom").unwrap();
-            let definition = custom.get_document_mut("config").unwrap();
-            let entrypoints = doc! {"bot": "main.py", "query": "answers.py"};
-            definition.insert("entrypoints", entrypoints);
-        }
+        let mut document = self.document(id, COUNTS, config);
+        let custom = document.get_document_mut("custom").unwrap();
+        let definition = custom.get_document_mut("config").unwrap();
+        let entrypoints = doc! {"bot": "main.py", "query": "answers.py"};
+        definition.insert("entrypoints", entrypoints);
         self.mongo.put(BOTS, &document);
         self.cluster.pod(format!("default-{id}"))
     }
 
-    fn document(&self, id: &str, config: Document) -> Document {
+    /// The same of one that runs `program`.
+    pub fn running(&self, id: &str, program: &str, config: Document) -> Pod<'_> {
+        let document = self.document(id, program, config);
+        self.mongo.put(BOTS, &document);
+        self.cluster.pod(format!("default-{id}"))
+    }
+
+    fn document(&self, id: &str, program: &str, config: Document) -> Document {
         let key = format!("tests/{id}/1.0.0");
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("main.py"), COUNTS).unwrap();
+        fs::write(folder.path().join("main.py"), program).unwrap();
         fs::write(folder.path().join("answers.py"), ANSWERS).unwrap();
         let bundle = tests::stack::zipped(folder.path());
         self.store.client().put("custom-bots", &key, &bundle);
@@ -159,7 +160,7 @@ impl Rig {
 
     /// Puts a bot that runs at times.
     pub fn scheduled(&self, id: &str, config: Document) {
-        let mut document = self.document(id, config);
+        let mut document = self.document(id, COUNTS, config);
         let custom = document.get_document_mut("custom").unwrap();
         let definition = custom.get_document_mut("config").unwrap();
         definition.insert("type", "scheduled");

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tests::servers::{ACCESS_KEY, SECRET_KEY, mongo, nats};
 use tests::stack::BOTS;
 
-use crate::lines::{Instance, instances};
+use crate::lines::{hold, instances, written};
 use crate::world::{Bot, CANARY, World};
 
 /// Longer than anything here takes to recover by itself.
@@ -179,64 +179,13 @@ impl World {
 
     /// Each number once, by one instance at a time, and none lost; gives how many instances there were.
     fn numbers_hold(&self, bot: &Bot) -> usize {
-        let check = |holds, why: &dyn Fn() -> String| self.journal.check(&bot.id, holds, why);
         let all = instances(self.stack.objects(), &bot.id);
-        let mut last: Option<(&String, &Instance)> = None;
-        let mut lives: Vec<_> = all.iter().collect();
-        lives.sort_by_key(|(_, instance)| instance.first);
-        for (boot, life) in lives {
-            if let Some((other, before)) = last {
-                check(before.last <= life.first, &|| {
-                    format!(
-                        "{other} wrote until {}, {boot} from {} on",
-                        before.last, life.first
-                    )
-                });
-                let (most, least) = (
-                    before.numbers.last_key_value(),
-                    life.numbers.first_key_value(),
-                );
-                let rises = most.zip(least).is_none_or(|(most, least)| most.0 < least.0);
-                check(rises, &|| {
-                    format!("{other} wrote {most:?}, and then {boot} {least:?}")
-                });
-            }
-            let (least, most) = (
-                life.numbers.keys().next().copied().unwrap_or(0),
-                life.numbers.keys().last().copied().unwrap_or(0),
-            );
-            let all_there = life.numbers.len() as u64 == most + u64::from(most > 0) - least;
-            check(all_there, &|| {
-                let found = life.numbers.len();
-                format!("of {boot}'s lines {least} to {most} the log has {found}")
-            });
-            check(
-                least == 0 || life.from.is_none_or(|from| from + 1 == least),
-                &|| format!("{boot} began after {:?} and says {least} first", life.from),
-            );
-            let twice = life.numbers.iter().find(|(_, times)| **times > 1);
-            check(twice.is_none(), &|| format!("{boot} said {twice:?} times"));
-            let seen = self.watch.seen(&bot.id);
-            let known = seen
-                .iter()
-                .filter(|seen| seen.at < life.first)
-                .map(|seen| seen.number)
-                .max();
-            check(life.from >= known || life.from.is_none(), &|| {
-                format!(
-                    "{boot} began after {:?} when {known:?} was in the store",
-                    life.from
-                )
-            });
-            last = Some((boot, life));
+        if let Err(why) = hold(&all, &self.watch.seen(&bot.id)) {
+            self.journal.broken(&bot.id, &why);
         }
-        let written = all
-            .values()
-            .filter_map(|life| life.numbers.last_key_value())
-            .map(|(n, _)| *n)
-            .max();
-        let (written, saved) = (written.unwrap_or(0), self.stack_number(bot));
-        check(written > 0 && saved >= written, &|| {
+        let (written, saved) = (written(&all), self.stack_number(bot));
+        let holds = written > 0 && saved >= written;
+        self.journal.check(&bot.id, holds, || {
             format!("{written} was written, and {saved} is in the store")
         });
         all.len()

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use tests::servers::Client;
 
+use crate::watch::Seen;
+
 /// One process of a bot.
 #[derive(Debug, Default)]
 pub struct Instance {
@@ -53,4 +55,69 @@ fn take(all: &mut BTreeMap<String, Instance>, line: &str) {
     } else if let Some(n) = number("n") {
         *instance.numbers.entry(n).or_default() += 1;
     }
+}
+
+/// The highest number that the log has.
+pub fn written(all: &BTreeMap<String, Instance>) -> u64 {
+    let last = |life: &Instance| life.numbers.keys().last().copied();
+    all.values().filter_map(last).max().unwrap_or(0)
+}
+
+/// Whether each number was written once, by one instance at a time, and each went on from what was `seen` in the store.
+pub fn hold(all: &BTreeMap<String, Instance>, seen: &[Seen]) -> Result<(), String> {
+    let mut lives: Vec<(&String, &Instance)> = all.iter().collect();
+    lives.sort_by_key(|(_, life)| life.first);
+    for pair in lives.windows(2) {
+        follows(pair[0], pair[1])?;
+    }
+    for (boot, life) in lives {
+        is_whole(boot, life)?;
+        let before = seen.iter().filter(|seen| seen.at < life.first);
+        let known = before.map(|seen| seen.number).max();
+        if life.from.is_some() && life.from < known {
+            let from = life.from;
+            return Err(format!(
+                "{boot} began after {from:?} when {known:?} was in the store"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the one has ended before the other began, with lower numbers.
+fn follows(
+    (other, before): (&String, &Instance),
+    (boot, life): (&String, &Instance),
+) -> Result<(), String> {
+    let (until, first) = (before.last, life.first);
+    if until > first {
+        return Err(format!(
+            "{other} wrote until {until}, {boot} from {first} on"
+        ));
+    }
+    let (most, least) = (before.numbers.keys().last(), life.numbers.keys().next());
+    if most.zip(least).is_some_and(|(most, least)| most >= least) {
+        return Err(format!("{other} wrote {most:?}, and then {boot} {least:?}"));
+    }
+    Ok(())
+}
+
+/// Whether of an instance each line is there, once.
+fn is_whole(boot: &str, life: &Instance) -> Result<(), String> {
+    let least = life.numbers.keys().next().copied().unwrap_or(0);
+    let most = life.numbers.keys().last().copied().unwrap_or(0);
+    let found = life.numbers.len() as u64;
+    if found != most + u64::from(most > 0) - least {
+        return Err(format!(
+            "of {boot}'s lines {least} to {most} the log has {found}"
+        ));
+    }
+    let from = life.from;
+    if least > 0 && from.is_some_and(|from| from + 1 != least) {
+        return Err(format!(
+            "{boot} began after {from:?} and says {least} first"
+        ));
+    }
+    let twice = life.numbers.iter().find(|(_, times)| **times > 1);
+    twice.map_or(Ok(()), |twice| Err(format!("{boot} said {twice:?} times")))
 }

@@ -21,7 +21,7 @@ pub const CANARY: &str = "soak-parameter-nobody-prints";
 const BOTS: usize = 5;
 
 /// Writes each number once, into its state and then on its output.
-const PROGRAM: &str = r#"
+pub const PROGRAM: &str = r#"
 import json, os, pathlib, socket, time
 
 def now():

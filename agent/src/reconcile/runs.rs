@@ -1,5 +1,6 @@
 //! What history learns from the loop: why bots are started and stopped, how they end, when their files are read.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -159,10 +160,8 @@ impl World {
         if due.is_empty() {
             return;
         }
-        let of = |bot: &BotId| {
-            let found = births.iter().find(|(known, _)| *known == bot);
-            Some((bot.clone(), found?.1.clone()))
-        };
+        let births: BTreeMap<&BotId, &Birth> = births.into_iter().collect();
+        let of = |bot: &BotId| Some((bot.clone(), (*births.get(bot)?).clone()));
         let due: Vec<(BotId, Birth)> = due.iter().filter_map(of).collect();
         self.read(due);
     }

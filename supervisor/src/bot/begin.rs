@@ -178,7 +178,7 @@ fn refuse(err: &LaunchError, var: &Path, sides: Sides) -> u8 {
     if let Some(records) = &mut records {
         records.write_done(&record);
     }
-    say_last(sides, &record);
+    say_last(sides, &record, &paths.runs());
     record.code
 }
 

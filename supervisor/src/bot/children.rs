@@ -14,6 +14,7 @@ use nix::unistd::pipe2;
 
 use super::{Bot, Main, SidesAim};
 use crate::machine::{Ending, Event, Exit};
+use crate::records::say_before;
 use crate::signals;
 use crate::spawn::{self, Stdio};
 use crate::stage::{Inside, Report, read_report};
@@ -149,6 +150,7 @@ impl Bot {
     pub(super) fn start_bot(&mut self, run: u64) {
         contract::journal::in_run(run);
         self.records.begin();
+        say_before(self.machine.sides(), &self.launch.paths.runs());
         crate::result::forget(&self.launch.paths.result());
         self.run_began = Time::now();
         self.kills_before = self.counter.as_ref().map_or(0, crate::oom::Counter::read);

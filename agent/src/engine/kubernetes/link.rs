@@ -34,7 +34,9 @@ pub const PACE: Pace = Pace {
     longest: Duration::from_secs(8),
     patience: LOOK,
 };
-/// How long the API server may take to list.
+/// Pods that are asked for at once: one that is being read takes a hundred times what is kept of it.
+const PAGE: u32 = 200;
+/// How long the API server may take to list so many.
 pub const LOOK: Duration = Duration::from_secs(30);
 /// Seconds that a watch lasts.
 pub const WATCH: u32 = 60;
@@ -110,18 +112,11 @@ pub async fn watch(source: Source, news: UnboundedSender<News>) {
 async fn follow(source: &Source, news: &UnboundedSender<News>) -> Option<String> {
     let begun = source.clock.now();
     let selector = names::selector(&source.stack);
-    let params = ListParams::default().labels(&selector);
-    let list = match timeout(LOOK, source.pods.list(&params)).await {
-        Ok(Ok(list)) => list,
-        Ok(Err(err)) => return Some(said(&err)),
-        Err(_) => return Some("the API server did not answer in time".to_owned()),
+    let (mut version, pods) = match list(source, &selector).await {
+        Ok(listed) => listed,
+        Err(why) => return why,
     };
     source.gate.succeeded();
-    let mut version = list.metadata.resource_version.clone().unwrap_or_default();
-    let pods = list.items.iter();
-    let pods = pods
-        .filter_map(|pod| Seen::of(&source.stack, pod))
-        .collect();
     let _ = news.send(News::Listed(Box::new(Snapshot { begun, pods })));
     loop {
         let watching = changes(source, &selector, version, news);
@@ -133,6 +128,27 @@ async fn follow(source: &Source, news: &UnboundedSender<News>) -> Option<String>
             },
             () = source.again.notified() => return None,
             () = news.closed() => return None,
+        }
+    }
+}
+
+/// All Pods, as they were at one version, which is given, too; else as [`follow`].
+async fn list(source: &Source, selector: &str) -> Result<(String, Vec<Seen>), Option<String>> {
+    let mut params = ListParams::default().labels(selector).limit(PAGE);
+    let mut pods = Vec::new();
+    loop {
+        let page = match timeout(LOOK, source.pods.list(&params)).await {
+            Ok(Ok(page)) => page,
+            // It took so long that the version is not known any more.
+            Ok(Err(err)) if has_status(&err, 410) => return Err(None),
+            Ok(Err(err)) => return Err(Some(said(&err))),
+            Err(_) => return Err(Some("the API server did not answer in time".to_owned())),
+        };
+        let seen = |pod| Seen::of(&source.stack, pod);
+        pods.extend(page.items.iter().filter_map(seen));
+        match page.metadata.continue_.filter(|more| !more.is_empty()) {
+            Some(more) => params = params.continue_token(&more),
+            None => return Ok((page.metadata.resource_version.unwrap_or_default(), pods)),
         }
     }
 }

@@ -4,11 +4,12 @@
 //! record it also writes to its disk. What has no such words - the kernel killed the supervisor, too - is made out of
 //! what the kubelet saw.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
 use contract::record::{Reason, RunRecord, State, Status, Synced, Time};
-use contract::{BotId, BotType, ObjectKey};
+use contract::{BotId, BotType, ObjectKey, last_words};
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus,
 };
@@ -71,6 +72,8 @@ pub struct Seen {
     pub started: Option<Time>,
     /// The runs that have ended and are known by it, oldest first.
     pub runs: Vec<RunRecord>,
+    /// Runs before these that its supervisors have told of, too, oldest first, without what was said of them.
+    pub earlier: Vec<RunRecord>,
     /// How its bot's container has ended.
     pub end: Option<Ended>,
     /// What was saved at its end.
@@ -142,8 +145,9 @@ impl Seen {
             restarts,
             started: state.and_then(|state| time(state.running.as_ref()?.started_at.as_ref())),
             runs: main.map_or(Vec::new(), |main| runs(main, &birth)),
+            earlier: main.map_or(Vec::new(), earlier),
             end: main.and_then(last_end).or_else(|| without_a_run(status)),
-            synced: sync.and_then(|sync| last_words(sync.state.as_ref()?.terminated.as_ref()?)),
+            synced: sync.and_then(|sync| parsed(sync.state.as_ref()?.terminated.as_ref()?)),
             trouble: trouble(status),
             birth,
         })
@@ -270,14 +274,7 @@ fn container<'a>(
 }
 
 fn last_end(main: &ContainerStatus) -> Option<Ended> {
-    let now = main
-        .state
-        .as_ref()
-        .and_then(|state| state.terminated.as_ref());
-    let before = main
-        .last_state
-        .as_ref()
-        .and_then(|state| state.terminated.as_ref());
+    let [before, now] = ends(main);
     now.or(before).map(|ended| Ended {
         code: Some(ended.exit_code),
         is_oom: ended.reason.as_deref() == Some("OOMKilled"),
@@ -296,30 +293,39 @@ fn without_a_run(status: &PodStatus) -> Option<Ended> {
     })
 }
 
-/// The runs that a container's status still tells of: the one before, and the one that has just ended.
+/// How the two lives ended of which a container's status still tells: the one before, and the one that is just over.
+fn ends(main: &ContainerStatus) -> [Option<&ContainerStateTerminated>; 2] {
+    let states = [main.last_state.as_ref(), main.state.as_ref()];
+    states.map(|state| state.and_then(|state| state.terminated.as_ref()))
+}
+
+/// Their runs.
 fn runs(main: &ContainerStatus, birth: &Birth) -> Vec<RunRecord> {
     let count = u64::from(main.restart_count.cast_unsigned());
-    let before = main
-        .last_state
-        .as_ref()
-        .and_then(|state| state.terminated.as_ref());
-    let now = main
-        .state
-        .as_ref()
-        .and_then(|state| state.terminated.as_ref());
-    let both = [(before, count), (now, count + 1)].into_iter();
+    let both = ends(main).into_iter().zip([count, count + 1]);
     both.filter_map(|(ended, run)| Some(record(ended?, run, birth)))
         .collect()
 }
 
+/// The runs before, of which their last words tell.
+fn earlier(main: &ContainerStatus) -> Vec<RunRecord> {
+    let ends = ends(main).into_iter().flatten();
+    let words = ends.filter_map(|ended| ended.message.as_deref());
+    let told = words.flat_map(last_words::before);
+    let told: BTreeMap<u64, RunRecord> = told.map(|run| (run.run, run)).collect();
+    told.into_values().collect()
+}
+
 /// The record of a run: its supervisor's own, or what the kubelet saw of its end.
 fn record(ended: &ContainerStateTerminated, run: u64, birth: &Birth) -> RunRecord {
-    if let Some(own) = last_words(ended) {
+    if let Some(own) = parsed(ended) {
         return own;
     }
     let at = |time: Option<Time>| time.unwrap_or(birth.start.at).max(birth.start.at);
     let is_oom = ended.reason.as_deref() == Some("OOMKilled");
-    let words = ended.message.as_deref().map(cut);
+    // One that was killed with its bot has said what was before, and nothing of this.
+    let own = ended.message.as_deref();
+    let own = own.filter(|words| last_words::before(words).is_empty());
     RunRecord {
         run,
         code: u8::try_from(ended.exit_code).unwrap_or(u8::MAX),
@@ -328,13 +334,15 @@ fn record(ended: &ContainerStateTerminated, run: u64, birth: &Birth) -> RunRecor
         started_at: at(time(ended.started_at.as_ref())),
         ended_at: at(time(ended.finished_at.as_ref())),
         restarts: 0,
-        message: words.or_else(|| Some("its supervisor ended with it".to_owned())),
+        message: own
+            .map(cut)
+            .or_else(|| Some("its supervisor ended with it".to_owned())),
         result: None,
     }
 }
 
 /// What a program has left as its last words.
-fn last_words<T: serde::de::DeserializeOwned>(ended: &ContainerStateTerminated) -> Option<T> {
+fn parsed<T: serde::de::DeserializeOwned>(ended: &ContainerStateTerminated) -> Option<T> {
     serde_json::from_str(ended.message.as_deref()?).ok()
 }
 

@@ -178,17 +178,26 @@ impl Slot {
         self.instance.image.clone_from(&seen.birth.image);
         self.instance.birth = Some(seen.birth.clone());
         self.start = None;
-        let new = self.learn(&seen.runs);
+        let new = self.learn(&seen);
         self.pod = Some(seen);
         new
     }
 
-    fn learn(&mut self, runs: &[RunRecord]) -> Vec<RunRecord> {
-        let is_known = |run: &RunRecord| {
-            let same = |known: &RunRecord| known.run == run.run && known.ended_at == run.ended_at;
-            self.runs.iter().any(same)
+    fn learn(&mut self, seen: &Seen) -> Vec<RunRecord> {
+        let same = |known: &RunRecord, run: &RunRecord| {
+            known.run == run.run && known.ended_at == run.ended_at
         };
-        let new: Vec<RunRecord> = runs.iter().filter(|run| !is_known(run)).cloned().collect();
+        // What is told in brief is less, and of one that was killed with its supervisor not the same.
+        let covers = |known: &RunRecord, run: &RunRecord| {
+            known.run == run.run && (known.ended_at > known.started_at || same(known, run))
+        };
+        let told = |run: &&RunRecord| !self.runs.iter().any(|known| same(known, run));
+        let mut new: Vec<RunRecord> = seen.runs.iter().filter(told).cloned().collect();
+        let earlier = seen.earlier.iter().filter(|run| {
+            let mut known = self.runs.iter().chain(&seen.runs);
+            !known.any(|known| covers(known, run))
+        });
+        new.extend(earlier.cloned());
         self.runs.extend(new.iter().cloned());
         self.runs.sort_by_key(|run| (run.ended_at, run.run));
         self.runs.drain(..self.runs.len().saturating_sub(RUNS));

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Mutex;
 
+use contract::last_words;
 use contract::launch::Variables;
 use contract::record::{Reason, RunRecord, Time};
 use http_body_util::BodyExt;
@@ -504,6 +505,45 @@ fn a_run_that_ends_while_its_pod_goes_on_is_told_once() {
 }
 
 #[test]
+fn runs_that_nobody_saw_are_told_of_when_a_later_one_tells_of_them_and_others_not_again() {
+    block_on(async {
+        let Stage { mut engine, .. } = stage(|_| None);
+        let bot = bot("b");
+        let one = pod(&bot, "u1", None, &running());
+        list(&mut engine, &[&one], SECOND);
+        let run = |run: u64| RunRecord {
+            run,
+            code: 137,
+            signal: Some(9),
+            reason: Reason::Oom,
+            started_at: Time::now(),
+            ended_at: Time::now(),
+            restarts: 0,
+            message: None,
+            result: None,
+        };
+        let killed = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled",
+            "startedAt": "2026-01-01T00:00:05Z", "finishedAt": "2026-01-01T00:00:09Z"}});
+        let words = last_words::of_run(&run(4), &[run(1), run(2), run(3)]);
+        let later = json!({"terminated": {"exitCode": 137, "message": words}});
+        let mut told = Vec::new();
+        for (state, restarts) in [(&killed, 0), (&later, 3), (&later, 3)] {
+            let mut crashed = one.clone();
+            crashed.status =
+                Some(serde_json::from_value(status("Running", state, restarts)).unwrap());
+            engine.take(News::Seen(Box::new(seen(&crashed))), 2 * SECOND);
+            for tale in engine.told() {
+                let Tale::Ran { records, .. } = tale else {
+                    panic!("{tale:?}");
+                };
+                told.push(records.runs.iter().map(|run| run.run).collect::<Vec<_>>());
+            }
+        }
+        assert_eq!(told, [vec![1], vec![1, 2, 3, 4]]);
+    });
+}
+
+#[test]
 fn a_pod_of_the_name_that_is_not_ours_is_left_alone() {
     block_on(async {
         let foreign =
@@ -555,6 +595,47 @@ fn a_watch_that_is_too_far_behind_lists_anew() {
             let news = stage.news.recv().await.unwrap();
             assert!(matches!(news, News::Listed(_)), "{news:?}");
         }
+    });
+}
+
+#[test]
+fn many_pods_are_listed_in_pages_and_anew_when_that_takes_too_long() {
+    block_on(async {
+        let gone =
+            json!({"kind": "Status", "code": 410, "message": "too old", "reason": "Expired"});
+        let late = std::sync::atomic::AtomicBool::new(true);
+        let mut stage = stage(move |request| {
+            let is_late = || late.swap(false, std::sync::atomic::Ordering::Relaxed);
+            let next = request.path.contains("continue=next");
+            if request.path.contains("watch=true") {
+                return None;
+            }
+            if next && is_late() {
+                return Some((410, gone.clone()));
+            }
+            let (name, more) = if next { ("b", "") } else { ("a", "next") };
+            let item = pod(&bot(name), name, None, &running());
+            Some((
+                200,
+                json!({"kind": "PodList", "apiVersion": "v1", "items": [item],
+                "metadata": {"resourceVersion": "7", "continue": more}}),
+            ))
+        });
+        let Some(News::Listed(snapshot)) = stage.news.recv().await else {
+            panic!("it is no listing");
+        };
+        let bots: Vec<&str> = snapshot.pods.iter().map(|pod| pod.bot.as_str()).collect();
+        assert_eq!(bots, ["a", "b"]);
+        let asked = stage.cluster.requests();
+        let lists = asked
+            .iter()
+            .filter(|request| !request.path.contains("watch=true"));
+        assert_eq!(lists.clone().count(), 4, "{asked:?}");
+        assert!(
+            lists
+                .into_iter()
+                .all(|request| request.path.contains("limit="))
+        );
     });
 }
 

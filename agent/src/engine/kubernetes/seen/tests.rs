@@ -127,6 +127,28 @@ fn runs_are_known_by_the_last_words_of_their_supervisor_or_by_what_the_kubelet_s
 }
 
 #[test]
+fn runs_that_no_status_has_any_more_are_in_the_last_words_of_later_ones() {
+    let all: Vec<RunRecord> = (1..=5).map(|run| record(run, Reason::Exited)).collect();
+    let words = |last: usize| last_words::of_run(&all[last], &all[..last]).into();
+    let (before, now) = (ended(1, "Error", &words(3)), ended(1, "Error", &words(4)));
+    let status = json!({"phase": "Running", "containerStatuses": [main(&now, &before, 4)]});
+    let told = seen(&status);
+    assert_eq!(
+        (&told.runs, &told.earlier),
+        (&all[3..].to_vec(), &all[..4].to_vec())
+    );
+    let killed = last_words::of_runs(&all[..3]).into();
+    let running = json!({"running": {"startedAt": "2026-01-01T00:00:10Z"}});
+    let last = ended(137, "OOMKilled", &killed);
+    let status = json!({"phase": "Running", "containerStatuses": [main(&running, &last, 4)]});
+    let told = seen(&status);
+    assert_eq!((told.runs[0].run, told.runs[0].reason), (4, Reason::Oom));
+    let message = told.runs[0].message.as_deref();
+    assert_eq!(message, Some("its supervisor ended with it"));
+    assert_eq!(told.earlier, all[..3]);
+}
+
+#[test]
 fn what_keeps_a_pod_from_its_work_is_said_in_the_clusters_own_words() {
     let unscheduled = json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False",
         "reason": "Unschedulable", "message": "0/1 nodes are available: Insufficient memory."}]});
