@@ -8,6 +8,8 @@ mod asked;
 mod clock;
 #[path = "controller/ends.rs"]
 mod ends;
+#[path = "controller/jobs.rs"]
+mod jobs;
 #[path = "controller/life.rs"]
 mod life;
 #[path = "controller/outages.rs"]

@@ -445,6 +445,7 @@ fn the_status_tells_state_runs_and_what_is_saved_and_nothing_of_the_configuratio
         error: None,
         left_out: Vec::new(),
         traffic: None,
+        result: None,
     };
     replace_json(&served.paths.status(), &status).expect("write the status");
     replace_json(&served.paths.synced(), &synced).expect("write what is saved");

@@ -1254,6 +1254,7 @@ fn told_by_another_container(outcome: Outcome, code: i32, reason: Reason) {
         error: None,
         left_out: Vec::new(),
         traffic: None,
+        result: None,
     };
     file::replace_json(&home.paths.synced(), &synced).unwrap();
     assert_eq!(process.code(LATE), code, "{}", home.journal());

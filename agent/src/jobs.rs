@@ -1,14 +1,15 @@
 //! Run-to-end jobs: the platform's backtests.
 //!
 //! ```text
-//!   the0.backtest.created ──▶ backtest_runner.backtests ──▶ N at once, in the order they came ──▶ container
+//!   the0.backtest.created ──▶ backtest_runner.backtests ──▶ N at once, in the order they came ──▶ container or Pod
 //!   (THE0_JOBS)                 (the queue)                                                          │ ends
 //!   the0.backtest.completed ◀── told ◀── completed, failed, cancelled ◀── results/<id>/result.json ◀─┘
 //! ```
 //!
 //! It ensures: a job is run at most once, whatever ends where, and its end is told once; the queue is the database, so it
 //! outlives agents, MongoDB and Docker; a job has no state, nothing of it is in the bucket of states. [`decide`] says from
-//! document and container what is next, [`verdict`] how a job came out, both from values alone; [`runner`] does it.
+//! document and container what is next, [`verdict`] how a job came out, both from values alone; [`runner`] does it, at a
+//! [`site`].
 
 pub mod commands;
 pub mod decide;
@@ -16,6 +17,7 @@ pub mod document;
 pub mod hand;
 mod post;
 mod runner;
+pub mod site;
 pub mod table;
 pub mod turns;
 pub mod verdict;
@@ -28,7 +30,6 @@ use contract::launch::Variables;
 use tokio::sync::Notify;
 
 use crate::bots::mongo::Mongo;
-use crate::engine::docker::Access;
 use crate::events::Address;
 use crate::quantity;
 use crate::store::Store;
@@ -60,8 +61,8 @@ pub struct Source {
     pub nats: Option<Address>,
     /// The database, over a connection of our own.
     pub mongo: Mongo,
-    /// The daemon, the lease, the console.
-    pub access: Access,
+    /// Where they run.
+    pub site: site::Site,
     /// Where results go.
     pub store: Store,
     /// What the operator sets.
@@ -113,7 +114,7 @@ pub fn start(source: Source) -> Queue {
     let wake = Arc::new(Notify::new());
     let table = table::Table::new(source.mongo);
     let post = source.nats.map(|address| {
-        let post = post::Post::new(address, &source.access, table.share(), Arc::clone(&wake));
+        let post = post::Post::new(address, &source.site, table.share(), Arc::clone(&wake));
         let office = post.office();
         tokio::spawn(post.run());
         office
@@ -123,7 +124,7 @@ pub fn start(source: Source) -> Queue {
         turns: turns::Turns::default(),
     };
     let runner = runner::Runner::new(
-        source.access,
+        source.site,
         source.store,
         source.settings,
         table,

@@ -287,6 +287,7 @@ mod tests {
             error: Some("e".repeat(5000)),
             left_out: vec!["a/long/path".repeat(9); 100],
             traffic: None,
+            result: None,
         };
         let text = of_sync(&synced);
         assert!(text.len() <= MOST);

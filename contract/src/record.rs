@@ -230,6 +230,23 @@ pub struct Synced {
     /// What went to the store; `None`: an older `sync` does not count it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Traffic>,
+    /// What became of the result of what runs once; `None`: nothing yet, or none is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Sent>,
+}
+
+/// What became of a result that `sync` was to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sent {
+    /// It is in the store, byte for byte.
+    Whole,
+    /// There is no such file.
+    Nothing,
+    /// It is a link, a folder or the like, or may not be read.
+    NoFile,
+    /// It has more bytes than it may have.
+    TooLarge,
 }
 
 /// What a `sync watch` has sent to the store since it began.

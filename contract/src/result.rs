@@ -7,6 +7,9 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// The name under which the result of what runs once waits for the agent, among our own objects beside its state.
+pub const LEFT: &str = "result.json";
+
 /// Characters of a status.
 const STATUS: usize = 64;
 /// Characters of a message.

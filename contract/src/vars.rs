@@ -59,6 +59,8 @@ vars! {
     THE0_KEYS_FILE,
     /// `off`: there is no state to bring or to save, as for a job that runs once.
     THE0_STATE,
+    /// How many bytes the result of what runs once may have that `sync` sends when it has ended; without it none is sent.
+    THE0_RESULT,
     /// `stdin`: the launch is a document on standard input.
     THE0_LAUNCH,
     /// How long the document on standard input may take to come, `30s`.

@@ -133,6 +133,7 @@ mod tests {
             error: Some("the store does not answer".into()),
             left_out: Vec::new(),
             traffic: None,
+            result: None,
         }
     }
 

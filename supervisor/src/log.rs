@@ -283,6 +283,7 @@ mod tests {
             error: None,
             left_out: Vec::new(),
             traffic: None,
+            result: None,
         };
         file::replace_json(&dir.join("synced.json"), &synced).unwrap();
     }

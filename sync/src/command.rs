@@ -46,6 +46,8 @@ The bot, its folders and the store are told by environment variables:
   MINIO_QUERY_RESULTS_BUCKET        the same of results (query-results)
   THE0_STATE                        off: no state is brought or saved; read: it is brought, and
                                     neither claimed nor saved
+  THE0_RESULT                       bytes that CODE_PATH/result.json may have, which watch puts beside
+                                    the state, as .the0/result.json, when the run has ended
   MAX_STATE_SIZE_MB                 largest state (8192)
   MAX_STATE_FILE_SIZE_MB            largest file of a state (none)
   THE0_MAX_UNPACKED_MB THE0_MAX_UNPACKED_ENTRIES THE0_MAX_UNPACKED_RATIO

@@ -67,6 +67,8 @@ pub struct Settings {
     pub places: Places,
     /// Whether there is a state to keep.
     pub state: Keeping,
+    /// Bytes that the result of what runs once may have, if it is sent.
+    pub result: Option<u64>,
     /// Largest file of a state, bytes.
     pub largest_file: Option<u64>,
     /// Largest log of one day, bytes.
@@ -108,6 +110,11 @@ impl Places {
         Ok(Place::new(&self.results_bucket, key.parse()?))
     }
 
+    /// Where the result of what runs once waits for the agent.
+    pub fn left(&self) -> anyhow::Result<Place> {
+        self.ours(contract::result::LEFT)
+    }
+
     /// An object of ours beside the state.
     pub fn ours(&self, name: &str) -> anyhow::Result<Place> {
         let key = ObjectKey::ours(&self.bot, name)?;
@@ -138,6 +145,7 @@ impl Settings {
             entry,
             places: Places::parse(variables)?,
             state: given.keeping()?,
+            result: given.maybe(vars::THE0_RESULT)?,
             largest_file,
             largest_log: given.mebibytes("THE0_MAX_DAY_LOG_MB", 256)?,
             largest_code: given.mebibytes(LARGEST_CODE, 2048)?,
@@ -186,6 +194,11 @@ impl Given<'_> {
 
     fn mebibytes(&self, variable: &'static str, default: u64) -> Result<u64, LaunchError> {
         Ok(self.whole(variable, default)?.saturating_mul(MIB))
+    }
+
+    fn maybe(&self, variable: &'static str) -> Result<Option<u64>, LaunchError> {
+        let found = self.get(variable);
+        found.map(|_| self.whole(variable, 0)).transpose()
     }
 
     fn whole(&self, variable: &'static str, default: u64) -> Result<u64, LaunchError> {
@@ -255,6 +268,14 @@ mod tests {
         assert_eq!(read("off").unwrap().state, Keeping::Off);
         assert_eq!(read("read").unwrap().state, Keeping::Read);
         assert!(read("maybe").is_err());
+    }
+
+    #[test]
+    fn a_result_is_sent_where_its_size_is_told() {
+        let read = |bytes| parse(&[("THE0_STORE", "/s"), ("THE0_RESULT", bytes)]);
+        assert_eq!(read("").unwrap().result, None);
+        assert_eq!(read("1024").unwrap().result, Some(1024));
+        assert!(read("much").is_err());
     }
 
     #[test]

@@ -25,6 +25,7 @@ use crate::command::{Patience, Until};
 use crate::hints::{Hints, Wake};
 use crate::pace::{At, Pace, Went, Work};
 use crate::push::{Care, Halt, Pushed, Pusher, Sight};
+use crate::result::Parcel;
 use crate::settings::{Keeping, LARGEST_CODE, Settings};
 use crate::ship::Shipper;
 use crate::store::Store;
@@ -60,6 +61,8 @@ pub fn begin<'a>(
         state: (Outcome::Ok, None),
         held_at: None,
         log: Ok(()),
+        parcel: Parcel::new(settings, store),
+        result: Ok(()),
         room: (Room::Enough, At::ZERO),
         settings,
         shipper,
@@ -109,6 +112,9 @@ pub struct Watch<'a> {
     held_at: Option<Time>,
     /// How the log's last shipping went.
     log: Result<(), String>,
+    /// The result of what runs once, and how its last sending went.
+    parcel: Parcel<'a>,
+    result: Result<(), String>,
     /// Whether the folder of the code has outgrown its limit, and when that is looked at next.
     room: (Room, At),
     run: u64,
@@ -306,9 +312,12 @@ impl Watch<'_> {
             );
             return (Outcome::TooLarge, Some(text));
         }
-        match (&self.state, &self.log) {
-            ((Outcome::Ok, _), Err(error)) => (Outcome::Failed, Some(format!("log: {error}"))),
-            (state, _) => state.clone(),
+        match (&self.state, &self.log, &self.result) {
+            ((Outcome::Ok, _), Err(error), _) => (Outcome::Failed, Some(format!("log: {error}"))),
+            ((Outcome::Ok, _), _, Err(error)) => {
+                (Outcome::Failed, Some(format!("result: {error}")))
+            }
+            (state, ..) => state.clone(),
         }
     }
 
@@ -335,6 +344,7 @@ impl Watch<'_> {
             error,
             left_out: self.pusher.left_out().to_vec(),
             traffic: Some(traffic::so_far()),
+            result: self.parcel.sent(),
         };
         let news = before.is_none_or(|before| differs(before, &synced));
         if news {
@@ -365,9 +375,13 @@ impl Watch<'_> {
     fn end(&mut self, patience: Patience) {
         let until = Instant::now() + self.settings.launch.drain;
         self.see_end();
+        if self.has_ended() {
+            self.send_result();
+        }
         self.save_last();
         if !self.has_ended() {
             self.wait_for_end(until);
+            self.send_result();
             self.save_last();
         }
         let mut failures = 0;
@@ -378,6 +392,7 @@ impl Watch<'_> {
             });
             failures += 1;
             self.see_end();
+            self.send_result();
             self.save_last();
         }
         contract::info!("ending at generation {}", self.pusher.generation());
@@ -390,6 +405,11 @@ impl Watch<'_> {
             self.hints.wait(left.min(FIRST_PAUSE));
             self.see_end();
         }
+    }
+
+    /// What runs once has ended, or was killed without a word of its end.
+    fn send_result(&mut self) {
+        self.result = self.parcel.send();
     }
 
     /// What is said of it may be the last.

@@ -31,7 +31,7 @@ fn a_bot_whose_pod_is_evicted_is_saved_and_gets_another_one() {
 }
 
 /// As a drain of the node does it.
-fn evict(rig: &Rig, pod: &Pod<'_>) {
+pub fn evict(rig: &Rig, pod: &Pod<'_>) {
     let (name, namespace) = (&pod.name, rig.cluster.namespace());
     let wish = json!({
         "apiVersion": "policy/v1", "kind": "Eviction",

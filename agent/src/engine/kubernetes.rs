@@ -19,6 +19,7 @@ mod containers;
 mod cronjob;
 mod cronjob_watch;
 mod ends;
+pub mod job;
 mod keys;
 mod link;
 pub mod logs;

@@ -58,6 +58,7 @@ mod tests {
             error: None,
             left_out: Vec::new(),
             traffic: None,
+            result: None,
         });
         Records {
             done: done.map(record),

@@ -10,6 +10,7 @@ use contract::launch::Variables;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::engines::{Around, Parts};
+use crate::engine::kubernetes::job::{Jobs, Terms};
 use crate::engine::kubernetes::question::Questions;
 use crate::engine::kubernetes::template::{Files, POD_TEMPLATE, Template};
 use crate::engine::kubernetes::{self, Access};
@@ -18,9 +19,11 @@ use crate::engine::{Engine, News};
 use crate::gateway::apart::Apart;
 use crate::health::Dependency;
 use crate::history::notices::Logs;
+use crate::jobs::site::Site;
 use crate::lease::Identity;
 use crate::place::{self, Pods};
-use crate::store::Address;
+use crate::store::{Address, Store};
+use crate::{events, jobs};
 
 /// The variable of a file of authorities.
 const CA_FILE: &str = "THE0_CA_FILE";
@@ -80,6 +83,9 @@ pub struct Setup {
     results: String,
     /// Whether CronJobs keep the times that they can.
     clock: bool,
+    /// The bucket of states, where jobs' results wait.
+    states: String,
+    jobs: jobs::Settings,
 }
 
 /// Reads the environment, and the files that it names.
@@ -97,6 +103,7 @@ pub fn setup(options: &Options, environment: &Variables, store: &Address) -> Res
         bail!("MINIO_ENDPOINT is not set: Pods need an object store for code, states and logs");
     };
     let results = endpoint.results.to_string();
+    let states = endpoint.buckets[1].clone();
     let read = |name: &str| {
         let path = environment.get(name).filter(|path| !path.is_empty());
         let text = path.map(|path| {
@@ -116,6 +123,8 @@ pub fn setup(options: &Options, environment: &Variables, store: &Address) -> Res
         template,
         results,
         clock: clock(environment)?,
+        states,
+        jobs: jobs::Settings::parse(environment)?,
     })
 }
 
@@ -146,9 +155,9 @@ impl Setup {
     pub async fn open(self, around: Around<'_>) -> Result<Parts> {
         let (client, own) = kubernetes::connect().await?;
         let namespace = self.namespace.unwrap_or(own);
-        around.console.say(&format!(
-            "bots are Pods of the namespace {namespace}; jobs are not on Kubernetes yet"
-        ));
+        around
+            .console
+            .say(&format!("bots are Pods of the namespace {namespace}"));
         let pods = Pods {
             namespace: namespace.clone(),
             stack: self.template.stack.to_string(),
@@ -161,6 +170,10 @@ impl Setup {
         access.clock = self.clock;
         let board = around.board;
         board.attach(Dependency::Kubernetes, access.gate.clone());
+        let queue = around.source.map(|source| {
+            let (store, states) = (around.store.clone(), self.states);
+            start_jobs(source, self.jobs, &access, (store, states))
+        });
         let holder = Identity::of(around.data)?.holder;
         let store = around.store.clone();
         let apart = Questions::new(&access, store, self.results, holder, around.apart);
@@ -169,11 +182,36 @@ impl Setup {
         Ok(Parts {
             engine: Engine::Kubernetes(Box::new(kubernetes::Engine::new(access, told))),
             live: None,
-            queue: None,
+            queue,
             apart: Some(Apart::Kubernetes(apart)),
             logs: Logs::Kubernetes(pods),
         })
     }
+}
+
+/// Runs jobs, in the runtime of the caller; their results wait in the bucket of `states`.
+fn start_jobs(
+    source: &events::Source,
+    settings: jobs::Settings,
+    access: &Access,
+    (store, states): (Store, String),
+) -> jobs::Queue {
+    let jobs = Jobs {
+        access: access.clone(),
+        store: store.clone(),
+        bucket: states,
+        terms: Terms {
+            time: settings.time,
+            most: settings.most,
+        },
+    };
+    jobs::start(jobs::Source {
+        nats: source.nats.clone(),
+        mongo: source.mongo.apart(),
+        site: Site::Kubernetes(Box::new(jobs)),
+        store,
+        settings,
+    })
 }
 
 /// What the cluster tells is news.

@@ -122,7 +122,7 @@ fn start_jobs(
     jobs::start(jobs::Source {
         nats: source.nats.clone(),
         mongo: source.mongo.apart(),
-        access: access.clone(),
+        site: jobs::site::Site::Docker(Box::new(access.clone())),
         store: store.clone(),
         settings,
     })

@@ -21,6 +21,7 @@ use crate::bots::mongo::{Deadlines, Failed, Mongo, Place};
 use crate::client::Agent;
 use crate::days::{self, Day};
 use crate::engine::docker::job;
+use crate::engine::kubernetes;
 use crate::failure::Failure;
 use crate::logs::{Stamps, Tail};
 use crate::output::{self, Format};
@@ -181,6 +182,9 @@ fn logs(id: &BotId, database: &Database, data: &Path) -> Result<()> {
 }
 
 fn of_container(id: &BotId, data: &Path) -> Result<Option<Vec<u8>>> {
+    if let Some(pods) = place::pods(data)? {
+        return Ok(runtime()?.block_on(kubernetes::job::printed(&pods, id)));
+    }
     let Ok(containers) = place::containers(data) else {
         return Ok(None);
     };

@@ -310,6 +310,7 @@ fn verdict(paths: &Paths, status: ExitStatus) -> Verdict {
     let left = Left {
         code: code.unwrap_or(-1).into(),
         is_oom: false,
+        lost: None,
         record: file::read_json(&paths.done_record()).ok().flatten(),
         last: None,
         found: found(&paths.result()),

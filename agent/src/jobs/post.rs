@@ -19,9 +19,9 @@ use tokio::time::{sleep, timeout};
 
 use super::decide::Status;
 use super::document::{Asked, Job};
+use super::site::Site;
 use super::table::Table;
 use super::{CANCELLED, COMPLETED, CREATED};
-use crate::engine::docker::Access;
 use crate::events::Address;
 use crate::events::letter;
 use crate::events::link::pause;
@@ -75,13 +75,13 @@ pub struct Office {
 
 impl Post {
     /// Will write into `table` what the server at `address` has for the stack.
-    pub fn new(address: Address, access: &Access, table: Table, wake: Arc<Notify>) -> Self {
+    pub fn new(address: Address, site: &Site, table: Table, wake: Arc<Notify>) -> Self {
         Self {
             address,
-            name: format!("the0-{}-jobs", access.template.stack),
+            name: format!("the0-{}-jobs", site.stack()),
             table,
-            lease: access.lease.clone(),
-            console: access.console.clone(),
+            lease: site.lease().clone(),
+            console: site.console().clone(),
             wake,
             client: Arc::default(),
             is_told: false,

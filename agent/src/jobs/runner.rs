@@ -17,12 +17,13 @@ use tokio::time::{Instant, sleep};
 use super::decide::{Container, Memory, Rules, Status, Step, decide};
 use super::document::{self, Job};
 use super::post::Office;
+use super::site::{Seen, Site};
 use super::table::Table;
 use super::turns::Turns;
 use super::verdict::{Terms, judge};
 use super::{Settings, verdict};
 use crate::bots::mongo::Failed;
-use crate::engine::docker::{Access, NotStarted, job};
+use crate::engine::not_started::NotStarted;
 use crate::plan::Outcome;
 use crate::store::Store;
 
@@ -30,8 +31,6 @@ use crate::store::Store;
 const LOOK: Duration = Duration::from_secs(2);
 /// How often an agent without the lease looks whether it is its turn.
 const TURN: Duration = Duration::from_millis(500);
-/// How often it is looked for containers that nobody needs, when no job is under way.
-const SWEEP: Duration = Duration::from_secs(30);
 /// Starts of a job that come to nothing before it counts as failed.
 const TRIES: u32 = 5;
 /// The first pause after something that did not work, and the longest.
@@ -42,7 +41,7 @@ const RENEW_AGAIN: Duration = Duration::from_mins(1);
 /// What every step needs; clones share it.
 #[derive(Clone)]
 struct Hands {
-    access: Access,
+    site: Site,
     store: Store,
     settings: Settings,
     office: Option<Office>,
@@ -116,7 +115,7 @@ enum How {
 impl Runner {
     /// Will run what `table` has.
     pub fn new(
-        access: Access,
+        site: Site,
         store: Store,
         settings: Settings,
         table: Table,
@@ -126,7 +125,7 @@ impl Runner {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         Self {
             hands: Hands {
-                access,
+                site,
                 store,
                 settings,
                 office,
@@ -147,11 +146,11 @@ impl Runner {
     /// Runs jobs for ever.
     pub async fn run(mut self) {
         loop {
-            if self.hands.access.lease.may_act() {
+            if self.hands.site.lease().may_act() {
                 self.look().await;
                 self.wait(LOOK).await;
             } else {
-                if self.hands.access.lease.stands_by() {
+                if self.hands.site.lease().stands_by() {
                     // Whoever acts knows of them now.
                     self.turns.saw(BTreeSet::new());
                 }
@@ -221,7 +220,7 @@ impl Runner {
 
     fn tell(&mut self, text: String) {
         if self.told != text {
-            self.hands.access.console.warn(&text);
+            self.hands.site.console().warn(&text);
             self.told = text;
         }
     }
@@ -235,7 +234,7 @@ impl Runner {
             }
         };
         let containers = if self.needs_containers(&jobs) {
-            job::list(&self.hands.access).await.ok()
+            self.hands.site.list().await.ok()
         } else {
             Some(HashMap::new())
         };
@@ -265,7 +264,9 @@ impl Runner {
     }
 
     fn needs_containers(&self, jobs: &[Job]) -> bool {
-        let is_due = self.swept.is_none_or(|at| at.elapsed() >= SWEEP);
+        let is_due = self
+            .swept
+            .is_none_or(|at| at.elapsed() >= self.hands.site.sweep());
         is_due || !jobs.is_empty()
     }
 
@@ -273,7 +274,7 @@ impl Runner {
     fn consider(
         &mut self,
         job: &Job,
-        containers: Option<&HashMap<BotId, job::Seen>>,
+        containers: Option<&HashMap<BotId, Seen>>,
         has_room: bool,
     ) -> bool {
         if self.busy.contains(&job.id) {
@@ -308,7 +309,7 @@ impl Runner {
     }
 
     /// Sends new keys into the container of a job that runs, when it is time and the store answers.
-    fn renew_in_time(&mut self, job: &Job, containers: &HashMap<BotId, job::Seen>) {
+    fn renew_in_time(&mut self, job: &Job, containers: &HashMap<BotId, Seen>) {
         let seen = containers.get(&job.id);
         let Some(seen) = seen.filter(|seen| of(job, seen) == Container::Running) else {
             return;
@@ -319,11 +320,11 @@ impl Runner {
             Renewal::At(at) => at <= Instant::now(),
             Renewal::Never => false,
         };
-        let access = self.hands.access.clone();
-        if !is_due || access.keys.ready().is_err() {
+        let site = self.hands.site.clone();
+        if !is_due || site.keys().ready().is_err() {
             return;
         }
-        known.renewal = Renewal::within(Some(RENEW_AGAIN.min(access.template.keys / 4)));
+        known.renewal = Renewal::within(Some(RENEW_AGAIN.min(site.life() / 4)));
         let (mut table, id, container) = (self.table.share(), job.id.clone(), seen.id.clone());
         self.renewals.spawn(async move {
             let renewed = async {
@@ -333,7 +334,7 @@ impl Runner {
                 let Some(bot) = bot else {
                     return Ok(Renewal::Never);
                 };
-                let renewed = job::renew(&access, &bot, &container).await;
+                let renewed = site.renew(&bot, &container).await;
                 renewed.map(Renewal::within)
             };
             (id.clone(), renewed.await)
@@ -343,7 +344,7 @@ impl Runner {
     fn rules(&self) -> Rules {
         Rules {
             time: self.hands.settings.time,
-            patience: self.hands.access.template.stop,
+            patience: self.hands.site.patience(),
             tries: TRIES,
         }
     }
@@ -358,8 +359,11 @@ impl Runner {
     }
 
     /// Containers of jobs that have ended and were told of, or that nobody knows.
-    fn sweep(&mut self, jobs: &[Job], containers: HashMap<BotId, job::Seen>) {
-        if self.swept.is_some_and(|at| at.elapsed() < SWEEP) {
+    fn sweep(&mut self, jobs: &[Job], containers: HashMap<BotId, Seen>) {
+        if self
+            .swept
+            .is_some_and(|at| at.elapsed() < self.hands.site.sweep())
+        {
             return;
         }
         self.swept = Some(Instant::now());
@@ -374,7 +378,7 @@ impl Runner {
                 let how = match table.job(&id).await {
                     Err(failed) => How::Badly(table.why(&failed)),
                     Ok(Some(job)) if !job.status.is_final() => How::Well,
-                    Ok(_) => worked(job::remove(&hands.access, &seen.id).await),
+                    Ok(_) => worked(hands.site.remove(&id, &seen.id).await),
                 };
                 Done { job: id, step, how }
             });
@@ -383,7 +387,7 @@ impl Runner {
 }
 
 /// What a container is to a job that has begun with another one.
-fn of(job: &Job, seen: &job::Seen) -> Container {
+fn of(job: &Job, seen: &Seen) -> Container {
     let is_noted = job.container.as_ref().is_none_or(|id| *id == seen.id);
     match seen.container {
         Container::Made if !is_noted => Container::Other,
@@ -406,19 +410,19 @@ fn worked(done: Result<(), String>) -> How {
 
 impl Act {
     async fn take(&mut self, step: Step, container: &str) -> How {
-        if !self.hands.access.lease.may_act() {
+        if !self.hands.site.lease().may_act() {
             return How::Well;
         }
         let id = self.job.id.clone();
-        let access = self.hands.access.clone();
+        let site = self.hands.site.clone();
         let noted = match step {
             Step::Wait => return How::Well,
             Step::Start => return self.start().await,
             Step::Judge => return self.judge(container).await,
             Step::Tell => return self.tell().await,
-            Step::Ask => return worked(job::signal(&access, container, "SIGTERM").await),
-            Step::Kill => return worked(job::signal(&access, container, "SIGKILL").await),
-            Step::Remove => return worked(job::remove(&access, container).await),
+            Step::Ask => return worked(site.ask(&id, container).await),
+            Step::Kill => return worked(site.kill(&id, container).await),
+            Step::Remove => return worked(site.remove(&id, container).await),
             Step::Claim => self.table.claim(&id, &self.hands.host).await,
             Step::Halt(why) => self.table.halt(&id, why).await,
             Step::Drop => return self.close(Status::Cancelled, Some("cancelled"), None).await,
@@ -452,8 +456,8 @@ impl Act {
             Ok(bot) => bot,
             Err(why) => return self.close(Status::Failed, Some(&why), None).await,
         };
-        let access = self.hands.access.clone();
-        let made = match job::make(&access, &bot).await {
+        let site = self.hands.site.clone();
+        let made = match site.make(&bot).await {
             Ok(made) => made,
             Err(not) => return self.not_started(not).await,
         };
@@ -464,15 +468,16 @@ impl Act {
         {
             Ok(true) => {}
             Ok(false) => {
-                job::take_back(&access, &made).await;
+                site.take_back(&self.job.id, &made).await;
                 return How::Well;
             }
             // It stays made; whether it has begun is seen at the next look.
             Err(failed) => return self.failed(&failed),
         }
-        match job::begin(&access, &made).await {
+        match site.begin(&self.job.id, &made).await {
             Ok(()) => {
-                access.console.say(&format!("job {} runs", self.job.id));
+                let text = format!("job {} runs", self.job.id);
+                site.console().say(&text);
                 How::Runs(Renewal::within(made.renew_in))
             }
             Err(not) => self.not_started(not).await,
@@ -489,7 +494,12 @@ impl Act {
 
     async fn judge(&mut self, container: &str) -> How {
         let settings = self.hands.settings.clone();
-        let left = match job::left(&self.hands.access, container, settings.most).await {
+        let left = match self
+            .hands
+            .site
+            .left(&self.job.id, container, settings.most)
+            .await
+        {
             Ok(Some(left)) => left,
             Ok(None) => return How::Well,
             Err(why) => return How::Badly(why),
@@ -527,7 +537,7 @@ impl Act {
                 if is_first {
                     let why = error.map_or(String::new(), |why| format!(": {why}"));
                     let text = format!("job {} {}{why}", self.job.id, status.name());
-                    self.hands.access.console.say(&text);
+                    self.hands.site.console().say(&text);
                 }
                 How::Well
             }

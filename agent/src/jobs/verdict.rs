@@ -18,6 +18,8 @@ pub enum Found {
     NoFile,
     /// It has more bytes than a result may have.
     TooLarge,
+    /// Nobody knows: it went with what it was in.
+    Unsaved,
     /// Its bytes.
     Content(Vec<u8>),
 }
@@ -29,6 +31,8 @@ pub struct Left {
     pub code: i64,
     /// Whether the kernel killed in it for want of memory.
     pub is_oom: bool,
+    /// Why it did not come to an end of its own, where others ended it.
+    pub lost: Option<String>,
     /// What the supervisor wrote about the run.
     pub record: Option<RunRecord>,
     /// The last of our own programs' words.
@@ -68,6 +72,7 @@ pub fn judge(left: &Left, terms: Terms) -> Verdict {
     let own = match &left.found {
         Found::Nothing => return made(ending, left.code),
         Found::NoFile => return spoiled("is not a file", ending, left.code),
+        Found::Unsaved => return spoiled("was not saved", ending, left.code),
         Found::TooLarge => {
             let why = format!("has more than the {} bytes it may have", terms.most);
             return spoiled(&why, ending, left.code);
@@ -119,6 +124,9 @@ fn ending(left: &Left) -> Option<String> {
     let reason = left.record.as_ref().map(|record| record.reason);
     if left.is_oom || reason == Some(Reason::Oom) {
         return Some("it needed more memory than it may have, and was killed".to_owned());
+    }
+    if left.lost.is_some() {
+        return left.lost.clone();
     }
     if let Some(record) = &left.record
         && let (Reason::StartFailed, Some(why)) = (record.reason, &record.message)
@@ -188,6 +196,7 @@ mod tests {
         Left {
             code,
             is_oom: false,
+            lost: None,
             record: None,
             last: None,
             found,
@@ -229,6 +238,23 @@ mod tests {
         assert_eq!(
             (&value["status"], &value["data"]["exit_code"]),
             (&json!("error"), &json!(137))
+        );
+    }
+
+    #[test]
+    fn what_others_ended_has_failed_whatever_it_left() {
+        let lost = Left {
+            lost: Some("its Pod was evicted".into()),
+            ..left(0, Found::Content(b"{}".to_vec()))
+        };
+        let verdict = judge(&lost, TERMS);
+        assert_eq!(verdict.status, Status::Failed);
+        assert_eq!(verdict.error.as_deref(), Some("its Pod was evicted"));
+        let unsaved = judge(&left(0, Found::Unsaved), TERMS);
+        assert_eq!(unsaved.status, Status::Failed);
+        assert_eq!(
+            unsaved.error.as_deref(),
+            Some("its result.json was not saved")
         );
     }
 

@@ -148,6 +148,7 @@ mod tests {
             error: None,
             left_out: vec![],
             traffic,
+            result: None,
         };
         Records {
             synced: Some(synced),

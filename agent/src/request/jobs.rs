@@ -4,7 +4,6 @@ use contract::BotId;
 use tokio::sync::oneshot::Sender;
 
 use crate::bots::mongo::Failed;
-use crate::engine::Engine;
 use crate::jobs::document::Job;
 use crate::jobs::table::Table;
 use crate::reconcile::World;
@@ -59,12 +58,7 @@ where
     F: Future<Output = Result<T, NoJob>> + Send + 'static,
 {
     let Some(queue) = &world.jobs else {
-        let why = match world.engine {
-            Engine::Kubernetes(_) => {
-                "jobs are not on Kubernetes yet: an agent of a Docker host runs them"
-            }
-            _ => "this agent has no jobs: they are in the database of MONGO_URI",
-        };
+        let why = "this agent has no jobs: they are in the database of MONGO_URI";
         return drop(to.send(Err(NoJob::Nowhere(why.to_owned()))));
     };
     let work = work(queue.table.share());

@@ -15,7 +15,7 @@ use bollard::query_parameters::{
     RemoveContainerOptionsBuilder,
 };
 use contract::launch::Keys;
-use contract::{BotId, Secret, vars};
+use contract::{BotId, vars};
 use futures_util::StreamExt;
 
 use super::access::Access;
@@ -26,6 +26,7 @@ use super::refusal::{NotStarted, has_status, said};
 use super::{Engine, files, start};
 use crate::document::Bot;
 use crate::jobs::decide::Container;
+use crate::jobs::site::{Made, Seen};
 use crate::jobs::verdict::{Found, Left};
 use crate::place::Containers;
 use crate::plan::Outcome;
@@ -36,25 +37,6 @@ const JOB: &str = "the0.job";
 const BACKTEST: &str = "backtest";
 /// Bytes of an archive around one file.
 const AROUND: u64 = 8 << 10;
-
-/// A job's container, as a listing tells it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
-    /// Its id.
-    pub id: String,
-    /// How far it is.
-    pub container: Container,
-}
-
-/// A container that was made and not started.
-#[derive(Debug)]
-pub struct Made {
-    /// Its id.
-    pub id: String,
-    /// From now; `None`: its keys have no end.
-    pub renew_in: Option<Duration>,
-    document: Secret,
-}
 
 /// The name of a job's container.
 pub fn name(stack: &Stack, job: &BotId) -> String {
@@ -255,6 +237,7 @@ pub async fn left(access: &Access, id: &str, most: u64) -> Result<Option<Left>, 
     Ok(Some(Left {
         code: state.exit_code.unwrap_or(-1),
         is_oom: state.oom_killed.unwrap_or(false),
+        lost: None,
         record: records.done,
         last,
         found: result.map_err(|err| said(&err))?,

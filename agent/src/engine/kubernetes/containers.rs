@@ -251,6 +251,12 @@ pub(super) fn variable(name: &str, value: &str) -> EnvVar {
     }
 }
 
+/// Sets a variable, whatever it was.
+pub(super) fn set(environment: &mut Vec<EnvVar>, name: &str, value: &str) {
+    environment.retain(|variable| variable.name != name);
+    environment.push(variable(name, value));
+}
+
 fn resources(requests: (u64, u64), limits: (u64, u64)) -> ResourceRequirements {
     let amounts = |(memory, cpu)| {
         let pairs = [("cpu", cpus(cpu)), ("memory", bytes(memory))];

@@ -53,6 +53,10 @@ pub const MADE_BY: &str = "the0.app/agent-version";
 pub const POD: &str = "the0.app/pod";
 /// Our value of [`TYPE`] for the Pod of a question, and its Secret.
 pub const QUERY: &str = "query";
+/// Our value of [`TYPE`] for what belongs to a job.
+pub const BACKTEST: &str = "backtest";
+/// The label of a job's id; also the annotation that has it whole.
+pub const JOB: &str = "the0.app/job";
 /// The annotation of the agent that a question's Pod is for.
 pub const HOLDER: &str = "the0.app/holder";
 /// The annotation of when nobody waits for its answer any more, in seconds since 1970.
@@ -118,6 +122,16 @@ pub fn question(stack: &Stack, bot: &BotId, chance: u64) -> String {
     fit.trim_end_matches('-').to_owned() + &tail
 }
 
+/// The name of the job's Pod. The digest tells it from others, of bots too.
+pub fn job(stack: &Stack, job: &BotId) -> String {
+    let sum = sum(&[stack.as_str(), "job", job.as_str()]);
+    let plain = format!("{stack}-job-{job}").to_ascii_lowercase();
+    let fit: String = plain.chars().map(fitting).collect();
+    let fit = fit.trim_start_matches('-').chars();
+    let fit: String = fit.take(LONGEST - SHORT - 1).collect();
+    format!("{}-{sum}", fit.trim_end_matches('-'))
+}
+
 /// Whether a character of a bot's id is fit for a name. A `-` stands between stack and id, so an id with one is told by
 /// its digest.
 fn is_plain(byte: u8) -> bool {
@@ -178,9 +192,23 @@ pub fn labels(stack: &Stack, bot: &BotId) -> BTreeMap<String, String> {
     pairs.map(|(k, v)| (k.to_owned(), v)).into()
 }
 
-/// What selects everything of a stack's bots, and nothing of questions to them.
+/// The labels of everything that belongs to a job: none of a bot's.
+pub fn job_labels(stack: &Stack, job: &BotId) -> BTreeMap<String, String> {
+    let mut labels = labels(stack, job);
+    labels.remove(ID);
+    let own = [(JOB, label(job.as_str())), (TYPE, BACKTEST.to_owned())];
+    labels.extend(own.map(|(k, v)| (k.to_owned(), v)));
+    labels
+}
+
+/// What selects everything of a stack's bots, and nothing of questions to them and of jobs.
 pub fn selector(stack: &Stack) -> String {
-    format!("{},{TYPE}!={QUERY}", of_stack(stack))
+    format!("{},{TYPE} notin ({QUERY},{BACKTEST})", of_stack(stack))
+}
+
+/// What selects everything of a stack's jobs.
+pub fn jobs(stack: &Stack) -> String {
+    format!("{},{TYPE}={BACKTEST}", of_stack(stack))
 }
 
 /// What selects everything of questions to a stack's bots.
@@ -208,6 +236,15 @@ pub fn bot_of(stack: &Stack, meta: &ObjectMeta) -> Option<BotId> {
     }
     let bot: BotId = annotation(meta, ID).parse().ok()?;
     is(ID, &label(bot.as_str())).then_some(bot)
+}
+
+/// The job whose the object is; `None` if it is not of this stack.
+pub fn whose_job(stack: &Stack, meta: &ObjectMeta) -> Option<BotId> {
+    let job: BotId = annotation(meta, JOB).parse().ok()?;
+    let labels = meta.labels.as_ref()?;
+    let own = job_labels(stack, &job);
+    let has = |(name, value): (&String, &String)| labels.get(name) == Some(value);
+    own.iter().all(has).then_some(job)
 }
 
 /// An annotation's value; empty where there is none.
@@ -266,6 +303,23 @@ mod tests {
         assert_eq!(bot_of(&stack, &meta), None, "the two do not agree");
     }
 
+    #[test]
+    fn what_is_a_jobs_is_no_bots() {
+        let (stack, id) = (stack("s"), bot("J_1"));
+        assert_ne!(job(&stack, &id), pod(&stack, &id, None));
+        assert_ne!(job(&stack, &id), job(&stack, &bot("j-1")));
+        let mut meta = ObjectMeta {
+            labels: Some(job_labels(&stack, &id)),
+            annotations: Some([(JOB.to_owned(), "J_1".to_owned())].into()),
+            ..ObjectMeta::default()
+        };
+        assert_eq!(whose_job(&stack, &meta), Some(id));
+        assert_eq!(bot_of(&stack, &meta), None);
+        assert_eq!(whose_job(&"t".parse().unwrap(), &meta), None);
+        meta.labels.as_mut().unwrap().remove(JOB);
+        assert_eq!(whose_job(&stack, &meta), None);
+    }
+
     proptest! {
         #[test]
         fn every_name_and_label_is_one_that_the_api_server_takes(
@@ -277,6 +331,7 @@ mod tests {
             let tick = Key { at: 4_000_000_000, attempt: 1 };
             prop_assert!(is_dns(&pod(&stack, &id, Some(tick))));
             prop_assert!(is_dns(&question(&stack, &id, u64::MAX)));
+            prop_assert!(is_dns(&job(&stack, &id)));
             let value = label(&text);
             let edge = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
             prop_assert!(value.len() <= 63, "{}", value);

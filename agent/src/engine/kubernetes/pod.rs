@@ -47,7 +47,7 @@ pub fn pod(bot: &Bot, template: &Template, start: &Start) -> Result<Pod, Refused
 }
 
 /// Whether the bot's programs would take their variables.
-fn check(bot: &Bot, template: &Template) -> Result<(), LaunchError> {
+pub(super) fn check(bot: &Bot, template: &Template) -> Result<(), LaunchError> {
     let mut all = template.environment.clone();
     all.extend(launch::of_document(bot));
     all.extend(template.store.clone());
@@ -160,7 +160,8 @@ fn security() -> PodSecurityContext {
     }
 }
 
-fn volumes(template: &Template, keys: &str) -> Vec<Volume> {
+/// The folders of a bot's programs, and the Secret of this name that has their keys.
+pub(super) fn volumes(template: &Template, keys: &str) -> Vec<Volume> {
     let sizes = template.sizes;
     vec![
         folder("code", sizes.code, None),

@@ -120,13 +120,17 @@ pub fn renewal(keys: &Keys) -> Secret {
 
 /// What makes a Secret the Pod's.
 pub fn belongs(pod: &Pod) -> Value {
-    let owner = OwnerReference {
+    json!({"metadata": {"ownerReferences": [owner(pod)]}})
+}
+
+/// The Pod as whose a Secret goes with it.
+pub fn owner(pod: &Pod) -> OwnerReference {
+    OwnerReference {
         api_version: "v1".to_owned(),
         kind: "Pod".to_owned(),
         name: pod.metadata.name.clone().unwrap_or_default(),
         uid: pod.metadata.uid.clone().unwrap_or_default(),
         controller: Some(true),
         block_owner_deletion: None,
-    };
-    json!({"metadata": {"ownerReferences": [owner]}})
+    }
 }

@@ -266,7 +266,7 @@ fn is_backing_off(state: &ContainerState) -> bool {
     waiting.and_then(|waiting| waiting.reason.as_deref()) == Some("CrashLoopBackOff")
 }
 
-fn container<'a>(
+pub(super) fn container<'a>(
     statuses: Option<&'a Vec<ContainerStatus>>,
     name: &str,
 ) -> Option<&'a ContainerStatus> {
@@ -342,7 +342,9 @@ fn record(ended: &ContainerStateTerminated, run: u64, birth: &Birth) -> RunRecor
 }
 
 /// What a program has left as its last words.
-fn parsed<T: serde::de::DeserializeOwned>(ended: &ContainerStateTerminated) -> Option<T> {
+pub(super) fn parsed<T: serde::de::DeserializeOwned>(
+    ended: &ContainerStateTerminated,
+) -> Option<T> {
     serde_json::from_str(ended.message.as_deref()?).ok()
 }
 

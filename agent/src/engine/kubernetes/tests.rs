@@ -100,10 +100,10 @@ fn nowhere() -> Variables {
     pairs.map(|(n, v)| (n.to_owned(), v.to_owned())).into()
 }
 
-/// An engine whose API server answers what `script` says, and else not at all.
-pub(super) fn stage(
+/// The way to a cluster whose API server answers what `script` says, and else not at all.
+pub(super) fn access(
     script: impl Fn(&Request) -> Option<(u16, Value)> + Send + Sync + 'static,
-) -> Stage {
+) -> (Access, Cluster) {
     let cluster = Cluster::default();
     let client = cluster.client(script);
     let console = Console::open(std::io::sink(), Colours::Off).unwrap();
@@ -113,6 +113,14 @@ pub(super) fn stage(
     let keys = KeyMaker::new(&endpoint, Duration::from_hours(1), console.clone()).unwrap();
     keys.makes_no_keys();
     let access = Access::new(client, "bots".into(), template(), keys, console);
+    (access, cluster)
+}
+
+/// An engine on it.
+pub(super) fn stage(
+    script: impl Fn(&Request) -> Option<(u16, Value)> + Send + Sync + 'static,
+) -> Stage {
+    let (access, cluster) = access(script);
     let (to, news) = unbounded_channel();
     let engine = Engine::new(access, to);
     Stage {

@@ -274,7 +274,7 @@ fn just(seen: &Seen, grace: Option<u32>) -> DeleteParams {
 }
 
 /// Whether what was to be done needs no doing any more: it is gone, or another has its name.
-fn is_gone(err: &Error) -> bool {
+pub(super) fn is_gone(err: &Error) -> bool {
     has_status(err, 404) || has_status(err, 409)
 }
 

@@ -43,6 +43,7 @@ fn synced(outcome: Outcome, run: u64) -> Synced {
         error: None,
         left_out: Vec::new(),
         traffic: None,
+        result: None,
     }
 }
 

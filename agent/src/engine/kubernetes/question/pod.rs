@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use contract::launch::Keys;
 use contract::params::Params;
 use contract::{Launch, LaunchError, ObjectKey, vars};
-use k8s_openapi::api::core::v1::{Container, EnvVar, Pod, PodSpec, Secret};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::record::{Record, SLACK};
@@ -22,7 +22,7 @@ use crate::ask::Question;
 use crate::document::Bot;
 use crate::engine::bounds::{self, Refused};
 use crate::engine::chance::chance;
-use crate::engine::kubernetes::containers::{KEYS_FOLDER, Parts, mount, read_only, variable};
+use crate::engine::kubernetes::containers::{KEYS_FOLDER, Parts, mount, read_only, set};
 use crate::engine::kubernetes::names;
 use crate::engine::kubernetes::pod::{folder, keys_volume, placed};
 use crate::engine::kubernetes::secret::{self, CA, CONFIG};
@@ -223,11 +223,6 @@ fn send(parts: &Parts<'_>, within: &str, key: &ObjectKey) -> Container {
         resources: Some(parts.light(TO_SEND)),
         ..parts.container(SEND, &command, mounts)
     }
-}
-
-fn set(environment: &mut Vec<EnvVar>, name: &str, value: &str) {
-    environment.retain(|variable| variable.name != name);
-    environment.push(variable(name, value));
 }
 
 /// All that is not for the Pod; of both `keys` the first ones read, the others send.

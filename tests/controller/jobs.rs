@@ -1,0 +1,328 @@
+//! Run-to-end jobs as Pods: from an event to a result, and whatever comes between.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use tests::cluster::{LONG, Pod};
+use tests::servers::nats::{Nats, event};
+use tests::stack::zipped;
+use tests::wait_for;
+
+use crate::ends::evict;
+use crate::rig::{Agent, Rig};
+
+/// The stream of jobs.
+const JOBS: &str = "THE0_JOBS";
+/// A backtest that says so and has a result of its own.
+const GOOD: &str = r#"
+import os
+def main(id, config):
+    print("TESTED", id, flush=True)
+    open("/state/left", "w").write("words")
+    return {"status": "success", "data": {"n": config["n"], "keys": os.path.exists("/run/the0/keys")}}
+"#;
+/// One that takes a while, and says when it is stopped.
+const SLOW: &str = r#"
+import time
+def main(id, config):
+    print("BEGAN", id, flush=True)
+    time.sleep(config.get("seconds", 10000))
+    return {"status": "success", "data": {"slept": True}}
+"#;
+/// Writes a result of its own and ends at once.
+const WRITES: &str = "import os\ndef main(id, config):\n    if 'text' in config:\n        open('/bot/result.json', 'w').write(config['text'] * config.get('times', 1))\n    os._exit(config.get('code', 0))\n";
+/// Leaves a link as its result.
+const LINKS: &str = "import os\ndef main(id, config):\n    os.symlink('/run/the0/keys/keys.json', '/bot/result.json')\n    os._exit(0)\n";
+/// Takes more memory than it may have.
+const GREEDY: &str = "def main(id, config):\n    all = [bytearray(b'x') * (1 << 20) for _ in range(4096)]\n    print(len(all))\n";
+
+/// A controller that takes jobs.
+struct Site {
+    rig: Rig,
+    nats: Nats,
+    agent: Agent,
+}
+
+impl Site {
+    /// `None` when a part is missing, which has been said.
+    fn start(test: &str, settings: &[(&str, &str)]) -> Option<Self> {
+        let (rig, nats) = (Rig::start(test)?, Nats::start()?);
+        nats.make_stream();
+        let uri = nats.uri();
+        let mut all = vec![("NATS_URL", uri.as_str())];
+        all.extend(settings);
+        let agent = rig.agent(&all);
+        nats.wait_for(JOBS);
+        Some(Self { rig, nats, agent })
+    }
+
+    /// Asks for a job that runs `main`.
+    fn job(&self, id: &str, main: &str, config: &Value) {
+        let key = format!("tests/{id}/1.0.0");
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("backtest.py"), main).unwrap();
+        let bundle = zipped(folder.path());
+        self.rig.store.client().put("custom-bots", &key, &bundle);
+        self.say(id, &key, config);
+    }
+
+    fn say(&self, id: &str, key: &str, config: &Value) {
+        let mut event = event(id, key, config);
+        event["custom"]["config"]["entrypoints"]["backtest"] = "backtest.py".into();
+        self.nats.say("the0.backtest.created", &event);
+    }
+
+    /// The document of a job.
+    fn row(&self, id: &str) -> Value {
+        let rows = self.agent.ask(&self.rig, &["job", "ls"]);
+        let rows = rows.as_array().unwrap();
+        let row = rows.iter().find(|row| row["id"] == id);
+        row.cloned().unwrap_or_default()
+    }
+
+    /// Waits until its end is told, which is this; gives its document.
+    fn ends(&self, id: &str, status: &str) -> Value {
+        let end = Instant::now() + LONG * 2;
+        loop {
+            let row = self.row(id);
+            if row["told"] == true {
+                assert_eq!(row["status"], status, "{row:#}\n{}", self.agent.said());
+                return row;
+            }
+            assert!(Instant::now() < end, "{row:#}\n{}", self.agent.said());
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+    }
+
+    /// The same of one that failed, for a reason with this word.
+    fn fails(&self, id: &str, word: &str) {
+        let row = self.ends(id, "failed");
+        let error = row["error"].as_str().unwrap();
+        assert!(error.contains(word), "{id}: {error}");
+        let told = self.told(id);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(
+            (&told[0]["success"], &told[0]["error"]),
+            (&json!(false), &row["error"])
+        );
+    }
+
+    /// What was told of the end of a job.
+    fn told(&self, id: &str) -> Vec<Value> {
+        let messages = self.nats.messages(JOBS);
+        let ends = messages
+            .iter()
+            .filter(|message| message.subject == "the0.backtest.completed");
+        let ends = ends.map(|message| serde_json::from_slice::<Value>(&message.payload).unwrap());
+        ends.filter(|end| end["backtest_id"] == id).collect()
+    }
+
+    /// Its result, as the store has it.
+    fn result(&self, id: &str) -> Option<Value> {
+        let key = format!("{id}/result.json");
+        let object = self.rig.store.client().try_get("results", &key).ok()??;
+        serde_json::from_slice(&object.bytes).ok()
+    }
+
+    /// The Pod of a job, once there is one.
+    fn pod(&self, id: &str) -> Pod<'_> {
+        let selector = format!("the0.app/job={id}");
+        let words = ["get", "pods", "--selector", &selector, "--output", "name"];
+        let name = wait_for(&format!("a Pod of {id}"), LONG, || {
+            let listed = self.rig.cluster.ask(words);
+            listed.lines().next().map(str::to_owned)
+        });
+        self.rig.cluster.pod(name.trim_start_matches("pod/"))
+    }
+
+    /// The same, once its program runs.
+    fn runs(&self, id: &str) -> Pod<'_> {
+        let pod = self.pod(id);
+        pod.wait("a job that runs", |pod| {
+            let bot = tests::cluster::container(pod, "bot");
+            (!bot["state"]["running"].is_null()).then_some(())
+        });
+        wait_for("its first line", LONG, || {
+            pod.logs("bot").contains("BEGAN").then_some(())
+        });
+        pod
+    }
+
+    /// What it has printed, which goes to the store.
+    fn printed(&self, id: &str) -> String {
+        self.agent.prints(&self.rig, &["job", "logs", id])
+    }
+
+    /// Nothing is left in the cluster, nor in the bucket of states.
+    fn leaves_nothing(&self, ids: &[&str]) {
+        wait_for("the end of all there was of jobs", LONG, || {
+            let of_jobs = ["--selector", "the0.app/type=backtest", "--output", "name"];
+            let words = ["get", "pods,secrets,jobs"].into_iter().chain(of_jobs);
+            self.rig.cluster.ask(words).is_empty().then_some(())
+        });
+        for id in ids {
+            let states = self.rig.store.client().list("bot-state", &format!("{id}/"));
+            assert!(states.is_empty(), "a job has no state: {states:?}");
+        }
+    }
+}
+
+#[test]
+fn jobs_have_their_own_results_or_one_made_of_their_end_and_leave_nothing() {
+    let settings = [("THE0_JOB_RESULT", "64Ki"), ("THE0_JOBS", "4")];
+    let Some(site) = Site::start("controller::jobs", &settings) else {
+        return;
+    };
+    site.job("good", GOOD, &json!({"n": 7}));
+    site.job("bare", WRITES, &json!({}));
+    site.job(
+        "three",
+        WRITES,
+        &json!({"text": "{\"status\": \"success\"}", "code": 3}),
+    );
+    site.job("garbled", WRITES, &json!({"text": "{\"a\": hunter2"}));
+    site.job(
+        "large",
+        WRITES,
+        &json!({"text": "[1, 2, 3]\n", "times": 20_000}),
+    );
+    site.job("linked", LINKS, &json!({}));
+    site.job("greedy", GREEDY, &json!({"memory_limit": "64Mi"}));
+    site.say("nowhere", "tests/nowhere/1", &json!({}));
+
+    let row = site.ends("good", "completed");
+    assert_eq!(row["result"], "good/result.json");
+    assert_eq!(
+        site.told("good"),
+        [json!({"backtest_id": "good", "success": true})]
+    );
+    let data = json!({"n": 7, "keys": false});
+    assert_eq!(site.result("good").unwrap()["data"], data);
+    site.ends("bare", "completed");
+    assert_eq!(site.result("bare").unwrap()["status"], "success");
+    site.fails("three", "exit 3");
+    assert_eq!(site.result("three").unwrap(), json!({"status": "success"}));
+    site.fails("garbled", "not JSON");
+    site.fails("large", "more than the 65536 bytes");
+    site.fails("linked", "is not a file");
+    site.fails("greedy", "more memory than it may have");
+    site.fails("nowhere", "the code could not be fetched");
+    site.leaves_nothing(&[
+        "good", "bare", "three", "garbled", "large", "linked", "greedy", "nowhere",
+    ]);
+    assert!(site.printed("good").contains("TESTED good"));
+    assert!(!site.agent.said().contains("hunter2"));
+}
+
+#[test]
+fn a_job_that_is_not_wanted_or_takes_too_long_is_ended_and_leaves_nothing() {
+    let Some(site) = Site::start("controller::jobs_end", &[("THE0_JOB_TIME", "25s")]) else {
+        return;
+    };
+    site.job("unwanted", SLOW, &json!({}));
+    site.job("late", SLOW, &json!({}));
+    site.job("waits", SLOW, &json!({}));
+    site.runs("unwanted");
+    for id in ["waits", "unwanted"] {
+        site.agent.prints(&site.rig, &["job", "cancel", id]);
+        site.ends(id, "cancelled");
+        let told = json!({"backtest_id": id, "success": false, "error": "cancelled"});
+        assert_eq!(site.told(id), [told]);
+    }
+    site.fails("late", "the time a job may take");
+    site.leaves_nothing(&["unwanted", "late", "waits"]);
+    assert_eq!(site.printed("unwanted").matches("BEGAN").count(), 1);
+}
+
+#[test]
+fn an_agent_killed_at_each_step_leaves_a_job_that_runs_once_and_is_told_of_once() {
+    let Some(mut site) = Site::start("controller::jobs_kills", &[]) else {
+        return;
+    };
+    let moments = ["claimed", "made", "running", "over", "saved", "closed"];
+    for moment in moments {
+        site.job(moment, SLOW, &json!({"seconds": 2}));
+        match moment {
+            "made" => drop(site.pod(moment)),
+            "running" => drop(site.runs(moment)),
+            "over" => site.pod(moment).wait("its end", |pod| {
+                (pod["status"]["phase"] == "Succeeded").then_some(())
+            }),
+            _ => wait_for(&format!("a job that is {moment}"), LONG, || {
+                let row = site.row(moment);
+                match moment {
+                    "claimed" => row["claimed_at"].is_string(),
+                    "saved" => site.result(moment).is_some(),
+                    _ => row["ended_at"].is_string(),
+                }
+                .then_some(())
+            }),
+        }
+        site.agent.kill();
+        site.agent.start(&site.rig);
+        site.ends(moment, "completed");
+        let told = json!({"backtest_id": moment, "success": true});
+        assert_eq!(site.told(moment), [told]);
+        assert_eq!(site.result(moment).unwrap()["data"]["slept"], true);
+        site.leaves_nothing(&[moment]);
+        let printed = site.printed(moment);
+        assert_eq!(printed.matches("BEGAN").count(), 1, "{moment}: {printed}");
+    }
+}
+
+#[test]
+fn a_job_whose_pod_others_end_has_failed_and_is_not_run_again() {
+    let Some(site) = Site::start("controller::jobs_lost", &[("THE0_JOBS", "4")]) else {
+        return;
+    };
+    let ids = ["deleted", "evicted", "forced", "taken"];
+    for id in ids {
+        site.job(id, SLOW, &json!({}));
+    }
+    let words = |words: &[&str], pod: &Pod<'_>| {
+        let words = words.iter().copied();
+        let all = words.map(|word| {
+            if word == "POD" {
+                pod.name.as_str()
+            } else {
+                word
+            }
+        });
+        site.rig.cluster.ask(all);
+    };
+    let deleted = site.runs("deleted");
+    words(&["delete", "pod", "POD", "--wait=false"], &deleted);
+    let evicted = site.runs("evicted");
+    evict(&site.rig, &evicted);
+    let forced = site.runs("forced");
+    words(
+        &["delete", "pod", "POD", "--force", "--wait=false"],
+        &forced,
+    );
+    let taken = site.runs("taken");
+    words(&["delete", "pod", "POD", "--force", "--wait=false"], &taken);
+    let none = r#"{"metadata": {"finalizers": null}}"#;
+    words(
+        &["patch", "pod", "POD", "--type=merge", "--patch", none],
+        &taken,
+    );
+    for id in ["deleted", "evicted", "forced"] {
+        site.fails(id, "told to end by somebody else");
+    }
+    site.fails("taken", "has gone while it ran");
+    site.leaves_nothing(&ids);
+    for id in ["deleted", "evicted"] {
+        assert_eq!(site.printed(id).matches("BEGAN").count(), 1, "{id}");
+    }
+}
+
+#[test]
+fn a_job_whose_image_is_not_there_has_failed_and_says_so() {
+    let settings = [("RUNTIME_IMAGE", "the0.test/none:1")];
+    let Some(site) = Site::start("controller::jobs_image", &settings) else {
+        return;
+    };
+    site.job("none", GOOD, &json!({"n": 1}));
+    site.fails("none", "ErrImageNeverPull");
+    site.leaves_nothing(&["none"]);
+}
