@@ -95,10 +95,19 @@ pub struct Schedules {
     /// Whether what is written has to be read again.
     is_curious: bool,
     is_told: bool,
-    /// Whether it is known which bots there are.
-    is_listed: bool,
-    /// Whether those were all looked at that the cluster's clock could have.
-    is_offered: bool,
+    /// How far it is known which bots there are.
+    sight: Sight,
+}
+
+/// How far it is known which bots there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sight {
+    /// It is not.
+    Blind,
+    /// It is.
+    Listed,
+    /// And each was looked at once, whether the cluster's clock should have it.
+    Offered,
 }
 
 /// Seconds since 1970, by the host's clock.
@@ -130,8 +139,7 @@ impl Schedules {
             missed: Vec::new(),
             is_curious: false,
             is_told: false,
-            is_listed: false,
-            is_offered: false,
+            sight: Sight::Blind,
         }
     }
 
@@ -236,8 +244,8 @@ impl Schedules {
 
     /// Looks at what the cluster's clock does; gives what it starts and is no bot of ours, or none that runs at times.
     fn clocked(&mut self, engine: &Engine) -> Vec<Order> {
-        if engine.keeps_a_clock() && self.is_listed && !self.is_offered {
-            self.is_offered = true;
+        if engine.keeps_a_clock() && self.sight == Sight::Listed {
+            self.sight = Sight::Offered;
             self.active.extend(self.known.keys().cloned());
         }
         let ran = engine.clocked().filter(|bot| self.known.contains_key(*bot));
@@ -246,7 +254,7 @@ impl Schedules {
     }
 
     fn strays(&self, engine: &Engine) -> Vec<Order> {
-        if !self.is_listed {
+        if self.sight == Sight::Blind {
             return Vec::new();
         }
         let is_stray = |bot: &&BotId| !self.known.contains_key(*bot) && engine.can_hand(bot);

@@ -126,9 +126,10 @@ impl Entry {
             Whose::Ours => {
                 let is_due = self.ledger.next.is_none_or(|next| next <= now);
                 let wants = is_free && self.is_clusters(may) && !is_due;
-                match wants && self.is_quiet(live, now - MARGIN, now) {
-                    true => Hand::Over,
-                    false => Hand::Leave,
+                if wants && self.is_quiet(live, now - MARGIN, now) {
+                    Hand::Over
+                } else {
+                    Hand::Leave
                 }
             }
             Whose::Clusters(_) if !may => Hand::Back,
@@ -179,7 +180,7 @@ mod tests {
     const MINUTE: Seconds = 1_767_225_600;
 
     /// What is known of a schedule whose last tick was that of [`MINUTE`].
-    fn entry(config: serde_json::Value, state: State) -> Entry {
+    fn entry(config: &serde_json::Value, state: State) -> Entry {
         let timetable = Timetable::read(config.as_object().unwrap()).unwrap();
         let row = Listed::new("b".into(), None, "s".into(), Offer::Gone);
         let tick = Tick {
@@ -218,7 +219,7 @@ mod tests {
     }
 
     fn plain() -> Entry {
-        entry(json!({"schedule": "* * * * *"}), State::Over)
+        entry(&json!({"schedule": "* * * * *"}), State::Over)
     }
 
     const CLUSTERS: Whose = Whose::Clusters(MINUTE - 1000);
@@ -237,7 +238,7 @@ mod tests {
             assert_eq!(hand(&plain(), &Live::None, at), Hand::Leave, "{at}");
         }
         assert_eq!(hand(&plain(), &Live::Runs(None), 30), Hand::Leave);
-        let open = entry(json!({"schedule": "* * * * *"}), State::Started);
+        let open = entry(&json!({"schedule": "* * * * *"}), State::Started);
         assert_eq!(hand(&open, &Live::None, 30), Hand::Leave);
         for other in [
             json!({"schedule": "30 * * * * *"}),
@@ -246,7 +247,7 @@ mod tests {
             json!({"schedule": "* * * * *", "schedule_policy": {"catch_up": "all"}}),
             json!({"schedule": "* * * * *", "schedule_policy": {"starting_deadline": "5s"}}),
         ] {
-            let entry = entry(other.clone(), State::Over);
+            let entry = entry(&other, State::Over);
             assert_eq!(hand(&entry, &Live::None, 30), Hand::Leave, "{other}");
         }
     }
@@ -270,7 +271,7 @@ mod tests {
             "it has, and that is not seen yet"
         );
         assert_eq!(hand(&asked, 300), Hand::Back, "it does not");
-        let edited = entry(json!({"schedule": "@every 90s"}), State::Over);
+        let edited = entry(&json!({"schedule": "@every 90s"}), State::Over);
         assert_eq!(hand(&edited, 30), Hand::Back);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use contract::BotId;
 
 use super::timetable::Timetable;
-use super::{Entry, Schedules, Work};
+use super::{Entry, Schedules, Sight, Work};
 use crate::bots::{Listed, Listing, Offer};
 
 impl Schedules {
@@ -20,7 +20,9 @@ impl Schedules {
         for bot in left {
             self.drop_it(&bot);
         }
-        self.is_listed = true;
+        if self.sight == Sight::Blind {
+            self.sight = Sight::Listed;
+        }
         for (bot, row) in &listing.bots {
             match &row.offer {
                 Offer::Bot(found) => match &found.timetable {

@@ -335,13 +335,13 @@ impl Engine {
 }
 
 /// The cluster's clock goes on while nobody looks: it has started this and it has ended.
-fn is_behind(pod: &&Seen) -> bool {
+fn is_behind(pod: &Seen) -> bool {
     pod.is_clocked && !pod.is_live()
 }
 
 /// The Pod that is a bot's: first what is to be told of the past, in its order, and then what lives.
 fn next<'a>(pods: impl Iterator<Item = &'a Seen> + Clone) -> Option<&'a Seen> {
-    let behind = pods.clone().filter(is_behind);
+    let behind = pods.clone().filter(|pod| is_behind(pod));
     let oldest = behind.min_by_key(|pod| pod.birth.start.at);
     oldest.or_else(|| pods.max_by_key(|pod| (pod.is_live(), pod.birth.start.at)))
 }

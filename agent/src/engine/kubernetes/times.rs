@@ -193,8 +193,8 @@ impl Engine {
             Word::Hidden(why) => self.times_hidden(why),
             Word::Seen(bot, there) => self.keep_time(bot, *there, now),
             Word::Gone(bot, uid) => self.time_gone(&bot, &uid),
-            Word::Handed(bot, result) => self.handed(bot, result, now),
-            Word::Removed(bot, result) => self.removed(bot, result),
+            Word::Handed(bot, result) => self.handed(&bot, result, now),
+            Word::Removed(bot, result) => self.removed(&bot, result),
             Word::Settled(bot, secrets) => self.settled(&bot, secrets),
             Word::Renewed(bot, result) => self.times_renewed(&bot, result, now),
         }
@@ -267,39 +267,39 @@ impl Engine {
 
     fn handed(
         &mut self,
-        bot: BotId,
+        bot: &BotId,
         result: Result<(Box<There>, Term), NotStarted>,
         now: Duration,
     ) {
-        self.times.busy.remove(&bot);
+        self.times.busy.remove(bot);
         match result {
             Ok((there, keys)) => {
                 self.keep_time(bot.clone(), *there, now);
-                self.times_renewed(&bot, Ok(keys), now);
+                self.times_renewed(bot, Ok(keys), now);
             }
             Err(not) => {
-                self.times.wait(&bot);
+                self.times.wait(bot);
                 let text = format!("its CronJob is not as it should be yet: {}", not.why);
-                self.console.about(&bot, bot.as_str()).warn(&text);
+                self.console.about(bot, bot.as_str()).warn(&text);
             }
         }
     }
 
-    fn removed(&mut self, bot: BotId, result: Result<(), String>) {
+    fn removed(&mut self, bot: &BotId, result: Result<(), String>) {
         match result {
             Ok(()) => {
                 if let Some(all) = &mut self.times.there {
-                    all.remove(&bot);
+                    all.remove(bot);
                 }
-                self.times.renew_at.remove(&bot);
+                self.times.renew_at.remove(bot);
             }
             Err(why) => {
-                self.times.busy.remove(&bot);
+                self.times.busy.remove(bot);
                 self.times
                     .again_at
                     .insert(bot.clone(), self.times.now + super::AGAIN);
                 let text = format!("its CronJob is not removed yet: {why}");
-                self.console.about(&bot, bot.as_str()).warn(&text);
+                self.console.about(bot, bot.as_str()).warn(&text);
             }
         }
     }
