@@ -21,6 +21,8 @@ pub const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 89, 0, 1));
 const HOME: &str = "/var/lib/the0-test-kubernetes";
 /// How long one command of kubectl's may take.
 const LIMIT: &str = "--request-timeout=60s";
+/// Pods that one command of kubectl's names.
+const AT_ONCE: usize = 300;
 /// Longer than a Pod should take to start or to end with two cores shared by everything.
 pub const LONG: Duration = Duration::from_secs(90);
 
@@ -300,18 +302,13 @@ fn kubectl() -> Command {
 /// Nothing in it is waited for: a Pod may have an hour to end.
 fn remove(namespace: &str) {
     let words = ["get", "pods", "--namespace", namespace, "--output", "name"];
-    for pod in text(&run(kubectl().args(words)).stdout).lines() {
+    let listed = text(&run(kubectl().args(words)).stdout);
+    let names: Vec<&str> = listed.lines().collect();
+    for some in names.chunks(AT_ONCE) {
         let nothing = r#"{"metadata":{"finalizers":null}}"#;
-        let patch = [
-            "patch",
-            pod,
-            "--namespace",
-            namespace,
-            "--type=merge",
-            "--patch",
-            nothing,
-        ];
-        run(kubectl().args(patch));
+        let mut patch = kubectl();
+        patch.arg("patch").args(some);
+        run(patch.args(["--namespace", namespace, "--type=merge", "--patch", nothing]));
     }
     let now = ["--force", "--grace-period=0", "--wait=false"];
     let pods = ["delete", "pods", "--all", "--namespace", namespace];

@@ -12,7 +12,7 @@ use tests::cluster::{Cluster, HOST, LONG};
 use tests::servers::mongo::{Mongo, bson::Document, bson::doc, document};
 use tests::servers::{Minio, Store, free_port};
 use tests::stack::{BOTS, zipped};
-use tests::{Process, bin, http, repository, run, text, wait_for};
+use tests::{Process, bin, http, repository, wait_for};
 
 /// Where Pods go.
 #[derive(Debug, Clone, Copy)]
@@ -175,19 +175,6 @@ impl Drop for Host {
         self.end();
         if std::thread::panicking() {
             eprintln!("{}", self.said());
-        }
-        // What nothing runs of is removed at once, many in one go.
-        let patch = r#"{"metadata":{"finalizers":null}}"#;
-        let listed = run(self
-            .cluster
-            .command()
-            .args(["get", "pods", "--output", "name"]));
-        let listed = text(&listed.stdout);
-        let names: Vec<&str> = listed.lines().collect();
-        for some in names.chunks(500) {
-            let mut command = self.cluster.command();
-            command.arg("patch").args(some);
-            run(command.args(["--type=merge", "--patch", patch]));
         }
     }
 }
