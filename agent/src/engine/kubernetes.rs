@@ -366,7 +366,7 @@ impl Engine {
             self.husks.insert(pod.uid.clone(), Husk::Going);
             self.release(&pod);
         }
-        if now >= self.sweep_at {
+        if now >= self.sweep_at && self.times.is_known(self.access.clock) {
             self.sweep_at = now + SWEEP;
             let secrets = self.pods.values().flatten();
             let secrets = secrets.filter_map(|pod| pod.secrets.clone());

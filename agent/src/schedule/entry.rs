@@ -26,6 +26,15 @@ pub enum Work {
     Launched(Key, i64),
 }
 
+/// Whether a tick that we have started runs, or is about to.
+fn is_own(live: &Live) -> bool {
+    match live {
+        Live::Made(_) => true,
+        Live::Runs(Some(key)) => key.attempt != Key::CLUSTERS,
+        Live::Runs(None) | Live::Ended(..) | Live::None => false,
+    }
+}
+
 /// What is to be done about who starts the ticks of a schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hand {
@@ -133,6 +142,8 @@ impl Entry {
                 }
             }
             Whose::Clusters(_) if !may => Hand::Back,
+            // The cluster's clock does not know of that, and may start another beside it.
+            Whose::Clusters(_) if is_own(live) => Hand::Back,
             Whose::Clusters(_) if self.is_clusters(may) => Hand::Keep,
             Whose::Clusters(since) if is_free && self.is_quiet(live, since, now) => Hand::Back,
             Whose::Clusters(_) | Whose::Nobodys => Hand::Leave,
@@ -271,6 +282,14 @@ mod tests {
             "it has, and that is not seen yet"
         );
         assert_eq!(hand(&asked, 300), Hand::Back, "it does not");
+        for (attempt, expected) in [(Key::CLUSTERS, Hand::Keep), (1, Hand::Back)] {
+            let live = Live::Runs(Some(Key {
+                at: MINUTE,
+                attempt,
+            }));
+            let hand = plain().hand(CLUSTERS, &live, MINUTE + 30, true);
+            assert_eq!(hand, expected, "of ours it knows nothing");
+        }
         let edited = entry(&json!({"schedule": "@every 90s"}), State::Over);
         assert_eq!(hand(&edited, 30), Hand::Back);
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use contract::BotId;
-use k8s_openapi::api::batch::v1::CronJob;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{Api, Client};
 use tokio::sync::Semaphore;
@@ -77,6 +77,11 @@ impl Access {
 
     /// The CronJobs.
     pub fn cronjobs(&self) -> Api<CronJob> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// The Jobs of CronJobs.
+    pub fn jobs(&self) -> Api<Job> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 

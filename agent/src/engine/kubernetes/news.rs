@@ -108,7 +108,7 @@ impl Engine {
         let best = match pods.iter().filter(counts).find(is_known) {
             Some(known) => Some(known),
             // Of the ends that the cluster's clock has left one is being written down.
-            None if pods.iter().any(|pod| pod.is_clocked && !counts(&pod)) => return,
+            None if pods.iter().any(|pod| pod.is_clocked() && !counts(&pod)) => return,
             None => next(pods.iter().filter(counts)),
         };
         let others: Vec<Seen> = pods
@@ -336,7 +336,7 @@ impl Engine {
 
 /// The cluster's clock goes on while nobody looks: it has started this and it has ended.
 fn is_behind(pod: &Seen) -> bool {
-    pod.is_clocked && !pod.is_live()
+    pod.is_clocked() && !pod.is_live()
 }
 
 /// The Pod that is a bot's: first what is to be told of the past, in its order, and then what lives.

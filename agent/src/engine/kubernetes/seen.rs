@@ -54,8 +54,10 @@ pub struct Seen {
     pub began: String,
     /// Its Secrets.
     pub secrets: Option<secret::Names>,
-    /// Whether the cluster's own clock has started it: its Secrets are others' too.
-    pub is_clocked: bool,
+    /// The Job that has made it, if the cluster's own clock has started it: its Secrets are others' too.
+    pub job: Option<String>,
+    /// Whether its kubelet has said how it ended.
+    pub is_final: bool,
     /// Its address.
     pub address: Option<IpAddr>,
     /// Whether it was told to end.
@@ -136,7 +138,8 @@ impl Seen {
             code: annotation(meta, names::CODE).parse().ok(),
             began: annotation(meta, names::BEGAN),
             secrets: secret::names_of(pod),
-            is_clocked: names::job_of(meta).is_some(),
+            job: names::job_of(meta).map(str::to_owned),
+            is_final: is_final(status),
             address: status.pod_ip.as_ref().and_then(|ip| ip.parse().ok()),
             is_ending,
             is_forced: is_ending && meta.deletion_grace_period_seconds == Some(0),
@@ -151,6 +154,11 @@ impl Seen {
             trouble: trouble(status),
             birth,
         })
+    }
+
+    /// Whether the cluster's own clock has started it.
+    pub fn is_clocked(&self) -> bool {
+        self.job.is_some()
     }
 
     /// The tick it was made for.
@@ -240,10 +248,14 @@ fn birth(pod: &Pod) -> Birth {
     }
 }
 
+fn is_final(status: &PodStatus) -> bool {
+    matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
+}
+
 fn stage(pod: &Pod, status: &PodStatus, state: Option<&ContainerState>) -> Stage {
     let meta = &pod.metadata;
     let spec = pod.spec.as_ref();
-    let is_over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+    let is_over = is_final(status);
     // No kubelet has ever seen it: nobody tells that it has ended.
     let is_unseen = spec.is_none_or(|spec| spec.node_name.is_none());
     if is_over || (meta.deletion_timestamp.is_some() && is_unseen) {

@@ -266,7 +266,8 @@ impl Slot {
         if let Some(outcome) = stop.filter(|outcome| *outcome != Outcome::Stopped) {
             verdict.outcome = outcome;
         }
-        if let (None, true) = (stop, seen.is_ending) {
+        // An ended Job is removed by its CronJob, with its Pods.
+        if let (None, true) = (stop, seen.is_ending && !seen.is_clocked()) {
             verdict.reason += ": its Pod was deleted by somebody else";
         }
         if let Some(trouble) = &seen.trouble {

@@ -17,6 +17,7 @@ use super::access::Access;
 use super::cronjob::{self, There};
 use super::keys::Term;
 use super::refusal::has_status;
+use super::seen::Seen;
 use super::work::{self, MANAGER, answer, told};
 use super::{Engine, News, RENEW_AGAIN, secret};
 use crate::bots::{Listed, Offer};
@@ -70,7 +71,11 @@ pub enum Word {
 impl Times {
     /// Whether it is known what the cluster's clock has; `is_wanted`: it is to have anything.
     pub fn is_known(&self, is_wanted: bool) -> bool {
-        self.there.is_some() || (!is_wanted && self.hidden.is_some())
+        match self.there {
+            // What is not seen any more may have changed.
+            Some(_) => self.hidden.is_none(),
+            None => !is_wanted && self.hidden.is_some(),
+        }
     }
 
     /// Names of Secrets that CronJobs use.
@@ -120,7 +125,7 @@ impl Engine {
     /// Bots of which something is there that the cluster's clock has started.
     pub fn clocked(&self) -> impl Iterator<Item = &BotId> {
         let all = self.pods.iter();
-        let some = all.filter(|(_, pods)| pods.iter().any(|pod| pod.is_clocked));
+        let some = all.filter(|(_, pods)| pods.iter().any(Seen::is_clocked));
         some.map(|(bot, _)| bot)
     }
 

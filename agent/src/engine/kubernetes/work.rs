@@ -305,6 +305,7 @@ pub async fn release(access: &Access, seen: &Seen) -> Result<(), String> {
     let (params, free) = (patching(), Patch::Merge(&free));
     let gone = just(seen, Some(0));
     let released = async {
+        end_job(access, seen).await?;
         match api.patch(&seen.name, &params, &free).await {
             Err(err) if is_gone(&err) => return Ok(()),
             Err(err) => return Err(err),
@@ -316,11 +317,23 @@ pub async fn release(access: &Access, seen: &Seen) -> Result<(), String> {
         }
     };
     told(released).await?;
-    let own = seen.secrets.clone().filter(|_| !seen.is_clocked);
+    let own = seen.secrets.clone().filter(|_| !seen.is_clocked());
     if let Some(secret::Names { config, keys }) = own {
         remove_secrets(access.clone(), [config, keys]).await;
     }
     Ok(())
+}
+
+/// A Job makes another Pod in the place of one that has gone without its kubelet's word: the tick would run twice. Such a Job
+/// goes first.
+async fn end_job(access: &Access, seen: &Seen) -> Result<(), Error> {
+    let Some(job) = seen.job.as_ref().filter(|_| !seen.is_final) else {
+        return Ok(());
+    };
+    match access.jobs().delete(job, &DeleteParams::background()).await {
+        Err(err) if !is_gone(&err) => Err(err),
+        _ => Ok(()),
+    }
 }
 
 /// Puts new keys where a Pod's `sync` reads them; gives their life.

@@ -223,3 +223,52 @@ fn what_ran_while_nobody_looked_is_told_in_its_order_and_one_after_another() {
         assert_eq!(tick(&stage), (key(3), false));
     });
 }
+
+#[test]
+fn secrets_are_swept_only_where_it_is_known_what_cronjobs_use() {
+    let row = row("*/5 * * * *");
+    block_on(async {
+        let mut stage = ready(&row);
+        let seen = serde_json::from_value(cronjob(&row, "2")).unwrap();
+        let there = There::of(&template(), &seen).unwrap();
+        let used = there.1.secrets.clone().unwrap();
+        stage.engine.collect(|_, _| false, SECOND);
+        sleep(Duration::from_millis(50)).await;
+        let is_sweep = |request: &Request| request.path.contains("/secrets");
+        assert!(!stage.cluster.requests().iter().any(is_sweep));
+        stage.engine.take_times(Word::Listed(vec![there]), SECOND);
+        let kept: Vec<String> = stage.engine.times.secrets().collect();
+        assert_eq!(kept, [used.config, used.keys]);
+        stage.engine.collect(|_, _| false, SECOND);
+        stage.cluster.request("GET", "/secrets").await;
+    });
+}
+
+#[test]
+fn the_job_of_a_pod_that_went_without_its_kubelets_word_goes_first() {
+    let row = row("*/5 * * * *");
+    block_on(async {
+        let gone = json!({"kind": "Status", "status": "Success"});
+        let cluster = super::super::tests::Cluster::default();
+        let client = cluster.client(move |_| Some((200, gone.clone())));
+        let Stage { engine, .. } = stage(|_| None);
+        let access = Access {
+            client,
+            ..engine.access.clone()
+        };
+        for (status, removed) in [(over(0), None), (running(), Some("/jobs/j-1"))] {
+            let mut pod = pod(&bot(&row), "u", None, &status);
+            pod.metadata.owner_references = Some(vec![OwnerReference {
+                kind: "Job".into(),
+                name: "j-1".into(),
+                controller: Some(true),
+                ..OwnerReference::default()
+            }]);
+            let seen = Seen::of(&template().stack, &pod).unwrap();
+            let before = cluster.requests().len();
+            let _ = work::release(&access, &seen).await;
+            let first = cluster.requests()[before].path.clone();
+            assert_eq!(first.contains("/jobs/j-1"), removed.is_some(), "{first}");
+        }
+    });
+}
