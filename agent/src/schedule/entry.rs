@@ -255,6 +255,7 @@ mod tests {
             json!({"schedule": "30 * * * * *"}),
             json!({"schedule": "* * * * *", "timezone": "Europe/Berlin"}),
             json!({"schedule": "* * * * *", "schedule_policy": {"retries": 2}}),
+            json!({"schedule": "* * * * *", "schedule_policy": {"concurrency": "replace"}}),
             json!({"schedule": "* * * * *", "schedule_policy": {"catch_up": "all"}}),
             json!({"schedule": "* * * * *", "schedule_policy": {"starting_deadline": "5s"}}),
         ] {

@@ -143,7 +143,9 @@ impl Timetable {
     /// The times in a form that Kubernetes' own clock keeps as well as we do, with all that the policy asks for.
     pub fn plain<'a>(&self, cron: &'a Cron) -> Option<&'a str> {
         let policy = &self.policy;
-        let is_kept = policy.retries == 0
+        // In the place of one that runs it would start the next one while that one still saves.
+        let is_kept = policy.concurrency == Concurrency::Forbid
+            && policy.retries == 0
             && policy.catch_up != CatchUp::All
             && policy
                 .deadline()

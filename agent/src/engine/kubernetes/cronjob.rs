@@ -27,7 +27,7 @@ use crate::engine::keys::Granted;
 use crate::history::Start;
 use crate::history::cause::Cause;
 use crate::schedule::ledger::Key;
-use crate::schedule::timetable::{Concurrency, Seconds, Timetable};
+use crate::schedule::timetable::{Seconds, Timetable};
 
 /// Seconds that a Job which has ended stays, where its CronJob does not remove it before.
 const KEPT: i32 = 3600;
@@ -134,13 +134,7 @@ pub fn cronjob(bot: &Bot, template: &Template, schedule: &str) -> Result<CronJob
     let spec = CronJobSpec {
         schedule: schedule.to_owned(),
         time_zone: Some("Etc/UTC".to_owned()),
-        concurrency_policy: Some(
-            match policy.concurrency {
-                Concurrency::Forbid => "Forbid",
-                Concurrency::Replace => "Replace",
-            }
-            .to_owned(),
-        ),
+        concurrency_policy: Some("Forbid".to_owned()),
         starting_deadline_seconds: policy.deadline(),
         successful_jobs_history_limit: Some(LISTED),
         failed_jobs_history_limit: Some(LISTED),

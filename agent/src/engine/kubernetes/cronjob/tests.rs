@@ -43,8 +43,7 @@ fn what_the_policy_asks_for_is_asked_of_the_cluster() {
     let usual = spec(json!({}));
     assert_eq!(usual.concurrency_policy.as_deref(), Some("Forbid"));
     assert_eq!(usual.starting_deadline_seconds, None);
-    let other = spec(json!({"concurrency": "replace", "catch_up": "none", "time_limit": "10m"}));
-    assert_eq!(other.concurrency_policy.as_deref(), Some("Replace"));
+    let other = spec(json!({"catch_up": "none", "time_limit": "10m"}));
     assert_eq!(other.starting_deadline_seconds, Some(60));
     let job = other.job_template.spec.unwrap();
     assert_eq!(job.active_deadline_seconds, Some(600 + SPARE));
@@ -83,7 +82,7 @@ fn other_times_policies_and_settings_are_another_cronjob() {
     let base = sum(&made(&json!({})));
     assert_eq!(base, sum(&made(&json!({}))));
     let others = [
-        sum(&made(&json!({"concurrency": "replace"}))),
+        sum(&made(&json!({"time_limit": "10m"}))),
         sum(&cronjob(&at_times(&json!({})), &template(&[]), "0 * * * *").unwrap()),
         sum(&cronjob(
             &at_times(&json!({})),
