@@ -106,7 +106,7 @@ async fn send(
         let stream = program.connect().await.map_err(Failure::NotRunning)?;
         visit.ask(stream, request()?).await?
     };
-    visit.heed(response.headers());
+    visit.heed(response.version(), response.headers());
     pass(response, visit).await
 }
 

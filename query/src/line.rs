@@ -13,10 +13,12 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONNECTION, HeaderMap};
-use hyper::{Request, Response};
+use hyper::{Request, Response, Version};
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::{Instant, sleep, timeout};
 
 /// The longest head of an answer, and the most that is read ahead of one.
@@ -29,6 +31,8 @@ const LOOK: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_millis(2);
 /// How many lie idle at most.
 const MOST: usize = 6;
+/// How long a program that does not keep a connection may take to end it, after its answer.
+const TO_END: Duration = Duration::from_millis(50);
 /// How long a connection may take to be ready again after an answer's last byte.
 const TO_BE_READY: Duration = Duration::from_millis(100);
 
@@ -49,8 +53,8 @@ struct Line {
     sender: SendRequest<Full<Bytes>>,
     /// When it is closed, whatever is under way on it.
     until: Arc<Mutex<Instant>>,
-    /// Dropped, it ends whoever carries the connection.
-    _used: oneshot::Sender<()>,
+    /// Dropped, it ends whoever carries the connection; told to, that one leaves the end to the program.
+    used: oneshot::Sender<()>,
 }
 
 impl Line {
@@ -67,6 +71,8 @@ pub struct Visit {
     turn: Option<OwnedSemaphorePermit>,
     deadline: Instant,
     is_kept: bool,
+    /// Whether the program has said that it ends the connection.
+    is_ended: bool,
 }
 
 impl Lines {
@@ -85,6 +91,7 @@ impl Lines {
             turn,
             deadline,
             is_kept: false,
+            is_ended: false,
         }
     }
 
@@ -160,7 +167,7 @@ impl Visit {
         let line = self.line.insert(Line {
             sender,
             until,
-            _used: used,
+            used,
         });
         let answer = line.sender.send_request(request);
         tokio::pin!(answer);
@@ -171,21 +178,31 @@ impl Visit {
         answer.await
     }
 
-    /// Takes from the `headers` of the answer whether the program keeps the connection.
-    pub fn heed(&mut self, headers: &HeaderMap) {
-        self.is_kept = headers.get_all(CONNECTION).iter().any(|value| {
-            let mut words = value.to_str().unwrap_or_default().split(',');
-            words.any(|word| word.trim().eq_ignore_ascii_case("keep-alive"))
-        });
+    /// Takes from the head of the answer whether the program keeps the connection, or ends it.
+    pub fn heed(&mut self, version: Version, headers: &HeaderMap) {
+        let says = |what: &str| {
+            headers.get_all(CONNECTION).iter().any(|value| {
+                let mut words = value.to_str().unwrap_or_default().split(',');
+                words.any(|word| word.trim().eq_ignore_ascii_case(what))
+            })
+        };
+        self.is_kept = says("keep-alive");
+        self.is_ended = !self.is_kept && (version < Version::HTTP_11 || says("close"));
     }
 }
 
 impl Drop for Visit {
     fn drop(&mut self) {
         let (lines, turn) = (self.lines.clone(), self.turn.take());
-        let Some(mut line) = self.line.take().filter(|_| self.is_kept) else {
+        let Some(mut line) = self.line.take() else {
             return;
         };
+        if !self.is_kept {
+            if self.is_ended {
+                let _ = line.used.send(());
+            }
+            return;
+        }
         tokio::spawn(async move {
             if let Ok(Ok(())) = timeout(TO_BE_READY, line.sender.ready()).await {
                 lines.keep(line);
@@ -202,6 +219,7 @@ async fn carry(
     until: Arc<Mutex<Instant>>,
     mut unused: oneshot::Receiver<()>,
 ) {
+    let connection = connection.without_shutdown();
     tokio::pin!(connection);
     loop {
         let now = Instant::now();
@@ -209,16 +227,36 @@ async fn carry(
             return;
         }
         tokio::select! {
-            _ = connection.as_mut() => return,
-            _ = &mut unused => return,
+            ended = connection.as_mut() => {
+                // It ends with its line, too, which wants no more of it then.
+                if unused.try_recv() != Err(TryRecvError::Closed) {
+                    leave(ended).await;
+                }
+                return;
+            }
+            used = &mut unused => {
+                if used.is_ok() && let Ok(ended) = timeout(TO_END, connection).await {
+                    leave(ended).await;
+                }
+                return;
+            }
             () = sleep(LOOK) => {}
         }
     }
 }
 
+/// Leaves it to the program to end the connection. Whoever ends one first keeps its port for a minute; with thousands of
+/// those here, each next connection looks long for a free one.
+async fn leave(ended: hyper::Result<http1::Parts<TokioIo<TcpStream>>>) {
+    if let Ok(parts) = ended {
+        let mut stream = parts.io.into_inner();
+        let _ = timeout(TO_END, stream.read(&mut [0; 16])).await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
     use super::*;
@@ -231,12 +269,12 @@ mod tests {
     async fn ask(lines: &Lines, listener: &TcpListener) -> (bool, Visit) {
         let mut visit = lines.visit(None, Instant::now() + Duration::from_secs(5));
         if let Some(response) = visit.ask_again(request()).await.unwrap() {
-            visit.heed(response.headers());
+            visit.heed(response.version(), response.headers());
             return (true, visit);
         }
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await;
         let response = visit.ask(stream.unwrap(), request()).await.unwrap();
-        visit.heed(response.headers());
+        visit.heed(response.version(), response.headers());
         (false, visit)
     }
 
@@ -265,6 +303,7 @@ mod tests {
     }
 
     const KEEPS: &str = "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n";
+    const ENDS: &str = "HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n";
     const SILENT: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
     #[tokio::test]
@@ -338,6 +377,41 @@ mod tests {
             "{end:?} after {:?}",
             begun.elapsed()
         );
+    }
+
+    #[tokio::test]
+    async fn the_program_that_keeps_no_connection_ends_it_first() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let lines = Lines::default();
+        let serving = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await.unwrap();
+            stream.write_all(ENDS.as_bytes()).await.unwrap();
+            let early = timeout(TO_END / 5, stream.read(&mut [0; 16])).await;
+            assert!(early.is_err(), "it is not ended from here: {early:?}");
+            stream.shutdown().await.unwrap();
+            let end = timeout(TO_END * 5, stream.read(&mut [0; 16])).await;
+            assert!(matches!(end, Ok(Ok(0))), "{end:?}");
+        };
+        let asking = async { drop(ask(&lines, &listener).await) };
+        tokio::join!(serving, asking);
+    }
+
+    #[tokio::test]
+    async fn a_program_that_says_nothing_of_it_has_its_connection_ended_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        for (answer, wait) in [(SILENT, TO_END), (ENDS, TO_END * 10)] {
+            let lines = Lines::default();
+            let serving = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 4096]).await.unwrap();
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                let end = timeout(wait, stream.read(&mut [0; 16])).await;
+                assert!(matches!(end, Ok(Ok(0))), "{answer}: {end:?}");
+            };
+            let asking = async { drop(ask(&lines, &listener).await) };
+            tokio::join!(serving, asking);
+        }
     }
 
     async fn once(listener: &TcpListener) -> TcpStream {
