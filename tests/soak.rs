@@ -28,7 +28,7 @@ mod lines;
 #[path = "soak/pods.rs"]
 mod pods;
 #[path = "controller/rig.rs"]
-#[allow(dead_code)] // the tests of the controller use all of it
+#[expect(dead_code, reason = "the tests of the controller use all of it")]
 mod rig;
 #[path = "soak/watch.rs"]
 mod watch;

@@ -9,6 +9,10 @@
 //! start ──▶ keys, Secrets, Pod ([`work`])     stop ──▶ delete; the kubelet sends TERM, `sync` has its time to save
 //! ```
 //!
+//! The Pods of a CronJob have other names, and the API server refuses none of them beside ours. There it is [`times`] and
+//! [`crate::schedule`] that see to it: who starts ticks changes hands only where nothing runs or is due, and a CronJob that
+//! is seen beside a run of ours is taken back at once.
+//!
 //! A Pod carries our finalizer, so it stays until it is known how it ended. Its state goes with it: it ends when all is
 //! saved, or when its time is over. Nothing here waits: operations are tasks of their own whose ends come back as
 //! [`News`]. An agent that goes away in the middle of one leaves a Pod that the next agent finds by its labels.

@@ -89,6 +89,27 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Of this row, with what is written down: it is on, and nothing is under way.
+    pub fn new(row: Arc<Listed>, timetable: Timetable, cron: Cron, ledger: Ledger) -> Self {
+        Self {
+            row,
+            timetable,
+            cron,
+            is_on: true,
+            ledger,
+            touched: Instant::now(),
+            is_stale: false,
+            work: Work::Rest,
+            armed: None,
+            pause: (0, 0),
+            unstarted: None,
+            tries: 0,
+            end: None,
+            stopping: None,
+            is_doubted: false,
+        }
+    }
+
     /// Whether it is for the same times.
     pub fn is_at(&self, timetable: &Timetable) -> bool {
         self.timetable.schedule == timetable.schedule
@@ -206,27 +227,13 @@ mod tests {
             not_before: None,
             rev: 1,
         };
-        Entry {
-            row: Arc::new(row),
-            cron: timetable.cron().unwrap(),
-            timetable,
-            is_on: true,
-            ledger: Ledger {
-                next: Some(MINUTE + 60),
-                seq: None,
-                tick: Some(tick),
-            },
-            touched: Instant::now(),
-            is_stale: false,
-            work: Work::Rest,
-            armed: None,
-            pause: (0, 0),
-            unstarted: None,
-            tries: 0,
-            end: None,
-            stopping: None,
-            is_doubted: false,
-        }
+        let ledger = Ledger {
+            next: Some(MINUTE + 60),
+            seq: None,
+            tick: Some(tick),
+        };
+        let cron = timetable.cron().unwrap();
+        Entry::new(Arc::new(row), timetable, cron, ledger)
     }
 
     fn plain() -> Entry {

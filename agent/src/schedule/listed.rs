@@ -106,23 +106,10 @@ impl Schedules {
     ) {
         let Ok(cron) = timetable.cron() else { return };
         let ledger = row.ledger.clone();
-        let entry = Entry {
-            row: Arc::clone(row),
-            timetable: timetable.clone(),
-            cron,
-            is_on,
-            ledger: ledger.unwrap_or_else(|| self.book.open(bot, timetable)),
-            touched: begun,
-            is_stale: false,
-            work: Work::Rest,
-            armed: None,
-            pause: (0, 0),
-            unstarted: None,
-            tries: 0,
-            end: None,
-            stopping: None,
-            is_doubted: false,
-        };
+        let ledger = ledger.unwrap_or_else(|| self.book.open(bot, timetable));
+        let mut entry = Entry::new(Arc::clone(row), timetable.clone(), cron, ledger);
+        entry.is_on = is_on;
+        entry.touched = begun;
         let next = entry.ledger.next.filter(|_| !entry.ledger.is_open());
         self.known.insert(bot.clone(), entry);
         match next {

@@ -377,11 +377,7 @@ async fn apply(
         )
     };
     let (_, there) = there.ok_or_else(not)?;
-    let keys = Term {
-        renew_in: granted.renew_in,
-        good_for: granted.good_for,
-    };
-    Ok((Box::new(there), keys))
+    Ok((Box::new(there), work::term(&granted)))
 }
 
 /// Removes the CronJob, if it is as it was seen; what it has started goes on.
@@ -414,10 +410,7 @@ async fn renew(access: &Access, bot: &BotId, there: &There) -> Result<Term, Stri
     let renewal = secret::renewal(&granted.keys);
     let (api, patch) = (access.secrets(), Patch::Merge(&renewal));
     told(api.patch(&names.keys, &work::patching(), &patch)).await?;
-    Ok(Term {
-        renew_in: granted.renew_in,
-        good_for: granted.good_for,
-    })
+    Ok(work::term(&granted))
 }
 
 #[cfg(test)]

@@ -120,7 +120,7 @@ fn found(seen: Seen) -> Running {
     }
 }
 
-fn term(granted: &Granted) -> Term {
+pub(super) fn term(granted: &Granted) -> Term {
     Term {
         renew_in: granted.renew_in,
         good_for: granted.good_for,
