@@ -134,7 +134,7 @@ fn no_more_are_attended_at_once_than_may() {
     };
     let live = rig.bot("live", doc! {});
     let rests = rig.bot("rests", doc! {"enabled": false});
-    rig.answers(&live, "/count");
+    rig.live(&live, "/count");
     rig.answers(&rests, "/count");
     wait_for("the end of its container", LONG, || {
         rig.containers().is_empty().then_some(())

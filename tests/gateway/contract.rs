@@ -2,8 +2,8 @@
 
 use mongodb::bson::doc;
 use serde_json::{Value, json};
-use tests::stack::{COUNTER, LONG};
-use tests::{http, wait_for};
+use tests::http;
+use tests::stack::COUNTER;
 
 use crate::rig::Rig;
 
@@ -14,7 +14,7 @@ fn each_request_has_the_status_and_the_words_of_the_contract() {
     };
     let live = rig.bot("live", doc! {});
     let mute = rig.bot_of("mute", &[("main.py", COUNTER)], doc! {});
-    rig.answers(&live, "/count");
+    rig.live(&live, "/count");
     let address = rig.address();
     let health = http(&address, "GET", "/health", "");
     assert_eq!(
@@ -107,12 +107,7 @@ fn a_bot_that_runs_answers_from_where_it_is_and_gets_its_parameters() {
         return;
     };
     let id = rig.bot("live", doc! {});
-    // Before it runs another instance answers for it.
-    rig.stack.state(&id, "running");
-    rig.answers(&id, "/count");
-    wait_for("the end of that instance", LONG, || {
-        rig.containers().is_empty().then_some(())
-    });
+    rig.live(&id, "/count");
     let counted = rig.stack.count(&id);
     let reply = rig.ask(&id, "count", &json!({}));
     let said = reply.json();

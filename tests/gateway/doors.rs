@@ -85,7 +85,7 @@ fn who_is_slow_or_sends_nonsense_keeps_nobody_from_an_answer() {
         return;
     };
     let id = rig.bot("live", doc! {});
-    rig.answers(&id, "/count");
+    rig.live(&id, "/count");
     let address = rig.address();
     let mut slow: Vec<TcpStream> = (0..200)
         .map(|_| {
@@ -150,7 +150,7 @@ fn an_agent_that_ends_answers_what_it_was_asked_before() {
     };
     let live = rig.bot("live", doc! {});
     let rests = rig.bot("rests", doc! {"enabled": false});
-    rig.answers(&live, "/count");
+    rig.live(&live, "/count");
     rig.answers(&rests, "/count");
     wait_for("the end of its container", LONG, || {
         rig.containers().is_empty().then_some(())
@@ -220,7 +220,7 @@ fn a_bots_own_port_answers_the_gateway_and_those_inside_and_nobody_else() {
         return;
     };
     let id = rig.bot("live", doc! {});
-    rig.answers(&id, "/count");
+    rig.live(&id, "/count");
     let container = rig.stack.container(&id);
     let found = container.inspect();
     let networks = found["NetworkSettings"]["Networks"].as_object().unwrap();
@@ -242,7 +242,7 @@ fn a_bots_own_port_answers_the_gateway_and_those_inside_and_nobody_else() {
     // Another agent of the stack knows it, too.
     rig.stack.kill();
     rig.stack.begin();
-    rig.answers(&id, "/count");
+    rig.live(&id, "/count");
     let logs = rig.stack.container(&id).logs();
     let told = [found.to_string(), logs, rig.stack.said()];
     assert!(told.iter().all(|text| !text.contains("Bearer")));
@@ -254,7 +254,7 @@ fn requests_changed_by_chance_do_no_harm() {
         return;
     };
     let id = rig.bot("live", doc! {});
-    rig.answers(&id, "/echo");
+    rig.live(&id, "/echo");
     let address = rig.address();
     let body = json!({"bot_id": id, "query_path": "/echo", "params": {"a": [1, "x", null]}, "timeout_sec": 2}).to_string();
     let good = [

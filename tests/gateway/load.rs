@@ -36,7 +36,7 @@ fn more_clients_than_places_get_answers_or_are_told_to_come_again() {
         return;
     };
     let id = rig.bot("live", doc! {});
-    rig.answers(&id, "/count");
+    rig.live(&id, "/count");
     let pid = rig.stack.agent().pid();
     let files = || {
         let folder = format!("/proc/{pid}/fd");
@@ -71,7 +71,7 @@ fn more_clients_than_places_get_answers_or_are_told_to_come_again() {
         .iter()
         .filter(|row| ["connect", "read", "write", "timeout"].contains(&row.0.as_str()));
     assert_eq!(broken.map(|row| row.1).sum::<u64>(), 0, "{said}");
-    rig.answers(&id, "/count");
+    rig.live(&id, "/count");
     wait_for("the end of its connections", LONG, || {
         (files() < before + 10).then_some(())
     });

@@ -173,7 +173,21 @@ impl Rig {
         http(&self.address(), "POST", "/query", &body.to_string())
     }
 
-    /// Puts a question until the bot answers well.
+    /// Puts a question until the bot itself answers where it runs, and no instance that answered for it before is left.
+    pub fn live(&self, id: &str, path: &str) {
+        let word = format!("bot {id} \"{path}\": 200, live");
+        let told = || self.stack.said().matches(&word).count();
+        let before = told();
+        wait_for("an answer of the bot that runs", LONG, || {
+            self.ask(id, path, &json!({}));
+            (told() > before).then_some(())
+        });
+        wait_for("the end of what answered before", LONG, || {
+            self.containers().is_empty().then_some(())
+        });
+    }
+
+    /// Puts a question until it is answered well, by whomever.
     pub fn answers(&self, id: &str, path: &str) -> Value {
         let end = Instant::now() + LONG;
         loop {

@@ -36,6 +36,7 @@ fn bots_of_every_runtime_answer_live_and_apart() {
             continue;
         }
         let id = rig.bot_in(runtime, &code, &[main, query], &runtime.replace('.', "-"));
+        rig.live(&id, "/count");
         wait_for(&format!("a count of the {runtime} bot"), LONG, || {
             (rig.answers(&id, "/count")["count"].as_u64()? > 1).then_some(())
         });

@@ -111,6 +111,7 @@ fn bots_with_either_sdk_of_rust_answer_live_and_apart() {
 
 /// Asks a bot that has counted to 7 while it runs, and when it does not; `refused` tells that it could not write.
 fn answers_both_ways(rig: &Rig, id: &str, version: &str, refused: impl Fn(&Reply) -> bool) {
+    rig.live(id, "/count");
     wait_for("its state", LONG, || {
         (rig.answers(id, "/count")["count"] == 7).then_some(())
     });
