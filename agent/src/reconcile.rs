@@ -11,12 +11,14 @@
 //! listing that cannot be made changes nothing. One task owns everything here, so nothing needs a lock.
 
 mod notes;
+mod pace;
 mod runs;
 mod times;
 mod turn;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
 use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
@@ -46,6 +48,7 @@ use crate::schedule::Schedules;
 use crate::show::Console;
 use crate::signals::{Signal, Signals};
 use crate::store::Store;
+use pace::Pace;
 
 /// How often what only time makes due is looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -109,6 +112,7 @@ pub struct World {
     listed: Option<Duration>,
     problem: Option<String>,
     wake: Option<Duration>,
+    pace: Pace,
     /// The turn of the lease that counts, and since when.
     turn: (Option<u64>, Duration),
     shown: Option<Duration>,
@@ -146,6 +150,8 @@ enum Event {
     Asked(Request),
     Signal(Signal),
     Tick,
+    /// A look that had to wait may be taken.
+    Rested,
 }
 
 /// How the session came to its end.
@@ -195,6 +201,7 @@ impl World {
             listed: None,
             problem: None,
             wake: None,
+            pace: Pace::default(),
             turn: (Some(0), Duration::ZERO),
             shown: None,
             sight: Sight::Closed,
@@ -204,9 +211,9 @@ impl World {
 
     /// Runs until a signal ends it; calls `first` after the first listing.
     pub async fn run(&mut self, events: &mut Events, first: impl FnOnce(&World)) -> End {
-        let mut first = Some(first);
+        let (mut first, mut rest) = (Some(first), None);
         loop {
-            match events.next().await {
+            match events.next(rest.take()).await {
                 Event::Signal(signal) => return self.finish(signal, events).await,
                 event => self.take_all(event, events),
             }
@@ -215,7 +222,10 @@ impl World {
             if self.engine.is_ready() && self.looks() {
                 first.take().into_iter().for_each(|first| first(self));
                 if self.wake.is_none_or(|wake| self.now() >= wake) {
-                    self.converge_in_turn();
+                    rest = self.pace.rest(Moment::now());
+                    if rest.is_none() {
+                        self.converge_in_turn();
+                    }
                 }
             } else if self.engine.is_ready() {
                 self.obey();
@@ -296,7 +306,7 @@ impl World {
         let end = Moment::now() + LEAVE;
         while self.engine.is_starting() {
             tokio::select! {
-                event = events.next() => match event {
+                event = events.next(None) => match event {
                     Event::Signal(_) => break,
                     event => self.take(event),
                 },
@@ -314,7 +324,7 @@ impl World {
         }
         let mut aborted = None;
         while !self.engine.is_idle() {
-            match events.next().await {
+            match events.next(None).await {
                 Event::Signal(_) if aborted.is_none() => {
                     self.console
                         .warn("aborting: state since the last push may be unsaved");
@@ -352,6 +362,7 @@ impl World {
                 self.wake = None;
                 request.answer(self);
             }
+            Event::Rested => {}
             Event::Tick | Event::Signal(_) => {
                 self.engine.tick(self.now());
                 self.read_runs();
@@ -523,11 +534,19 @@ impl Events {
             .ok()
     }
 
-    async fn next(&mut self) -> Event {
+    /// The next; [`Event::Rested`] if there is none before `rest`.
+    async fn next(&mut self, rest: Option<Moment>) -> Event {
+        let rested = async {
+            match rest {
+                Some(until) => sleep_until(until).await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
             biased;
             signal = self.signals.next() => Event::Signal(signal),
             _ = self.ticks.tick() => Event::Tick,
+            () = rested => Event::Rested,
             Some(news) = self.news.recv() => Event::Told(news),
             Some(request) = self.requests.recv() => Event::Asked(request),
             Some(listed) = self.listings.recv() => Event::Listed(listed),

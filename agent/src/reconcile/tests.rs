@@ -85,6 +85,6 @@ fn what_comes_without_end_is_taken_in_by_the_piece() {
         assert_eq!(events.news.len(), 2 * AT_ONCE);
         // Between two pieces comes what else is due.
         tokio::time::sleep(Duration::from_millis(5)).await;
-        assert!(matches!(events.next().await, Event::Tick));
+        assert!(matches!(events.next(None).await, Event::Tick));
     });
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use contract::BotId;
+use tokio::time::Instant as Moment;
 
 use super::{TICK, World};
 use crate::engine::Engine;
@@ -41,6 +42,7 @@ impl World {
         let begun = Instant::now();
         self.converge();
         let took = begun.elapsed();
+        self.pace.looked(took, Moment::now());
         self.board.count(|metrics| metrics.reconciled(took));
     }
 
