@@ -31,7 +31,7 @@ pub struct Question {
     /// The path, with its slash.
     pub path: String,
     /// The parameters.
-    pub params: Map<String, Value>,
+    pub params: Params,
     /// How long the answer may take.
     pub timeout: Duration,
 }
@@ -162,8 +162,8 @@ impl Question {
         let bot = text("bot_id", Refusal::NoBot)?;
         let path = text("query_path", Refusal::NoPath)?;
         let params = match fields.remove("params") {
-            None | Some(Value::Null) => Map::new(),
-            Some(Value::Object(params)) => params,
+            None | Some(Value::Null) => Params::default(),
+            Some(Value::Object(params)) => params.into(),
             Some(_) => return Err(bad("params is not an object")),
         };
         let timeout = match fields.remove("timeout_sec") {
@@ -192,8 +192,7 @@ impl Question {
         address: SocketAddr,
         token: Option<&Secret>,
     ) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
-        let params = Params::from(self.params.clone());
-        let query = params.to_query();
+        let query = self.params.to_query();
         let path = encoded(&self.path);
         let target = if query.is_empty() {
             path
@@ -214,7 +213,7 @@ impl Question {
                 contract::params::TIMEOUT,
                 self.timeout.as_millis().to_string(),
             )
-            .body(Full::from(params.to_body()))
+            .body(Full::from(self.params.to_body()))
     }
 }
 
@@ -286,11 +285,23 @@ pub fn understand(status: StatusCode, body: &Bytes) -> Reply {
     Ok(Data::Value(Value::Object(fields)))
 }
 
+/// What stands before and behind the data in the gateway's form of an answer that took `since`; as [`Answer::new`] writes it.
+pub fn around(since: Instant) -> (&'static str, String) {
+    let (duration, timestamp) = times(since);
+    let behind = format!(r#","duration":{duration},"status":"ok","timestamp":"{timestamp}"}}"#);
+    (r#"{"data":"#, behind)
+}
+
+/// Nanoseconds since `since`, and the time.
+fn times(since: Instant) -> (u64, String) {
+    let duration = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    (duration, Time::from(SystemTime::now()).into())
+}
+
 impl Answer {
     /// The gateway's form of a reply that took `since`.
     pub fn new(reply: Reply, since: Instant) -> Self {
-        let duration = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let timestamp = String::from(Time::from(SystemTime::now()));
+        let (duration, timestamp) = times(since);
         let mut body = json!({"duration": duration, "timestamp": timestamp});
         let status = match reply {
             Ok(data) => {
@@ -338,7 +349,7 @@ mod tests {
         );
         assert_eq!(question.timeout, Duration::from_secs(2));
         let bare = read(r#"{"bot_id":"b","query_path":"/x","params":null}"#).unwrap();
-        assert_eq!((bare.timeout, bare.params.len()), (PATIENCE, 0));
+        assert_eq!((bare.timeout, bare.params.is_empty()), (PATIENCE, true));
     }
 
     #[test]

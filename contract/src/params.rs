@@ -4,6 +4,7 @@
 //! values that are not strings as compact JSON text, and null left out of the query string.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 /// The header by which `query` is told how long a question may take, in milliseconds.
@@ -17,7 +18,8 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~');
 
 /// Named values, sorted by name.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[serde(transparent)]
 pub struct Params(Map<String, Value>);
 
 impl Params {
@@ -67,7 +69,8 @@ impl Params {
 
     /// The JSON body.
     pub fn to_body(&self) -> String {
-        Value::Object(self.0.clone()).to_string()
+        let written = serde_json::to_string(&self.0);
+        written.unwrap_or_default()
     }
 
     /// Whether there is none.

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use contract::params::Params;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -20,16 +21,16 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
 use percent_encoding::percent_decode_str;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
-use super::audit::Audit;
-use super::dispatch::{Dispatcher, Kind, Told};
+use super::audit::{Audit, Line, Who};
+use super::dispatch::{Dispatcher, Told};
 use super::pieces::Pieces;
 use super::tokens::Bots;
-use crate::ask::{Answer, Data, PATIENCE as USUAL, Question, Refusal};
+use crate::ask::{Answer, Data, PATIENCE as USUAL, Question, Refusal, around};
 use crate::control::guard::bearer;
 use crate::control::tokens::Tokens;
 use crate::request::Whom;
@@ -65,7 +66,7 @@ pub struct Shared {
 
 /// Whoever asks.
 struct Asker {
-    name: String,
+    who: Who,
     bots: Bots,
 }
 
@@ -118,6 +119,7 @@ async fn converse(stream: TcpStream, from: SocketAddr, shared: Arc<Shared>) {
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {
+        biased;
         // An asker that goes away in the middle is its own business.
         _ = connection.as_mut() => {}
         () = ends(&mut ending) => {
@@ -172,7 +174,7 @@ async fn respond(
         Ok(question) => question,
         Err(refusal) => return failed(refusal.status(), &refusal.to_string(), since),
     };
-    let told = put(shared, &asker, &question, since).await;
+    let told = put(shared, &asker, question, since).await;
     answer(told, since)
 }
 
@@ -188,10 +190,10 @@ async fn queries(shared: &Shared, asker: &Asker, bot: String, since: Instant) ->
     let question = Question {
         bot: bot.clone(),
         path: "/info".to_owned(),
-        params: Map::new(),
+        params: Params::default(),
         timeout: USUAL,
     };
-    let told = put(shared, asker, &question, since).await;
+    let told = put(shared, asker, question, since).await;
     let data = match told.reply {
         Ok(data) => data.into_value(),
         Err(_) => return answer(told, since),
@@ -211,30 +213,18 @@ async fn queries(shared: &Shared, asker: &Asker, bot: String, since: Instant) ->
 }
 
 /// Puts it, and tells the log.
-async fn put(shared: &Shared, asker: &Asker, question: &Question, since: Instant) -> Told {
+async fn put(shared: &Shared, asker: &Asker, question: Question, since: Instant) -> Told {
     let whom = Whom::Id(question.bot.clone());
-    let told = shared.dispatcher.ask(whom, question, &asker.bots).await;
-    let status = status(&told);
-    let (bot, how) = match &told.asked {
-        Some((bot, Kind::Live)) => (bot.to_string(), ", live"),
-        Some((bot, Kind::Apart)) => (bot.to_string(), ", in a container of its own"),
-        None => (format!("{:?}", shortened(&question.bot)), ""),
-    };
-    let path = question.path.split('?').next().unwrap_or_default();
-    let text = format!(
-        "question of {}: bot {bot} {:?}: {}{how}, {} ms",
-        asker.name,
-        shortened(path),
-        status.as_u16(),
-        since.elapsed().as_millis()
-    );
-    shared.audit.note(text);
+    let told = shared.dispatcher.ask(whom, &question, &asker.bots).await;
+    shared.audit.note(Line {
+        who: asker.who.clone(),
+        bot: question.bot,
+        path: question.path,
+        asked: told.asked.clone(),
+        status: status(&told),
+        took: since.elapsed(),
+    });
     told
-}
-
-/// What is said of a text from outside.
-fn shortened(text: &str) -> String {
-    text.chars().take(100).collect()
 }
 
 fn status(told: &Told) -> StatusCode {
@@ -253,7 +243,10 @@ fn admit(
 ) -> Result<Asker, (StatusCode, &'static str)> {
     let Some(path) = &shared.tokens else {
         return Ok(Asker {
-            name: from.ip().to_string(),
+            who: Who {
+                name: None,
+                address: from.ip(),
+            },
             bots: Bots::All,
         });
     };
@@ -266,7 +259,10 @@ fn admit(
     let why = "a token is needed that this agent knows: Authorization: Bearer TOKEN";
     let grant = grant.ok_or((StatusCode::UNAUTHORIZED, why))?;
     Ok(Asker {
-        name: format!("{} at {}", grant.name, from.ip()),
+        who: Who {
+            name: Some(grant.name.clone()),
+            address: from.ip(),
+        },
         bots: grant.access.clone(),
     })
 }
@@ -296,17 +292,9 @@ fn answer(told: Told, since: Instant) -> Response<Pieces> {
     let is_busy = status(&told) == StatusCode::TOO_MANY_REQUESTS;
     let mut response = match told.reply {
         Ok(Data::Raw(data)) => {
-            let Answer { mut body, status } = Answer::new(Ok(Data::Value(Value::Null)), since);
-            body["data"] = Value::Null;
-            let text = body.to_string();
-            // The bot's own words take the place of this null; nothing before it is from outside.
-            let (before, after) = text.split_once("null").unwrap_or((&text, ""));
-            let pieces = [
-                before.to_owned().into(),
-                data,
-                (after.to_owned() + "\n").into(),
-            ];
-            respond_with(status, Pieces::new(pieces))
+            let (before, behind) = around(since);
+            let pieces = [before.into(), data, (behind + "\n").into()];
+            respond_with(StatusCode::OK, Pieces::new(pieces))
         }
         reply => {
             let Answer { status, body } = Answer::new(reply, since);

@@ -27,7 +27,6 @@ use bollard::query_parameters::{
     StartContainerOptions,
 };
 use contract::launch::Keys;
-use contract::params::Params;
 use contract::{Secret, exit, vars};
 use futures_util::{Stream, StreamExt};
 use hyper::body::Bytes;
@@ -229,10 +228,7 @@ impl Questions {
         let mut variables = container::variables(bot, &self.access.template);
         let more = [
             (vars::QUERY_PATH, question.path.clone()),
-            (
-                vars::QUERY_PARAMS,
-                Params::from(question.params.clone()).to_body(),
-            ),
+            (vars::QUERY_PARAMS, question.params.to_body()),
             (vars::THE0_STATE, "read".to_owned()),
             (
                 vars::THE0_QUERY_TIMEOUT,

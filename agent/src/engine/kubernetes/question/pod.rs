@@ -12,7 +12,6 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use contract::launch::Keys;
-use contract::params::Params;
 use contract::{Launch, LaunchError, ObjectKey, vars};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -173,8 +172,7 @@ fn check(bot: &Bot, template: &Template, question: &Question) -> Result<(), Laun
 }
 
 fn texts(question: &Question) -> [String; 2] {
-    let params = Params::from(question.params.clone()).to_body();
-    [question.path.clone(), params]
+    [question.path.clone(), question.params.to_body()]
 }
 
 fn fetch(parts: &Parts<'_>, within: &str) -> Container {
