@@ -16,5 +16,7 @@ mod life;
 mod outages;
 #[path = "controller/rig.rs"]
 mod rig;
+#[path = "controller/tools.rs"]
+mod tools;
 #[path = "controller/trouble.rs"]
 mod trouble;

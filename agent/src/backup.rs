@@ -70,9 +70,18 @@ pub struct RestoreOptions {
     /// go to the history
     #[arg(long)]
     force: bool,
-    /// No bot runs as a container here: do not look for any
+    /// No bot runs as a container or as a Pod: do not look for any
     #[arg(long)]
     no_docker: bool,
+    /// Bots are Pods of this namespace: look for them there, and not to Docker [default: where `agent controller` ran on
+    /// the data folder last]
+    #[arg(
+        long,
+        env = "THE0_NAMESPACE",
+        hide_env_values = true,
+        value_name = "NAME"
+    )]
+    namespace: Option<String>,
 }
 
 /// Writes a backup, or verifies one.
@@ -130,7 +139,8 @@ pub fn restore(options: &RestoreOptions, data: &Path) -> Result<()> {
     let order = restore::Order {
         uri: uri(options.mongo_uri.as_ref(), &environment),
         force: options.force,
-        docker: !options.no_docker,
+        looks: !options.no_docker,
+        namespace: options.namespace.clone().filter(|name| !name.is_empty()),
         environment,
     };
     let done = restore::restore(&order, data, &options.file)?;

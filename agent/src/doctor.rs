@@ -1,16 +1,20 @@
-//! `agent doctor`: looks at everything that `agent run` needs, with the same settings, and says what to do.
+//! `agent doctor`: looks at everything that `agent run`, or `agent controller`, needs, with the same settings, and says what
+//! to do.
 //!
 //! ```text
-//!   settings ─▶ { docker, mongodb, nats, store, machine } at once ─▶ sheet, in one order ─▶ table or JSON, exit 0 or 1
+//!   settings ─▶ { docker or kubernetes, mongodb, nats, store, machine } at once ─▶ sheet, in one order ─▶ table or JSON,
+//!                                                                                                         exit 0 or 1
 //! ```
 //!
 //! Ensures:
 //! * each question to a server has a deadline ([`ANSWER`]) and each part one of its own ([`PART`]), so it ends within
 //!   half a minute whatever is broken;
-//! * what it makes to try a right (an object, a document, a container that is never started) it takes away again;
+//! * what it makes to try a right (an object, a document, a container that is never started) it takes away again; in a
+//!   cluster it makes nothing;
 //! * no credential and no value of a bot's parameters is in what it says;
 //! * no running agent is needed, and one that runs is not disturbed.
 
+mod cluster;
 mod docker;
 mod images;
 mod machine;
@@ -30,12 +34,14 @@ use contract::Secret;
 use contract::launch::{Variables, renamed};
 use tokio::time::timeout;
 
-use crate::engine::docker::template::{Template, passed};
+use crate::engine::docker::template::{self as containers, passed};
+use crate::engine::kubernetes::template as pods;
+use crate::engine::stack::Stack;
 use crate::failure::Failure;
 use crate::output::{self, Format};
 use crate::show::Colours;
 use crate::store::Address;
-use crate::{gateway, host};
+use crate::{gateway, host, place};
 
 pub use sheet::{Part, Sheet};
 
@@ -50,16 +56,37 @@ pub struct Options {
     /// The form of the answer
     #[arg(short, long, value_enum, default_value = "table")]
     output: Format,
+    /// Look at what `agent controller` needs: a cluster in the place of Docker [default: where it ran on the data folder last]
+    #[arg(long)]
+    controller: bool,
+    /// The namespace of the bots' Pods [default: that of the last controller on the data folder, else the cluster's own]
+    #[arg(
+        long,
+        env = "THE0_NAMESPACE",
+        hide_env_values = true,
+        value_name = "NAME"
+    )]
+    namespace: Option<String>,
     #[command(flatten)]
     run: host::Options,
 }
 
-/// What `agent run` would have read.
+/// What the agent would have read.
 struct Settings {
     data: PathBuf,
     environment: Variables,
     store: Option<Address>,
-    template: Option<Template>,
+    place: Place,
+}
+
+/// Where bots run, and what holds for them there, unless that cannot be used.
+enum Place {
+    Docker(Option<containers::Template>),
+    Kubernetes {
+        template: Option<pods::Template>,
+        /// Whether CronJobs are made.
+        clock: bool,
+    },
 }
 
 /// Looks, and prints what was found.
@@ -87,7 +114,11 @@ pub fn run(options: &Options, data: &Path) -> Result<()> {
 }
 
 async fn look(options: &Options, data: &Path, sheet: &RefCell<Sheet>) -> Result<()> {
-    let settings = Settings::read(data, sheet)?;
+    let remembered = place::pods(data)?;
+    let is_cluster = options.controller || remembered.is_some();
+    let namespace = options.namespace.clone().filter(|name| !name.is_empty());
+    let namespace = namespace.or(remembered.map(|pods| pods.namespace));
+    let settings = Settings::read(data, is_cluster, sheet)?;
     questions(&options.run.gateway, sheet);
     let uri = settings.mongo_uri(options);
     let from_folder = options.run.bots.is_some();
@@ -107,20 +138,28 @@ async fn look(options: &Options, data: &Path, sheet: &RefCell<Sheet>) -> Result<
         }
     };
     let found = RefCell::new(None);
-    let docker = async {
-        let host = settings.value("DOCKER_HOST");
-        *found.borrow_mut() = docker::look(host, settings.template.as_ref(), sheet).await;
+    let engine = async {
+        match &settings.place {
+            Place::Docker(template) => {
+                let host = settings.value("DOCKER_HOST");
+                *found.borrow_mut() = docker::look(host, template.as_ref(), sheet).await;
+            }
+            Place::Kubernetes { template, clock } => {
+                cluster::look(namespace.as_deref(), template.as_ref(), *clock, sheet).await;
+            }
+        }
     };
     let store = async {
-        let template = settings.template.as_ref();
         match &settings.store {
-            Some(Address::S3(endpoint)) => store::look(endpoint, template, sheet).await,
+            Some(Address::S3(endpoint)) => {
+                store::look(endpoint, settings.place.keys(), sheet).await
+            }
             Some(Address::Directory(_)) => store::unset(sheet),
             None => {}
         }
     };
     tokio::join!(
-        within(Part::Docker, sheet, docker),
+        within(settings.place.part(), sheet, engine),
         within(Part::Mongo, sheet, mongodb),
         within(Part::Nats, sheet, nats),
         within(Part::Store, sheet, store),
@@ -129,7 +168,9 @@ async fn look(options: &Options, data: &Path, sheet: &RefCell<Sheet>) -> Result<
     if let Some(found) = found.into_inner() {
         images::judge(&found, needs.runtimes.as_ref(), sheet);
     }
-    machine::look(&settings.data, needs.bots, sheet);
+    // Pods are other machines'.
+    let bots = needs.bots.filter(|_| !is_cluster);
+    machine::look(&settings.data, bots, sheet);
     Ok(())
 }
 
@@ -173,11 +214,11 @@ async fn within(part: Part, sheet: &RefCell<Sheet>, work: impl Future<Output = (
 }
 
 impl Settings {
-    fn read(data: &Path, sheet: &RefCell<Sheet>) -> Result<Self> {
+    fn read(data: &Path, is_cluster: bool, sheet: &RefCell<Sheet>) -> Result<Self> {
         let data = std::path::absolute(data)?;
         let environment = renamed(host::environment());
         let mut sheet = sheet.borrow_mut();
-        let remedy = "set it as the message says; `agent run` does not start like this";
+        let remedy = "set it as the message says; the agent does not start like this";
         let store = Address::parse(&environment, &data)
             .map_err(|error| sheet.failed(Part::Settings, "store", error.to_string(), remedy))
             .ok();
@@ -187,18 +228,29 @@ impl Settings {
                 .unwrap_or_default(),
             _ => Variables::new(),
         };
-        let template = Template::parse(&environment, passed(&environment), variables)
-            .map_err(|error| sheet.failed(Part::Settings, "bots", error.to_string(), remedy))
-            .ok();
-        if let (Some(template), true) = (&template, sheet.is_well()) {
-            let found = format!("usable, stack {}", template.stack);
-            sheet.ok(Part::Settings, "variables", found);
+        let place = Place::read(&environment, variables, is_cluster);
+        let place = place
+            .map_err(|error| sheet.failed(Part::Settings, "bots", format!("{error:#}"), remedy))
+            .unwrap_or(if is_cluster {
+                Place::Kubernetes {
+                    template: None,
+                    clock: true,
+                }
+            } else {
+                Place::Docker(None)
+            });
+        if let (Some(stack), true) = (place.stack(), sheet.is_well()) {
+            sheet.ok(
+                Part::Settings,
+                "variables",
+                format!("usable, stack {stack}"),
+            );
         }
         Ok(Self {
             data,
             environment,
             store,
-            template,
+            place,
         })
     }
 
@@ -219,5 +271,40 @@ impl Settings {
 
     fn stack(&self) -> &str {
         self.value("THE0_STACK").unwrap_or("default")
+    }
+}
+
+impl Place {
+    fn read(environment: &Variables, store: Variables, is_cluster: bool) -> Result<Self> {
+        if is_cluster {
+            return Ok(Self::Kubernetes {
+                template: Some(host::cluster::template(environment, store)?),
+                clock: host::cluster::clock(environment)?,
+            });
+        }
+        let template = containers::Template::parse(environment, passed(environment), store)?;
+        Ok(Self::Docker(Some(template)))
+    }
+
+    fn part(&self) -> Part {
+        match self {
+            Self::Docker(_) => Part::Docker,
+            Self::Kubernetes { .. } => Part::Kubernetes,
+        }
+    }
+
+    fn stack(&self) -> Option<&Stack> {
+        match self {
+            Self::Docker(template) => template.as_ref().map(|template| &template.stack),
+            Self::Kubernetes { template, .. } => template.as_ref().map(|template| &template.stack),
+        }
+    }
+
+    /// How long keys are good.
+    fn keys(&self) -> Option<Duration> {
+        match self {
+            Self::Docker(template) => template.as_ref().map(|template| template.keys),
+            Self::Kubernetes { template, .. } => template.as_ref().map(|template| template.keys),
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Where bots run.
 
+mod blank;
 pub mod bounds;
 mod chance;
 pub mod docker;

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use mongodb::bson::{Document, doc};
@@ -110,8 +110,27 @@ impl Rig {
 
     /// An agent, with more of an environment; it runs.
     pub fn agent(&self, more: &[(&str, &str)]) -> Agent {
+        let mut agent = Self::idle(more);
+        agent.start(self);
+        agent
+    }
+
+    /// One that is not known to the cluster as anybody.
+    pub fn stranger(&self) -> Agent {
+        let own = read(&self.kubeconfig());
+        let path = self.dir.path().join("stranger");
+        fs::write(
+            &path,
+            own.replace("user: {client", "user: {as: stranger, client"),
+        )
+        .unwrap();
+        Self::idle(&[("KUBECONFIG", path.to_str().unwrap())])
+    }
+
+    /// One that does not run.
+    fn idle(more: &[(&str, &str)]) -> Agent {
         let dir = tempfile::tempdir().unwrap();
-        let mut agent = Agent {
+        Agent {
             health: format!("127.0.0.1:{}", free_port()),
             gateway: format!("127.0.0.1:{}", free_port()),
             more: more
@@ -120,9 +139,7 @@ impl Rig {
                 .collect(),
             dir,
             process: None,
-        };
-        agent.start(self);
-        agent
+        }
     }
 
     /// Puts a bot's document and code; its Pod's name is the id's.
@@ -287,6 +304,11 @@ impl Agent {
         let said = text(&output.stderr);
         assert!(output.status.success(), "{words:?}: {said}");
         serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// What comes of a command of its program.
+    pub fn output(&self, rig: &Rig, words: &[&str]) -> Output {
+        run(self.command(rig).args(words))
     }
 
     /// Does what a person asks.

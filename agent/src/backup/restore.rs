@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::documents::{self, Database, Fate, Known};
 use super::format::{Entry, Manifest, What};
 use super::pack::{self, Hashed};
-use super::running;
+use super::running::{self, Site};
 use super::states::{States, There};
 use crate::bots::mongo::open;
 use crate::bots::registered;
@@ -37,8 +37,10 @@ pub struct Order {
     pub uri: Option<Secret>,
     /// Whether what differs is replaced.
     pub force: bool,
-    /// Whether Docker is asked for bots that run.
-    pub docker: bool,
+    /// Whether it is looked for bots that run.
+    pub looks: bool,
+    /// The namespace whose Pods they would be.
+    pub namespace: Option<String>,
     /// The agent's environment.
     pub environment: Variables,
 }
@@ -54,14 +56,8 @@ pub fn restore(order: &Order, data: &Path, path: &Path) -> Result<String> {
     }
     let data = place::make(data)?;
     let _owned = place::own(&data).context("nothing may run while it is put back")?;
-    let remembered = place::containers(&data)?;
-    if order.docker && (remembered.is_some() || !read.tables.is_empty()) {
-        let host = order
-            .environment
-            .get("DOCKER_HOST")
-            .filter(|v| !v.is_empty());
-        let host = host.cloned().or(remembered.and_then(|c| c.docker_host));
-        running::none(host.as_deref(), &read.bots).with_context(unchanged)?;
+    if let Some(site) = order.site(&data, !read.tables.is_empty())? {
+        running::none(&site, &read.bots).with_context(unchanged)?;
     }
     let host = place::host_beside_agent(&data)?;
     let store = place::open_store(&host)?;
@@ -99,6 +95,24 @@ pub fn restore(order: &Order, data: &Path, path: &Path) -> Result<String> {
     Ok(format!(
         "{file} is put back: {told}; {put} of it were not there already"
     ))
+}
+
+impl Order {
+    /// Where bots of it may run that do not end with their agent; `are_shared` is whether they are a database's.
+    fn site(&self, data: &Path, are_shared: bool) -> Result<Option<Site>> {
+        if !self.looks {
+            return Ok(None);
+        }
+        let pods = place::pods(data)?.map(|pods| pods.namespace);
+        if let Some(namespace) = self.namespace.clone().or(pods) {
+            return Ok(Some(Site::Kubernetes(namespace)));
+        }
+        let remembered = place::containers(data)?;
+        let host = self.environment.get("DOCKER_HOST");
+        let host = host.filter(|host| !host.is_empty()).cloned();
+        let may_run = remembered.is_some() || are_shared;
+        Ok(may_run.then(|| Site::Docker(host.or(remembered.and_then(|c| c.docker_host)))))
+    }
 }
 
 /// An agent elsewhere would start bots of which not all is there yet.

@@ -1,4 +1,4 @@
-//! Whether bots run as containers here. (Those of `agent dev` have ended with their agent.)
+//! Whether bots run as containers here, or as Pods. (Those of `agent dev` have ended with their agent.)
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -9,18 +9,34 @@ use contract::BotId;
 
 use crate::engine::docker::refusal::said;
 use crate::engine::docker::{Engine, names};
+use crate::engine::kubernetes::{connect, trial};
 
-/// How long the daemon may take.
+/// How long the daemon, or the API server, may take.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// That none of these bots runs on the daemon at `host`, whichever agent has started it.
-pub fn none(host: Option<&str>, bots: &BTreeSet<BotId>) -> Result<()> {
+/// Where they would run.
+#[derive(Debug)]
+pub enum Site {
+    /// On this daemon, or the usual one.
+    Docker(Option<String>),
+    /// In this namespace.
+    Kubernetes(String),
+}
+
+/// That none of these bots runs there, whichever agent has started it.
+pub fn none(site: &Site, bots: &BTreeSet<BotId>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let running = runtime.block_on(running(host)).context(
-        "whether its bots run is not known: start Docker, or give --no-docker where none runs as a container",
-    )?;
+    let running = match site {
+        Site::Docker(host) => runtime.block_on(containers(host.as_deref())).context(
+            "whether its bots run is not known: start Docker, or give --no-docker where none runs as a container",
+        )?,
+        Site::Kubernetes(namespace) => runtime.block_on(pods(namespace)).context(
+            "whether its bots run is not known: name a kubeconfig that works in KUBECONFIG, or give --no-docker where none \
+             runs as a Pod",
+        )?,
+    };
     let ours = running.into_iter().filter(|(bot, _)| bots.contains(bot));
     let ours: Vec<String> = ours.map(|(_, name)| name).collect();
     ensure!(
@@ -32,7 +48,7 @@ pub fn none(host: Option<&str>, bots: &BTreeSet<BotId>) -> Result<()> {
 }
 
 /// Bots that run as containers of any agent, and the names of these.
-async fn running(host: Option<&str>) -> Result<Vec<(BotId, String)>> {
+async fn containers(host: Option<&str>) -> Result<Vec<(BotId, String)>> {
     let docker = Engine::connect(host)?;
     let asked = async {
         let docker = docker.negotiate_version().await?;
@@ -51,4 +67,13 @@ async fn running(host: Option<&str>) -> Result<Vec<(BotId, String)>> {
         Some((bot, name.trim_start_matches('/').to_owned()))
     });
     Ok(bots.collect())
+}
+
+/// Bots that have Pods, or CronJobs that make them, of any agent, and the names of these.
+async fn pods(namespace: &str) -> Result<Vec<(BotId, String)>> {
+    let (client, _) = connect().await?;
+    let asked = trial::present(&client, namespace);
+    let found = tokio::time::timeout(LIMIT, asked).await;
+    let found = found.context("the API server did not answer in time")?;
+    found.map_err(|why| anyhow!(why))
 }

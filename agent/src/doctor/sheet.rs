@@ -16,6 +16,8 @@ pub enum Part {
     Settings,
     /// The Docker daemon.
     Docker,
+    /// The cluster whose Pods bots are.
+    Kubernetes,
     /// The database of bots.
     #[serde(rename = "mongodb")]
     Mongo,
@@ -146,6 +148,7 @@ fn name(finding: &Finding) -> String {
     let part = match finding.part {
         Part::Settings => "settings",
         Part::Docker => "docker",
+        Part::Kubernetes => "kubernetes",
         Part::Mongo => "mongodb",
         Part::Nats => "nats",
         Part::Store => "store",

@@ -9,7 +9,6 @@ use tokio::time::timeout;
 use super::ANSWER;
 use super::sheet::{Part, Sheet};
 use super::signed::{Answer, Signed, random};
-use crate::engine::docker::template::Template;
 use crate::store::address::Endpoint;
 use crate::store::sts::{Reach, Sts, StsError};
 
@@ -29,8 +28,8 @@ pub fn unset(sheet: &RefCell<Sheet>) {
     );
 }
 
-/// Looks at the store.
-pub async fn look(endpoint: &Endpoint, template: Option<&Template>, sheet: &RefCell<Sheet>) {
+/// Looks at the store, of which bots' keys shall be good for `life`.
+pub async fn look(endpoint: &Endpoint, life: Option<Duration>, sheet: &RefCell<Sheet>) {
     let asked = match Signed::new(endpoint, ANSWER) {
         Ok(client) => server(&client, endpoint, sheet).await.map(|()| client),
         Err(why) => Err(why),
@@ -55,7 +54,7 @@ pub async fn look(endpoint: &Endpoint, template: Option<&Template>, sheet: &RefC
         let tried = tried.unwrap_or_else(|_| Err("it did not answer in time".into()));
         honoured(tried, &mut sheet.borrow_mut());
     }
-    keys(endpoint, template, sheet).await;
+    keys(endpoint, life, sheet).await;
 }
 
 /// Whether it answers, over what, and what time it has.
@@ -234,8 +233,8 @@ fn honoured(tried: Result<Vec<&'static str>, String>, sheet: &mut Sheet) {
 }
 
 /// Which keys the supervisors of bots get.
-async fn keys(endpoint: &Endpoint, template: Option<&Template>, sheet: &RefCell<Sheet>) {
-    let life = template.map_or(Duration::from_hours(12), |template| template.keys);
+async fn keys(endpoint: &Endpoint, life: Option<Duration>, sheet: &RefCell<Sheet>) {
+    let life = life.unwrap_or(Duration::from_hours(12));
     let asked = async {
         let sts = Sts::new(endpoint)?;
         let names = ("the0-doctor".parse(), "the0/doctor/none".parse());

@@ -39,6 +39,7 @@ pub mod template;
 #[cfg(test)]
 mod tests;
 mod times;
+pub mod trial;
 mod view;
 mod work;
 

@@ -104,6 +104,25 @@ pub fn setup(options: &Options, environment: &Variables, store: &Address) -> Res
     };
     let results = endpoint.results.to_string();
     let states = endpoint.buckets[1].clone();
+    let namespace = options.namespace.clone();
+    Ok(Setup {
+        namespace: namespace.filter(|name| !name.is_empty()),
+        template: template(
+            environment,
+            super::docker::store_variables(store, environment)?,
+        )?,
+        results,
+        clock: clock(environment)?,
+        states,
+        jobs: jobs::Settings::parse(environment)?,
+    })
+}
+
+/// What holds for all Pods, `store` being what tells them where that is.
+///
+/// # Errors
+/// The first setting, of the environment or of a file that it names, that cannot be used.
+pub fn template(environment: &Variables, store: Variables) -> Result<Template> {
     let read = |name: &str| {
         let path = environment.get(name).filter(|path| !path.is_empty());
         let text = path.map(|path| {
@@ -115,21 +134,19 @@ pub fn setup(options: &Options, environment: &Variables, store: &Address) -> Res
         place: read(POD_TEMPLATE)?,
         ca: read(CA_FILE)?,
     };
-    let store = super::docker::store_variables(store, environment)?;
-    let template = Template::parse(environment, passed(environment), store, files)?;
-    let namespace = options.namespace.clone();
-    Ok(Setup {
-        namespace: namespace.filter(|name| !name.is_empty()),
-        template,
-        results,
-        clock: clock(environment)?,
-        states,
-        jobs: jobs::Settings::parse(environment)?,
-    })
+    Ok(Template::parse(
+        environment,
+        passed(environment),
+        store,
+        files,
+    )?)
 }
 
 /// Whether CronJobs keep the times that they can.
-fn clock(environment: &Variables) -> Result<bool> {
+///
+/// # Errors
+/// The setting is neither of its words.
+pub fn clock(environment: &Variables) -> Result<bool> {
     match environment.get(CLOCK).map(|text| text.trim()) {
         None | Some("" | "true") => Ok(true),
         Some("false") => Ok(false),

@@ -41,10 +41,10 @@ use super::refusal::{NotStarted, said};
 use super::{job, names, start};
 use crate::ask::{LARGEST, Question};
 use crate::document::Bot;
+use crate::engine::blank::blank;
 use crate::engine::chance::chance;
 use crate::gateway::apart::NoAnswer;
 pub use warm::Warm;
-use warm::blank;
 
 /// The label of the agent that it is for: of its data folder, which one agent has at a time.
 const HOLDER: &str = "the0.holder";
@@ -182,7 +182,9 @@ impl Questions {
             self.warm.let_go();
             let mut pause = LOOK;
             for runtime in self.warm.missing() {
-                let Some(bot) = blank(runtime) else { continue };
+                let Some(bot) = blank(WARM, runtime) else {
+                    continue;
+                };
                 match self.begin(&bot, WAITS).await {
                     Ok(begun) => self.warm.add(runtime, begun),
                     Err(why) => {

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use contract::Runtime;
 use contract::launch::Variables;
-use serde_json::json;
 use tokio::sync::Notify;
 
 use super::{Begun, WAITS, WARM};
@@ -102,15 +101,4 @@ impl Warm {
     fn ready(&self) -> MutexGuard<'_, Vec<(Runtime, Begun)>> {
         self.0.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A bot that is none, for what a container needs before it is anybody's.
-pub(super) fn blank(runtime: Runtime) -> Option<Bot> {
-    let document = json!({
-        "id": WARM, "config": {},
-        "custom": {"filePath": WARM, "config": {
-            "name": WARM, "type": "realtime", "runtime": runtime.to_string(), "version": "0",
-            "entrypoints": {"bot": "none", "query": "none"}}}
-    });
-    Bot::from_document(&document).ok()
 }
