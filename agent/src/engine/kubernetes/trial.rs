@@ -12,7 +12,7 @@ use k8s_openapi::api::authorization::v1::{
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{ListParams, PostParams};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 
 use super::names::{self, AGENT, MANAGED_BY};
@@ -21,7 +21,8 @@ use super::secret;
 use super::template::Template;
 use super::work::{MANAGER, told};
 use crate::engine::blank::blank;
-use crate::history::{Cause, Start};
+use crate::history::Start;
+use crate::history::cause::Cause;
 
 /// The bot that is tried.
 const PROBE: &str = "the0-doctor";
@@ -182,8 +183,9 @@ where
     loop {
         let page = told(api.list_metadata(&params)).await?;
         found.extend(page.items.iter().filter_map(|object| {
-            let bot = object.annotations().get(names::ID)?.parse().ok()?;
-            Some((bot, object.name_any()))
+            let meta = &object.metadata;
+            let bot = meta.annotations.as_ref()?.get(names::ID)?.parse().ok()?;
+            Some((bot, meta.name.clone()?))
         }));
         match page.metadata.continue_.filter(|next| !next.is_empty()) {
             Some(next) => params = params.continue_token(&next),

@@ -8,7 +8,7 @@ use contract::Runtime;
 use contract::launch::Variables;
 use tokio::sync::Notify;
 
-use super::{Begun, WAITS, WARM};
+use super::{Begun, WAITS};
 use crate::document::{Bot, Limits};
 
 /// Containers that wait; clones are the same ones.
