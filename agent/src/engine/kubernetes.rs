@@ -66,6 +66,10 @@ use crate::show::Console;
 
 pub use access::Access;
 pub use connect::connect;
+pub use containers::BOT;
+#[cfg(test)]
+pub use link::PACE;
+pub use refusal::{has_status, said};
 pub use work::Running;
 
 /// How soon keys that could not be renewed are asked for again, at most; a quarter of their life, if that is less.

@@ -22,6 +22,7 @@ use super::secret;
 use crate::engine::stack::Stack;
 use crate::history::cause::{Cause, Told};
 use crate::history::{Birth, Start};
+use crate::live::printer::Life;
 use crate::schedule::ledger::Key;
 
 /// Characters of a reason that people are told.
@@ -177,6 +178,17 @@ impl Seen {
         let is_last = self.stage == Stage::Waiting;
         let is_told = matches!(last.reason, Reason::Fenced | Reason::Disk | Reason::Edited);
         (is_last && is_told && self.kind == BotType::Realtime).then_some(last.reason)
+    }
+
+    /// How far it is for who reads what it prints.
+    pub fn life(&self) -> Life {
+        let has_begun = self.restarts > 0 || self.end.is_some();
+        match self.stage {
+            Stage::Over => Life::Over,
+            Stage::Running => Life::Runs(self.restarts),
+            Stage::Gated | Stage::Coming if !has_begun => Life::Coming,
+            Stage::Gated | Stage::Coming | Stage::Waiting => Life::Rests(self.restarts),
+        }
     }
 
     /// What its supervisor does, as far as the kubelet sees it; `run` is the number of the last run that ended.
