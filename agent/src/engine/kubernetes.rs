@@ -39,6 +39,7 @@ pub mod template;
 #[cfg(test)]
 mod tests;
 mod times;
+mod usage;
 mod view;
 mod work;
 
