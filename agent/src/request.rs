@@ -155,14 +155,24 @@ fn rows(world: &World, to: Sender<Vec<Row>>) {
                 let _ = to.send(table(&sources, of));
             });
         }
-        Engine::Kubernetes(cluster) => rows_of_pods(cluster, &sources, to),
+        Engine::Kubernetes(cluster) => rows_of_pods(cluster, sources, to),
     }
 }
 
-/// What a Pod's own status tells is known already.
-fn rows_of_pods(cluster: &kubernetes::Engine, sources: &[Sources], to: Sender<Vec<Row>>) {
-    let of = |id: &BotId| cluster.records(id).unwrap_or_default();
-    let _ = to.send(table(sources, of));
+/// What a Pod's own status tells is known already; what is saved of one that runs is asked for.
+fn rows_of_pods(cluster: &kubernetes::Engine, sources: Vec<Sources>, to: Sender<Vec<Row>>) {
+    let known = |from: &Sources| Some((from.id.clone(), cluster.records(&from.id)?));
+    let mut records: HashMap<BotId, Records> = sources.iter().filter_map(known).collect();
+    let synced = cluster.synced();
+    tokio::spawn(async move {
+        let mut synced = synced.await;
+        let of = |id: &BotId| {
+            let mut records = records.remove(id).unwrap_or_default();
+            records.synced = records.synced.or_else(|| synced.remove(id));
+            records
+        };
+        let _ = to.send(table(&sources, of));
+    });
 }
 
 fn usage(world: &World, to: Sender<Used>) {

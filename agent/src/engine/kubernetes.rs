@@ -35,6 +35,7 @@ mod refusal;
 mod secret;
 mod seen;
 mod slot;
+mod synced;
 pub mod template;
 #[cfg(test)]
 mod tests;

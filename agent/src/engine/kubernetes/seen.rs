@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::containers::{BOT, FETCH, SYNC};
+use super::containers::{BOT, FETCH, QUERY, SYNC};
 use super::cronjob;
 use super::names::{self, annotation};
 use super::secret;
@@ -61,6 +61,8 @@ pub struct Seen {
     pub is_final: bool,
     /// Its address.
     pub address: Option<IpAddr>,
+    /// Whether it has a container that answers questions.
+    pub answers: bool,
     /// Whether it was told to end.
     pub is_ending: bool,
     /// Whether nobody waits for its end: a kubelet says that it is over, or a person that its node is gone.
@@ -142,6 +144,7 @@ impl Seen {
             job: names::job_of(meta).map(str::to_owned),
             is_final: is_final(status),
             address: status.pod_ip.as_ref().and_then(|ip| ip.parse().ok()),
+            answers: answers(pod),
             is_ending,
             is_forced: is_ending && meta.deletion_grace_period_seconds == Some(0),
             finalizers: meta.finalizers.clone().unwrap_or_default(),
@@ -258,6 +261,14 @@ fn birth(pod: &Pod) -> Birth {
         image,
         container: uid.map(|uid| uid.chars().take(13).collect()),
     }
+}
+
+fn answers(pod: &Pod) -> bool {
+    let spec = pod.spec.as_ref();
+    let mut inits = spec
+        .into_iter()
+        .flat_map(|spec| spec.init_containers.iter().flatten());
+    inits.any(|container| container.name == QUERY)
 }
 
 fn is_final(status: &PodStatus) -> bool {
