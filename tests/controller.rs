@@ -12,6 +12,8 @@ mod ends;
 mod jobs;
 #[path = "controller/life.rs"]
 mod life;
+#[path = "controller/lines.rs"]
+mod lines;
 #[path = "controller/outages.rs"]
 mod outages;
 #[path = "controller/rig.rs"]

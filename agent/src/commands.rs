@@ -31,6 +31,9 @@ pub fn ps(agent: &Agent, format: Format) -> Result<()> {
     let (_, answer) = agent.call(&Method::GET, "/v1/bots?usage", "", PATIENCE)?;
     let bots = answer.get("bots").cloned();
     let bots = bots.with_context(|| error_of(&answer))?;
+    if let Some(but) = answer["but"].as_str() {
+        tell(&format!("CPU and memory are not known: {but}"));
+    }
     let text = match format {
         Format::Json => serde_json::to_string_pretty(&bots)?,
         Format::Table => {

@@ -3,7 +3,7 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /v1/openapi.json` | the document of all of this |
-//! | `GET /v1/bots` | `{"bots": [row..]}`, see [`crate::report::Row`]; `?usage`: with what they use of the host now |
+//! | `GET /v1/bots` | `{"bots": [row..], "but"}`, see [`crate::report::Row`]; `?usage`: with what they use of the host now (but: why that is not known) |
 //! | `GET /v1/bots/<id or name>` | that row; 404 |
 //! | `GET /v1/bots/<id or name>/history?count=20&before=` | `{"id", "entries": [record..], "next", "but"}` (but: why there may be more); 404 |
 //! | `POST /v1/bots/<id or name>/start`, `/stop`, `/restart` | `{"id", "name", "but"}` (but: why it does not run); 404 |

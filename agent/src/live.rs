@@ -1,8 +1,9 @@
 //! Live logs: what bots print goes out over NATS as it comes, in whole lines, on one subject a bot.
 //!
 //! ```text
-//!   bot ─▶ supervisor ─▶ the container's output ─▶ daemon ─▶ follower ─▶ the0.bot.logs.<id>  (THE0_BOT_LOGS: memory, 1 h)
-//!                                                            one a container, asleep while nothing is printed
+//!   bot ─▶ supervisor ─▶ the container's output ─▶ daemon, or kubelet and API server
+//!                                                     └─▶ follower ─▶ the0.bot.logs.<id>  (THE0_BOT_LOGS: memory, 1 h)
+//!                                                         one a container, asleep while nothing is printed
 //! ```
 //!
 //! It is the agent that sends them, because it is the only program that has a key of NATS: one inside a container would
@@ -14,7 +15,12 @@
 //! it; the loop that runs bots waits for nothing here. Only the agent that acts sends.
 
 mod chunk;
+mod containers;
 mod follow;
+mod pods;
+pub mod printer;
+pub mod reader;
+mod stamps;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -22,7 +28,6 @@ use std::time::Duration;
 
 use async_nats::jetstream::stream::{Config, StorageType, Stream};
 use async_nats::jetstream::{self, Context};
-use bollard::Docker;
 use contract::BotId;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -32,6 +37,8 @@ use crate::events::Address;
 use crate::health::Board;
 use crate::show::Console;
 use follow::{Follower, Shared};
+use printer::{Life, Printer};
+use reader::{Place, Reader};
 
 /// Whether lines are sent: on, which counts where there is a NATS, or off.
 pub const VARIABLE: &str = "THE0_LIVE_LOGS";
@@ -46,8 +53,8 @@ const TURN: Duration = Duration::from_secs(10);
 /// Time between two tries to begin.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// The containers that run, by bot; `None`: another agent sends their lines.
-pub type Running = Option<BTreeMap<BotId, String>>;
+/// What prints, by bot; `None`: another agent sends its lines.
+pub type Running = Option<BTreeMap<BotId, Printer>>;
 
 /// Sends what bots print.
 #[derive(Debug)]
@@ -56,13 +63,13 @@ pub struct Live {
 }
 
 impl Live {
-    /// Starts a thread that sends what is printed in the containers it is told of.
+    /// Starts a thread that sends what those print that it is told of.
     ///
     /// # Errors
     /// It cannot be started.
     pub fn start(
         address: Address,
-        docker: Docker,
+        place: Place,
         board: Board,
         console: Console,
     ) -> io::Result<Self> {
@@ -72,7 +79,7 @@ impl Live {
             .build()?;
         std::thread::Builder::new()
             .name("live-logs".into())
-            .spawn(move || runtime.block_on(run(&address, docker, board, &console, told)))?;
+            .spawn(move || runtime.block_on(run(&address, place, board, &console, told)))?;
         Ok(Self { running })
     }
 
@@ -89,7 +96,7 @@ impl Live {
 /// Follows until nobody tells any more what runs.
 async fn run(
     address: &Address,
-    docker: Docker,
+    place: Place,
     board: Board,
     console: &Console,
     mut running: watch::Receiver<Running>,
@@ -98,6 +105,10 @@ async fn run(
     let client = match address.attach(up_to).await {
         Ok(client) => client,
         Err(why) => return console.warn(&format!("live logs are not sent: {why}")),
+    };
+    let reader = match Reader::open(place, console).await {
+        Ok(reader) => reader,
+        Err(why) => return console.warn(&format!("live logs are not sent: {why:#}")),
     };
     let shared = {
         let mut up = up.clone();
@@ -108,7 +119,7 @@ async fn run(
         let largest = client.max_payload();
         let nats = jetstream::new(client);
         Shared {
-            docker,
+            reader,
             nats,
             up,
             largest,
@@ -171,11 +182,11 @@ async fn open(nats: &Context) -> Result<Stream, async_nats::Error> {
     Ok(nats.get_or_create_stream(config).await?)
 }
 
-/// The containers that are followed.
+/// Those that are followed.
 #[derive(Debug, Default)]
 struct Followed {
-    /// By container: whose it is and whether it runs.
-    runs: HashMap<String, (BotId, watch::Sender<bool>)>,
+    /// By id: whose it is and how far.
+    printers: HashMap<String, (BotId, watch::Sender<Life>)>,
     /// The last follower of each bot.
     last: HashMap<BotId, JoinHandle<()>>,
 }
@@ -184,33 +195,35 @@ impl Followed {
     fn follow(&mut self, now: Running, shared: &Shared) {
         let Some(now) = now else {
             self.last.drain().for_each(|(_, task)| task.abort());
-            self.runs.clear();
+            self.printers.clear();
             return;
         };
-        self.runs.retain(|container, (bot, runs)| {
-            let is_running = now.get(bot) == Some(container);
-            if !is_running {
-                runs.send_replace(false);
-            }
-            is_running
+        shared.reader.expect(now.len());
+        self.printers.retain(|id, (bot, life)| {
+            let printer = now.get(bot).filter(|printer| printer.id == *id);
+            let new = printer.map_or(Life::Over, |printer| printer.life);
+            life.send_if_modified(|life| std::mem::replace(life, new) != new);
+            printer.is_some()
         });
-        for (bot, container) in now {
-            if !self.runs.contains_key(&container) {
-                self.add(bot, container, shared.clone());
+        for (bot, printer) in now {
+            if !self.printers.contains_key(&printer.id) {
+                self.add(bot, printer, shared.clone());
             }
         }
         self.last.retain(|_, task| !task.is_finished());
     }
 
-    fn add(&mut self, bot: BotId, container: String, shared: Shared) {
-        let (runs_to, runs) = watch::channel(true);
-        self.runs.insert(container.clone(), (bot.clone(), runs_to));
+    fn add(&mut self, bot: BotId, printer: Printer, shared: Shared) {
+        let (life_to, life) = watch::channel(printer.life);
+        let Printer { id, name, .. } = printer;
+        self.printers.insert(id.clone(), (bot.clone(), life_to));
         let before = self.last.remove(&bot);
         let follower = Follower {
             shared,
             bot: bot.clone(),
-            container,
-            runs,
+            id,
+            name,
+            life,
         };
         let task = tokio::spawn(async move {
             if let Some(mut before) = before

@@ -15,7 +15,7 @@ use tokio::sync::oneshot::{self, Sender};
 use crate::ask::Refusal;
 use crate::bots::Offer;
 use crate::engine::docker::left::{Left, Unsaved};
-use crate::engine::usage::{self, Usage};
+use crate::engine::usage::{self, Used};
 use crate::engine::{Engine, Instance, kubernetes};
 use crate::history::Answer;
 use crate::id::{self, Known, Unclear};
@@ -74,7 +74,7 @@ pub enum Request {
     /// How all bots are.
     Rows(Sender<Vec<Row>>),
     /// What bots use of the host now.
-    Usage(Sender<HashMap<BotId, Usage>>),
+    Usage(Sender<Used>),
     /// The latest records of the bot that is called so, so many.
     History(String, usize, Sender<Result<(BotId, Answer), Unclear>>),
     /// Do something with the bot that is called so.
@@ -155,30 +155,42 @@ fn rows(world: &World, to: Sender<Vec<Row>>) {
                 let _ = to.send(table(&sources, of));
             });
         }
-        Engine::Kubernetes(cluster) => rows_of_pods(cluster, &sources, to),
+        Engine::Kubernetes(cluster) => rows_of_pods(cluster, sources, to),
     }
 }
 
-/// What a Pod's own status tells is known already.
-fn rows_of_pods(cluster: &kubernetes::Engine, sources: &[Sources], to: Sender<Vec<Row>>) {
-    let of = |id: &BotId| cluster.records(id).unwrap_or_default();
-    let _ = to.send(table(sources, of));
+/// What a Pod's own status tells is known already; what is saved of one that runs is asked for.
+fn rows_of_pods(cluster: &kubernetes::Engine, sources: Vec<Sources>, to: Sender<Vec<Row>>) {
+    let known = |from: &Sources| Some((from.id.clone(), cluster.records(&from.id)?));
+    let mut records: HashMap<BotId, Records> = sources.iter().filter_map(known).collect();
+    let synced = cluster.synced();
+    tokio::spawn(async move {
+        let mut synced = synced.await;
+        let of = |id: &BotId| {
+            let mut records = records.remove(id).unwrap_or_default();
+            records.synced = records.synced.or_else(|| synced.remove(id));
+            records
+        };
+        let _ = to.send(table(&sources, of));
+    });
 }
 
-fn usage(world: &World, to: Sender<HashMap<BotId, Usage>>) {
+fn usage(world: &World, to: Sender<Used>) {
     match &world.engine {
         Engine::Process(_) => {
             let instances = world.instances().into_iter();
             let roots = instances.filter_map(|(bot, instance)| Some((bot, instance.pid?)));
             let usage = usage::of_processes(roots.collect());
-            tokio::spawn(async move { drop(to.send(usage.await)) });
+            tokio::spawn(async move { drop(to.send(usage.await.into())) });
         }
         Engine::Docker(docker) => {
             let usage = docker.usage();
+            tokio::spawn(async move { drop(to.send(usage.await.into())) });
+        }
+        Engine::Kubernetes(cluster) => {
+            let usage = cluster.usage();
             tokio::spawn(async move { drop(to.send(usage.await)) });
         }
-        // The cluster's own metrics tell.
-        Engine::Kubernetes(_) => drop(to.send(HashMap::new())),
     }
 }
 

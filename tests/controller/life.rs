@@ -32,6 +32,14 @@ fn a_document_becomes_a_pod_another_when_it_changes_and_none_when_it_goes() {
     assert_eq!(answer["data"], 1, "{answer}");
     let printed = agent.prints(&rig, &["logs", "counter"]);
     assert!(printed.contains("COUNT 1"), "{printed}");
+    agent.wait_row(&rig, "counter", |row| {
+        (row["synced"]["outcome"] == "ok").then_some(())
+    });
+    let remarks = agent.remarks(&rig, &["ps"]);
+    assert!(
+        remarks.contains("CPU and memory are not known: the cluster serves no metrics.k8s.io"),
+        "{remarks}"
+    );
     rig.asked("counter", doc! {"word": "changed"});
     rig.wait_saved("counter", "word", "changed");
     assert_eq!(

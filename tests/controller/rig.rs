@@ -324,6 +324,11 @@ impl Agent {
         text(&output.stdout)
     }
 
+    /// What a command says beside what it prints.
+    pub fn remarks(&self, rig: &Rig, words: &[&str]) -> String {
+        text(&run(self.command(rig).args(words)).stderr)
+    }
+
     /// How a bot is.
     pub fn row(&self, rig: &Rig, id: &str) -> Value {
         let rows = self.ask(rig, &["ps"]);

@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use tests::servers::mongo::bson::doc;
-use tests::servers::nats::Letter;
 use tests::stack::{LONG, Stack};
 use tests::wait_for;
 
 use crate::host;
 
-const STREAM: &str = "THE0_BOT_LOGS";
 /// Time in which a line that is not to come would have.
 const MOMENT: Duration = Duration::from_secs(3);
 
@@ -40,22 +38,9 @@ def main(id, config):
     time.sleep(100000)
 "#;
 
-fn chunks(host: &Stack, bot: &str) -> Vec<Letter> {
-    let nats = host.nats.as_ref().expect("a NATS");
-    let mut all = nats.messages(STREAM);
-    all.retain(|chunk| chunk.subject == format!("the0.bot.logs.{bot}"));
-    all
-}
-
-/// What was sent of a bot, each chunk checked.
+/// What was sent of a bot.
 fn sent(host: &Stack, bot: &str) -> String {
-    let chunks = chunks(host, bot);
-    for chunk in &chunks {
-        assert!(chunk.payload.ends_with(b"\n"), "a chunk is whole lines");
-        assert!(chunk.payload.len() < 1 << 20, "{}", chunk.payload.len());
-    }
-    let bytes: Vec<u8> = chunks.into_iter().flat_map(|chunk| chunk.payload).collect();
-    String::from_utf8(bytes).expect("lines are cut between characters of ASCII here")
+    host.nats.as_ref().expect("a NATS").lines_of(bot)
 }
 
 /// The numbers of a bot that prints them.
@@ -175,5 +160,6 @@ fn nothing_is_sent_where_it_is_switched_off() {
             .then_some(())
     });
     std::thread::sleep(MOMENT);
-    assert!(chunks(&host, &bot).is_empty());
+    let nats = host.nats.as_ref().expect("a NATS");
+    assert!(nats.chunks_of(&bot).is_empty());
 }

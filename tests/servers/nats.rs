@@ -22,6 +22,8 @@ pub const PASSWORD: &str = "the0-nats-p@ss/word";
 pub const CLOSED: &str = "the0-closed-user:hunter4";
 /// The platform's stream of events.
 pub const EVENTS: &str = "THE0_EVENTS";
+/// The stream of what bots print.
+pub const LINES: &str = "THE0_BOT_LOGS";
 /// Where what cannot be kept goes.
 pub const LETTERS: &str = "THE0_DLQ";
 
@@ -283,6 +285,30 @@ impl Nats {
             Ok(letters)
         };
         self.wait(letters)
+    }
+
+    /// What was sent of what a bot prints, chunk by chunk.
+    ///
+    /// # Panics
+    /// As [`Nats::messages`].
+    pub fn chunks_of(&self, bot: &str) -> Vec<Letter> {
+        let mut all = self.messages(LINES);
+        all.retain(|chunk| chunk.subject == format!("the0.bot.logs.{bot}"));
+        all
+    }
+
+    /// The same as one text, each chunk checked.
+    ///
+    /// # Panics
+    /// As [`Nats::messages`], or a chunk is not as it is promised.
+    pub fn lines_of(&self, bot: &str) -> String {
+        let chunks = self.chunks_of(bot);
+        for chunk in &chunks {
+            assert!(chunk.payload.ends_with(b"\n"), "a chunk is whole lines");
+            assert!(chunk.payload.len() < 1 << 20, "{}", chunk.payload.len());
+        }
+        let bytes: Vec<u8> = chunks.into_iter().flat_map(|chunk| chunk.payload).collect();
+        String::from_utf8(bytes).expect("lines are cut between characters of ASCII here")
     }
 
     fn run<T>(&self, what: impl Future<Output = T>) -> T {

@@ -223,15 +223,17 @@ fn millis(at: Time) -> u128 {
     since.unwrap_or_default().as_millis()
 }
 
-async fn rows(usage: bool, to: &Loop) -> Result<Vec<Row>, Answer> {
+/// All rows, and why what bots use is not known if it was asked for and is not.
+async fn rows(usage: bool, to: &Loop) -> Result<(Vec<Row>, Option<String>), Answer> {
     let mut rows = ask(to, Request::Rows).await?;
-    if usage {
-        let used = ask(to, Request::Usage).await?;
-        for row in &mut rows {
-            row.usage = used.get(&row.id).copied();
-        }
+    if !usage {
+        return Ok((rows, None));
     }
-    Ok(rows)
+    let used = ask(to, Request::Usage).await?;
+    for row in &mut rows {
+        row.usage = used.by.get(&row.id).copied();
+    }
+    Ok((rows, used.but))
 }
 
 /// A row, with how old what is saved is.
@@ -245,14 +247,14 @@ fn shown(row: &Row) -> Value {
 
 async fn bots(asked: &str, to: &Loop) -> Result<Answer, Answer> {
     let asked = Asked::read(asked, &["usage"])?;
-    let rows = rows(asked.usage, to).await?;
+    let (rows, but) = rows(asked.usage, to).await?;
     let rows: Vec<Value> = rows.iter().map(shown).collect();
-    Ok(Answer::ok(json!({"bots": rows})))
+    Ok(Answer::ok(json!({"bots": rows, "but": but})))
 }
 
 async fn bot(word: &str, asked: &str, to: &Loop) -> Result<Answer, Answer> {
     let asked = Asked::read(asked, &["usage"])?;
-    let rows = rows(asked.usage, to).await?;
+    let (rows, _) = rows(asked.usage, to).await?;
     let known = rows.iter().map(|row| Known {
         id: row.id.clone(),
         name: row.name.clone(),

@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
+use crate::engine::usage::Used;
 use crate::gateway::bounds::Most;
 use crate::gateway::dispatch::Dispatcher;
 use crate::id::Unclear;
@@ -151,7 +152,9 @@ async fn stand_in(mut requests: UnboundedReceiver<Request>) {
             Request::Usage(to) => {
                 let used = json!({"cpu": 1.5, "memory": 7, "memory_limit": 8});
                 let used = (bot_id(), serde_json::from_value(used).unwrap());
-                drop(to.send([used].into()));
+                let by = [used].into();
+                let but = Some("why".to_owned());
+                drop(to.send(Used { by, but }));
             }
             Request::History(word, count, to) if word == "grid" => {
                 let entries = (1..=3).map(entry).collect::<Vec<_>>();

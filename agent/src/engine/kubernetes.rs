@@ -35,11 +35,13 @@ mod refusal;
 mod secret;
 mod seen;
 mod slot;
+mod synced;
 pub mod template;
 #[cfg(test)]
 mod tests;
 mod times;
 pub mod trial;
+mod usage;
 mod view;
 mod work;
 
@@ -67,6 +69,10 @@ use crate::show::Console;
 
 pub use access::Access;
 pub use connect::connect;
+pub use containers::BOT;
+#[cfg(test)]
+pub use link::PACE;
+pub use refusal::{has_status, said};
 pub use work::Running;
 
 /// How soon keys that could not be renewed are asked for again, at most; a quarter of their life, if that is less.

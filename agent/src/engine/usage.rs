@@ -24,6 +24,31 @@ pub struct Usage {
     pub memory_limit: Option<u64>,
 }
 
+/// What bots use, as far as that is known.
+#[derive(Debug, Default)]
+pub struct Used {
+    /// By bot.
+    pub by: HashMap<BotId, Usage>,
+    /// Why of none it is known.
+    pub but: Option<String>,
+}
+
+impl Used {
+    /// It is not known, and why.
+    pub fn unknown(why: String) -> Self {
+        Self {
+            by: HashMap::new(),
+            but: Some(why),
+        }
+    }
+}
+
+impl From<HashMap<BotId, Usage>> for Used {
+    fn from(by: HashMap<BotId, Usage>) -> Self {
+        Self { by, but: None }
+    }
+}
+
 /// One look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {

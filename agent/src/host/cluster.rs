@@ -10,6 +10,7 @@ use contract::launch::Variables;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::engines::{Around, Parts};
+use super::setup::sends;
 use crate::engine::kubernetes::job::{Jobs, Terms};
 use crate::engine::kubernetes::question::Questions;
 use crate::engine::kubernetes::template::{Files, POD_TEMPLATE, Template};
@@ -21,6 +22,8 @@ use crate::health::Dependency;
 use crate::history::notices::Logs;
 use crate::jobs::site::Site;
 use crate::lease::Identity;
+use crate::live::Live;
+use crate::live::reader::Place;
 use crate::place::{self, Pods};
 use crate::store::{Address, Store};
 use crate::{events, jobs};
@@ -85,6 +88,8 @@ pub struct Setup {
     clock: bool,
     /// The bucket of states, where jobs' results wait.
     states: String,
+    /// Where what bots print is sent.
+    live: Option<events::Address>,
     jobs: jobs::Settings,
 }
 
@@ -92,7 +97,12 @@ pub struct Setup {
 ///
 /// # Errors
 /// The first setting that cannot be used.
-pub fn setup(options: &Options, environment: &Variables, store: &Address) -> Result<Setup> {
+pub fn setup(
+    options: &Options,
+    environment: &Variables,
+    store: &Address,
+    nats: Option<&events::Address>,
+) -> Result<Setup> {
     if environment
         .get(WARM)
         .is_some_and(|wanted| !wanted.trim().is_empty())
@@ -114,6 +124,7 @@ pub fn setup(options: &Options, environment: &Variables, store: &Address) -> Res
         results,
         clock: clock(environment)?,
         states,
+        live: sends(environment, nats)?,
         jobs: jobs::Settings::parse(environment)?,
     })
 }
@@ -181,12 +192,22 @@ impl Setup {
         };
         place::remember_pods(around.data, Some(&pods))?;
         let console = around.console.clone();
-        let mut access = Access::new(client, namespace, self.template, around.keys, console);
+        let mut access = Access::new(
+            client,
+            namespace.clone(),
+            self.template,
+            around.keys,
+            console,
+        );
         access.lease = around.lease.clone();
         access.permits = Some(around.permits);
         access.clock = self.clock;
         let board = around.board;
         board.attach(Dependency::Kubernetes, access.gate.clone());
+        let live = self.live.map(|nats| {
+            let place = Place::Kubernetes(namespace, access.gate.clone());
+            Live::start(nats, place, board.clone(), around.console.clone())
+        });
         let queue = around.source.map(|source| {
             let (store, states) = (around.store.clone(), self.states);
             start_jobs(source, self.jobs, &access, (store, states))
@@ -198,7 +219,7 @@ impl Setup {
         tokio::spawn(pass_on(heard, around.news));
         Ok(Parts {
             engine: Engine::Kubernetes(Box::new(kubernetes::Engine::new(access, told))),
-            live: None,
+            live: live.transpose().context("live logs")?,
             queue,
             apart: Some(Apart::Kubernetes(apart)),
             logs: Logs::Kubernetes(pods),

@@ -7,7 +7,7 @@ use contract::launch::Variables;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::engines::{Around, Parts};
-use super::setup::is_on;
+use super::setup::sends;
 use crate::engine::docker::container::CA_INSIDE;
 use crate::engine::docker::question::{Questions, Warm};
 use crate::engine::docker::template::{CA_FILE, Template, passed};
@@ -17,7 +17,8 @@ use crate::gateway::apart::Apart;
 use crate::health::{Board, Dependency};
 use crate::history::notices::Logs;
 use crate::lease::Identity;
-use crate::live::{self, Live};
+use crate::live::Live;
+use crate::live::reader::Place;
 use crate::place::Containers;
 use crate::show::Console;
 use crate::store::{Address, Store};
@@ -47,14 +48,13 @@ pub fn setup(
     let store = store_variables(store, environment)?;
     let template = Template::parse(environment, passed(environment), store)?;
     let value = |name: &str| environment.get(name).filter(|v| !v.is_empty()).cloned();
-    let sends = is_on(live::VARIABLE, value(live::VARIABLE).as_deref(), true)?;
     Ok(Setup {
         containers: Containers {
             docker_host: value("DOCKER_HOST"),
             stack: template.stack.to_string(),
         },
         template,
-        live: nats.filter(|_| sends).cloned(),
+        live: sends(environment, nats)?,
         warm: Warm::parse(environment)?,
         jobs: jobs::Settings::parse(environment)?,
     })
@@ -145,7 +145,7 @@ fn start_live(
     console: &Console,
 ) -> Result<Live> {
     let docker = Docker::connect(containers.docker_host.as_deref())?;
-    let live = Live::start(nats, docker, board.clone(), console.clone());
+    let live = Live::start(nats, Place::Docker(docker), board.clone(), console.clone());
     live.context("live logs")
 }
 

@@ -91,7 +91,7 @@ impl Where {
         Ok(match choice {
             Choice::Docker => Self::Docker(Box::new(docker::setup(environment, store, nats)?)),
             Choice::Kubernetes(options) => {
-                Self::Kubernetes(Box::new(cluster::setup(options, environment, store)?))
+                Self::Kubernetes(Box::new(cluster::setup(options, environment, store, nats)?))
             }
         })
     }

@@ -25,7 +25,7 @@ use crate::schedule::book::Book;
 use crate::show::Console;
 use crate::store::Address;
 use crate::store::address::Endpoint;
-use crate::{events, gateway, schedule};
+use crate::{events, gateway, live, schedule};
 
 /// The variable of how many bots the metrics tell one by one, and what it is without it.
 const MEASURED: &str = "THE0_METRICS_BOTS";
@@ -180,6 +180,19 @@ pub fn is_on(variable: &str, given: Option<&str>, usual: bool) -> Result<bool> {
         Some("off" | "false" | "0") => Ok(false),
         Some(_) => bail!("{variable} is neither on nor off"),
     }
+}
+
+/// Where what bots print is sent, if it is.
+///
+/// # Errors
+/// The switch is neither on nor off.
+pub fn sends(
+    environment: &Variables,
+    nats: Option<&events::Address>,
+) -> Result<Option<events::Address>> {
+    let given = environment.get(live::VARIABLE).filter(|v| !v.is_empty());
+    let sends = is_on(live::VARIABLE, given.map(String::as_str), true)?;
+    Ok(nats.filter(|_| sends).cloned())
 }
 
 /// How many bots the metrics tell one by one.

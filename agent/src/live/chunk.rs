@@ -28,7 +28,7 @@ pub struct Lines {
     until: String,
     cut: u64,
     /// The line of each source whose end has not come.
-    open: [Open; 2],
+    open: [Open; SOURCES.len()],
 }
 
 /// A line whose end has not come.
@@ -48,7 +48,12 @@ pub enum Source {
     Output,
     /// Standard error: the bot's, and that of the programs around it.
     Error,
+    /// One or the other, where they are kept as one.
+    Either,
 }
+
+/// All of them.
+const SOURCES: [Source; 3] = [Source::Output, Source::Error, Source::Either];
 
 impl Lines {
     /// None yet. Lines over `longest` bytes are cut.
@@ -58,7 +63,7 @@ impl Lines {
             text: Vec::new(),
             until: String::new(),
             cut: 0,
-            open: <[Open; 2]>::default(),
+            open: Default::default(),
         }
     }
 
@@ -86,7 +91,7 @@ impl Lines {
     /// The line is whole.
     fn end(&mut self, source: Source) {
         let line = std::mem::take(&mut self.open[source as usize]);
-        if source == Source::Error && journal::is_ours(&line.kept) {
+        if source != Source::Output && journal::is_ours(&line.kept) {
             return;
         }
         self.text.extend_from_slice(&line.kept);
@@ -102,7 +107,7 @@ impl Lines {
 
     /// Nothing more comes: a line without an end is one.
     pub fn finish(&mut self) {
-        for source in [Source::Output, Source::Error] {
+        for source in SOURCES {
             if self.open[source as usize].length > 0 {
                 self.end(source);
             }

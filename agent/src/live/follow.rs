@@ -1,21 +1,20 @@
-//! Follows one container: what its bot prints goes to the bot's subject, from where the last agent left off.
+//! Follows what one bot prints somewhere: it goes to the bot's subject, from where the last agent left off.
 
-use std::time::{Duration, SystemTime};
+use std::pin::pin;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use async_nats::HeaderMap;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
-use bollard::Docker;
-use bollard::container::LogOutput;
-use bollard::query_parameters::{LogsOptions, LogsOptionsBuilder};
 use contract::BotId;
-use futures_util::StreamExt;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::chunk::{Chunk, LONGEST, Lines, Source, stamped, subject};
-use super::{LIFE, STREAM, open};
+use super::chunk::{Chunk, LONGEST, Lines, subject};
+use super::printer::Life;
+use super::reader::{Look, Printed, Reader};
+use super::{STREAM, open};
 use crate::events::pause;
 use crate::health::Board;
 
@@ -26,7 +25,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// Bytes of a message that are not lines: marker, subject, headers.
 const AROUND: usize = 4096;
 
-/// The container lines are of.
+/// What they are marked with: the id of the container, or of the Pod.
 const CONTAINER: &str = "The0-Container";
 /// When the last of them was printed.
 const UNTIL: &str = "The0-Until";
@@ -34,8 +33,8 @@ const UNTIL: &str = "The0-Until";
 /// What all followers share.
 #[derive(Debug, Clone)]
 pub struct Shared {
-    /// The daemon.
-    pub docker: Docker,
+    /// Who keeps what is printed.
+    pub reader: Reader,
     /// Where lines go.
     pub nats: Context,
     /// Whether NATS is there.
@@ -46,57 +45,89 @@ pub struct Shared {
     pub board: Board,
 }
 
-/// One container.
+/// Of one container or Pod.
 #[derive(Debug)]
 pub struct Follower {
     /// What it shares with others.
     pub shared: Shared,
-    /// Whose container.
+    /// Whose it is.
     pub bot: BotId,
-    /// Its id.
-    pub container: String,
-    /// Whether it runs, as far as the agent knows.
-    pub runs: watch::Receiver<bool>,
+    /// What its lines are marked with.
+    pub id: String,
+    /// What it is asked for by.
+    pub name: String,
+    /// How far it is, as far as the agent knows.
+    pub life: watch::Receiver<Life>,
 }
 
-/// How far a container's lines are told.
+/// How far its lines are told.
 type Mark = Option<String>;
 
+/// How a look has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// All that was there is read.
+    All,
+    /// It was others' turn.
+    Turn,
+    /// It failed.
+    Failed,
+}
+
 impl Follower {
-    /// Sends lines until the container has ended and all of its are sent. What goes wrong is tried again.
+    /// Sends lines until whoever prints them has ended and all are sent. What goes wrong is tried again.
     pub async fn run(mut self) {
-        let mut tries = 0;
-        let mut mark = loop {
-            self.wait_for_nats().await;
-            match self.told().await {
-                Ok(mark) => break mark,
-                Err(_) => sleep(pause(tries)).await,
-            }
-            tries += 1;
-        };
-        tries = 0;
+        let _ = self.life.wait_for(|life| *life != Life::Coming).await;
+        let mut mark = self.known().await;
+        let (mut tries, mut last) = (0, None);
         loop {
-            let before = mark.clone();
             // Only a look that begins when it has ended has seen all.
-            let ran = *self.runs.borrow();
-            let read = self.read(&mut mark).await;
-            if read.is_ok() && !ran {
-                return;
-            }
+            let life = *self.life.borrow_and_update();
+            let before = mark.clone();
+            let read = self.read(&mut mark, life, looks_back(life, last)).await;
+            let end = read.unwrap_or(End::Failed);
+            last = Some((life, end));
             tries = if mark == before { tries + 1 } else { 0 };
-            // A container that is gone has no lines.
-            if !*self.runs.borrow() && tries > 3 {
-                return;
+            let now = *self.life.borrow();
+            match (end, now) {
+                (End::All, _) if life == Life::Over => return,
+                // Whoever is gone has no lines.
+                (End::Failed, Life::Over) if tries > 3 => return,
+                (End::Turn, _) => {}
+                (End::All, Life::Rests(_)) if now == life => {
+                    let _ = self.life.changed().await;
+                }
+                _ => self.pause(tries).await,
+            }
+        }
+    }
+
+    /// Waits for a while, or until more is known.
+    async fn pause(&mut self, tries: u32) {
+        let pause = sleep(pause(tries));
+        tokio::select! {
+            () = pause => {}
+            Ok(()) = self.life.changed() => {}
+        }
+    }
+
+    /// How far the lines are in the stream, however long it takes to know that.
+    async fn known(&mut self) -> Mark {
+        for tries in 0.. {
+            self.wait_for_nats().await;
+            if let Ok(mark) = self.told().await {
+                return mark;
             }
             sleep(pause(tries)).await;
         }
+        None
     }
 
     async fn wait_for_nats(&mut self) {
         let _ = self.shared.up.wait_for(|is_up| *is_up).await;
     }
 
-    /// How far this container's lines are in the stream.
+    /// How far they are in the stream.
     async fn told(&self) -> Result<Mark> {
         let stream = timeout(ANSWER, open(&self.shared.nats)).await?;
         let stream = stream.map_err(|err| anyhow!("{err}"))?;
@@ -109,7 +140,7 @@ impl Follower {
                         .get(name)
                         .map(|value| value.as_str().to_owned())
                 };
-                let is_ours = header(CONTAINER).as_deref() == Some(self.container.as_str());
+                let is_ours = header(CONTAINER).as_deref() == Some(self.id.as_str());
                 Ok(header(UNTIL).filter(|_| is_ours))
             }
             Err(err) if err.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
@@ -117,41 +148,52 @@ impl Follower {
         }
     }
 
-    /// Sends what is printed behind `mark` until the daemon says that there is no more.
-    async fn read(&mut self, mark: &mut Mark) -> Result<()> {
-        let docker = self.shared.docker.clone().negotiate_version().await?;
+    /// Sends what is printed behind `mark` until there is no more, or it is others' turn.
+    async fn read(&mut self, mark: &mut Mark, life: Life, looks_back: bool) -> Result<End> {
+        let mut turn = self.shared.reader.turn().await;
         let skipped = mark.clone();
-        let mut log = std::pin::pin!(docker.logs(&self.container, Some(options())));
+        let look = Look {
+            name: &self.name,
+            life,
+            since: skipped.as_deref(),
+            looks_back,
+        };
+        let mut log = self.shared.reader.read(look).await?;
         let longest = LONGEST.min(self.shared.largest.saturating_sub(AROUND) / 2);
         let mut lines = Lines::new(longest);
+        let mut over = pin!(turn.over());
         loop {
             if lines.is_full() {
                 self.send(&mut lines, mark).await;
             }
-            let next = if lines.is_empty() {
-                log.next().await
-            } else if let Ok(next) = timeout(GATHER, log.next()).await {
-                next
-            } else {
-                self.send(&mut lines, mark).await;
-                continue;
+            let next = tokio::select! {
+                biased;
+                () = &mut over => break,
+                next = log.next() => next,
+                () = sleep(GATHER), if !lines.is_empty() => {
+                    self.send(&mut lines, mark).await;
+                    continue;
+                }
             };
-            let Some(piece) = next else { break };
-            let (source, message) = match piece? {
-                LogOutput::StdOut { message } => (Source::Output, message),
-                LogOutput::StdErr { message } => (Source::Error, message),
-                LogOutput::StdIn { .. } | LogOutput::Console { .. } => continue,
-            };
-            let Some((stamp, printed)) = stamped(&message) else {
-                continue;
-            };
-            if skipped.as_deref().is_none_or(|told| stamp > told) {
-                lines.push(source, stamp, printed);
+            match next.transpose()? {
+                Some(Printed::Piece {
+                    source,
+                    stamp,
+                    bytes,
+                }) => {
+                    if skipped.as_deref().is_none_or(|told| stamp.as_str() > told) {
+                        lines.push(source, &stamp, &bytes);
+                    }
+                }
+                Some(Printed::End) => lines.finish(),
+                None => {
+                    self.send(&mut lines, mark).await;
+                    return Ok(End::All);
+                }
             }
         }
-        lines.finish();
         self.send(&mut lines, mark).await;
-        Ok(())
+        Ok(End::Turn)
     }
 
     /// Sends the whole lines there are, once, however long that takes.
@@ -171,9 +213,9 @@ impl Follower {
 
     async fn publish(&self, chunk: &Chunk) -> Result<()> {
         let mut headers = HeaderMap::new();
-        let id = format!("{}-{}", self.container, chunk.until);
+        let id = format!("{}-{}", self.id, chunk.until);
         headers.insert("Nats-Msg-Id", id);
-        headers.insert(CONTAINER, self.container.as_str());
+        headers.insert(CONTAINER, self.id.as_str());
         headers.insert(UNTIL, chunk.until.as_str());
         let subject = subject(self.bot.as_str());
         let sent =
@@ -191,15 +233,34 @@ impl Follower {
     }
 }
 
-/// All that a bot has printed and prints, as far back as the stream keeps it.
-fn options() -> LogsOptions {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    let since = now.unwrap_or_default().saturating_sub(LIFE).as_secs();
-    LogsOptionsBuilder::default()
-        .stdout(true)
-        .stderr(true)
-        .follow(true)
-        .timestamps(true)
-        .since(i32::try_from(since).unwrap_or(0))
-        .build()
+/// Whether a life before `now` may have lines that no look has seen; `last` is the last one.
+fn looks_back(now: Life, last: Option<(Life, End)>) -> bool {
+    match last {
+        None => now != Life::Runs(0),
+        Some((then, End::Turn)) => now.restarts() != then.restarts(),
+        // What is known of restarts may be late.
+        Some((_, End::All | End::Failed)) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_life_before_is_looked_at_unless_it_is_known_that_nothing_of_it_is_missing() {
+        let runs = Life::Runs;
+        let rows = [
+            (runs(0), None, false),
+            (runs(1), None, true),
+            (Life::Over, None, true),
+            (runs(1), Some((runs(1), End::Turn)), false),
+            (runs(2), Some((runs(1), End::Turn)), true),
+            (runs(1), Some((runs(1), End::All)), true),
+            (runs(0), Some((runs(0), End::Failed)), true),
+        ];
+        for (now, last, expected) in rows {
+            assert_eq!(looks_back(now, last), expected, "{now:?} after {last:?}");
+        }
+    }
 }

@@ -2,14 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use contract::BotId;
 use tokio::time::Instant as Moment;
 
 use super::{TICK, World};
 use crate::engine::Engine;
 use crate::events::Link;
 use crate::health::{Dependency, View};
-use crate::history::Birth;
+use crate::live::printer::printers;
 use crate::orders::desk::Desk;
 use crate::{report, request};
 
@@ -93,8 +92,7 @@ impl World {
     /// Tells whose lines are to be sent: nobody's, where another agent acts.
     fn tell_running(&self) {
         let Some(live) = &self.live else { return };
-        let of = |(bot, birth): (&BotId, &Birth)| Some((bot.clone(), birth.container.clone()?));
-        let running = || self.engine.births().into_iter().filter_map(of).collect();
+        let running = || printers(&self.engine);
         live.follow(self.lease.may_act().then(running));
     }
 }

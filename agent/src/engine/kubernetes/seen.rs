@@ -15,13 +15,14 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::containers::{BOT, FETCH, SYNC};
+use super::containers::{BOT, FETCH, QUERY, SYNC};
 use super::cronjob;
 use super::names::{self, annotation};
 use super::secret;
 use crate::engine::stack::Stack;
 use crate::history::cause::{Cause, Told};
 use crate::history::{Birth, Start};
+use crate::live::printer::Life;
 use crate::schedule::ledger::Key;
 
 /// Characters of a reason that people are told.
@@ -60,6 +61,8 @@ pub struct Seen {
     pub is_final: bool,
     /// Its address.
     pub address: Option<IpAddr>,
+    /// Whether it has a container that answers questions.
+    pub answers: bool,
     /// Whether it was told to end.
     pub is_ending: bool,
     /// Whether nobody waits for its end: a kubelet says that it is over, or a person that its node is gone.
@@ -141,6 +144,7 @@ impl Seen {
             job: names::job_of(meta).map(str::to_owned),
             is_final: is_final(status),
             address: status.pod_ip.as_ref().and_then(|ip| ip.parse().ok()),
+            answers: answers(pod),
             is_ending,
             is_forced: is_ending && meta.deletion_grace_period_seconds == Some(0),
             finalizers: meta.finalizers.clone().unwrap_or_default(),
@@ -177,6 +181,17 @@ impl Seen {
         let is_last = self.stage == Stage::Waiting;
         let is_told = matches!(last.reason, Reason::Fenced | Reason::Disk | Reason::Edited);
         (is_last && is_told && self.kind == BotType::Realtime).then_some(last.reason)
+    }
+
+    /// How far it is for who reads what it prints.
+    pub fn life(&self) -> Life {
+        let has_begun = self.restarts > 0 || self.end.is_some();
+        match self.stage {
+            Stage::Over => Life::Over,
+            Stage::Running => Life::Runs(self.restarts),
+            Stage::Gated | Stage::Coming if !has_begun => Life::Coming,
+            Stage::Gated | Stage::Coming | Stage::Waiting => Life::Rests(self.restarts),
+        }
     }
 
     /// What its supervisor does, as far as the kubelet sees it; `run` is the number of the last run that ended.
@@ -246,6 +261,14 @@ fn birth(pod: &Pod) -> Birth {
         image,
         container: uid.map(|uid| uid.chars().take(13).collect()),
     }
+}
+
+fn answers(pod: &Pod) -> bool {
+    let spec = pod.spec.as_ref();
+    let mut inits = spec
+        .into_iter()
+        .flat_map(|spec| spec.init_containers.iter().flatten());
+    inits.any(|container| container.name == QUERY)
 }
 
 fn is_final(status: &PodStatus) -> bool {

@@ -12,6 +12,7 @@ use super::slot::{Slot, Work};
 use super::{Engine, Link, Stage};
 use crate::engine::{Instance, Told};
 use crate::history::Birth;
+use crate::live::printer::Printer;
 use crate::plan::Actual;
 use crate::report::Records;
 
@@ -47,6 +48,20 @@ impl Engine {
         let live = self.slots.iter();
         live.filter_map(|(bot, slot)| Some((bot, &slot.pod.as_ref()?.birth)))
             .collect()
+    }
+
+    /// What prints the lines of each bot.
+    pub fn printers(&self) -> BTreeMap<BotId, Printer> {
+        let of = |(bot, slot): (&BotId, &Slot)| {
+            let pod = slot.pod.as_ref()?;
+            let printer = Printer {
+                id: pod.birth.container.clone()?,
+                name: pod.name.clone(),
+                life: pod.life(),
+            };
+            Some((bot.clone(), printer))
+        };
+        self.slots.iter().filter_map(of).collect()
     }
 
     /// What the bot's last Pod was made of, and whether anything of it was here already.
