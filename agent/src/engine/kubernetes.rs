@@ -39,6 +39,7 @@ pub mod template;
 #[cfg(test)]
 mod tests;
 mod times;
+mod undo;
 mod view;
 mod work;
 
@@ -386,9 +387,11 @@ impl Engine {
             return;
         };
         self.husks.insert(pod.uid.clone(), Husk::Going);
-        let (access, again) = (self.access.clone(), Arc::clone(&self.again));
+        let (access, news) = (self.access.clone(), self.news.clone());
+        let again = Arc::clone(&self.again);
         tokio::spawn(async move {
-            let _ = work::release(&access, &pod).await;
+            let undone = work::release(&access, &pod).await;
+            let _ = news.send(News::Released(pod.bot, pod.uid, undone));
             again.notify_one();
         });
         self.look_anew();
