@@ -8,6 +8,8 @@ mod asked;
 mod clock;
 #[path = "controller/ends.rs"]
 mod ends;
+#[path = "controller/handover.rs"]
+mod handover;
 #[path = "controller/jobs.rs"]
 mod jobs;
 #[path = "controller/life.rs"]
@@ -16,5 +18,7 @@ mod life;
 mod outages;
 #[path = "controller/rig.rs"]
 mod rig;
+#[path = "controller/ticks.rs"]
+mod ticks;
 #[path = "controller/trouble.rs"]
 mod trouble;

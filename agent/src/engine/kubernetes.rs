@@ -22,6 +22,7 @@ mod connect;
 mod containers;
 mod cronjob;
 mod cronjob_watch;
+mod cronjob_work;
 mod ends;
 pub mod job;
 mod keys;
@@ -161,7 +162,9 @@ impl Engine {
             gate: access.gate.clone(),
         };
         tokio::spawn(link::watch(source, news.clone()));
-        tokio::spawn(cronjob_watch::watch(access.clone(), news.clone()));
+        let times = Times::default();
+        let anew = times.again.clone();
+        tokio::spawn(cronjob_watch::watch(access.clone(), news.clone(), anew));
         Self {
             console: access.console.clone(),
             access,
@@ -176,7 +179,7 @@ impl Engine {
             listed: 0,
             needed: 0,
             sweep_at: Duration::ZERO,
-            times: Times::default(),
+            times,
         }
     }
 
@@ -415,5 +418,6 @@ impl Engine {
     pub fn look_anew(&mut self) {
         self.needed = self.clock.tick();
         self.again.notify_one();
+        self.times.look_anew();
     }
 }
