@@ -207,6 +207,12 @@ impl Schedules {
             return None;
         }
         let whose = engine.whose(bot);
+        if let Some(late) = entry.overdue(whose, &live, now) {
+            let (name, at) = (&entry.row.name, timetable::shown(late));
+            self.console.about(bot, name).warn(&format!(
+                "its CronJob has not started the tick of {at}: kubectl describe says why, of the CronJob or its Job; it is missed if a later one runs"
+            ));
+        }
         match entry.hand(whose, &live, now, may) {
             _ if !engine.can_hand(bot) => {}
             Hand::Over => return Some(Order::HandOver(Arc::clone(&entry.row))),
