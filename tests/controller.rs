@@ -10,6 +10,8 @@ mod clock;
 mod ends;
 #[path = "controller/handover.rs"]
 mod handover;
+#[path = "controller/job_failures.rs"]
+mod job_failures;
 #[path = "controller/jobs.rs"]
 mod jobs;
 #[path = "controller/life.rs"]
