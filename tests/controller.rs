@@ -8,6 +8,10 @@ mod asked;
 mod clock;
 #[path = "controller/ends.rs"]
 mod ends;
+#[path = "controller/handover.rs"]
+mod handover;
+#[path = "controller/job_failures.rs"]
+mod job_failures;
 #[path = "controller/jobs.rs"]
 mod jobs;
 #[path = "controller/life.rs"]
@@ -18,6 +22,8 @@ mod lines;
 mod outages;
 #[path = "controller/rig.rs"]
 mod rig;
+#[path = "controller/ticks.rs"]
+mod ticks;
 #[path = "controller/tools.rs"]
 mod tools;
 #[path = "controller/trouble.rs"]

@@ -380,6 +380,17 @@ impl Engine {
             .flat_map(|cluster| cluster.clocked_all())
     }
 
+    /// Bots whose ticks the engine's own clock was about to get, when an agent went or stood still.
+    pub fn clocked_off(&self) -> impl Iterator<Item = &BotId> {
+        let cluster = match self {
+            Engine::Process(_) | Engine::Docker(_) => None,
+            Engine::Kubernetes(cluster) => Some(cluster),
+        };
+        cluster
+            .into_iter()
+            .flat_map(|cluster| cluster.clocked_off())
+    }
+
     /// Bots of which something is there that the engine's own clock has started.
     pub fn clocked(&self) -> impl Iterator<Item = &BotId> {
         let cluster = match self {

@@ -91,6 +91,14 @@ impl Lease {
         lease
     }
 
+    /// One that is held for so long and not renewed.
+    #[cfg(test)]
+    pub fn held_for(time: Duration) -> Self {
+        let lease = Self::shared();
+        lease.hold(now() + time);
+        lease
+    }
+
     /// Whether this agent may act at this moment.
     pub fn may_act(&self) -> bool {
         self.turn().is_some()

@@ -207,6 +207,12 @@ impl Schedules {
             return None;
         }
         let whose = engine.whose(bot);
+        if let Some(late) = entry.overdue(whose, &live, now) {
+            let (name, at) = (&entry.row.name, timetable::shown(late));
+            self.console.about(bot, name).warn(&format!(
+                "its CronJob has not started the tick of {at}: kubectl describe says why, of the CronJob or its Job; it is missed if a later one runs"
+            ));
+        }
         match entry.hand(whose, &live, now, may) {
             _ if !engine.can_hand(bot) => {}
             Hand::Over => return Some(Order::HandOver(Arc::clone(&entry.row))),
@@ -253,12 +259,17 @@ impl Schedules {
         self.strays(engine)
     }
 
+    /// What the cluster's clock has of bots that are not there, and what it was only about to get.
     fn strays(&self, engine: &Engine) -> Vec<Order> {
         if self.sight == Sight::Blind {
             return Vec::new();
         }
-        let is_stray = |bot: &&BotId| !self.known.contains_key(*bot) && engine.can_hand(bot);
-        let strays = engine.clocked_all().filter(is_stray);
+        let unknown = engine
+            .clocked_all()
+            .filter(|bot| !self.known.contains_key(*bot));
+        let known = |bot: &&BotId| self.known.contains_key(*bot);
+        let strays = unknown.chain(engine.clocked_off().filter(known));
+        let strays = strays.filter(|bot| engine.can_hand(bot));
         strays.cloned().map(Order::TakeBack).collect()
     }
 

@@ -13,7 +13,7 @@ const TICKS: Duration = Duration::from_secs(200);
 const CRONJOB: &str = "cronjob.batch/schedule-default-clock";
 
 /// Waits longer than for most.
-fn wait<T>(what: &str, agent: &Agent, look: impl Fn() -> Option<T>) -> T {
+pub fn wait<T>(what: &str, agent: &Agent, look: impl Fn() -> Option<T>) -> T {
     let end = Instant::now() + TICKS;
     loop {
         if let Some(found) = look() {

@@ -22,7 +22,7 @@ def main(id, config):
     return {"status": "success", "data": {"n": config["n"], "keys": os.path.exists("/run/the0/keys")}}
 "#;
 /// One that takes a while, and says when it is stopped.
-const SLOW: &str = r#"
+pub const SLOW: &str = r#"
 import time
 def main(id, config):
     print("BEGAN", id, flush=True)
@@ -36,16 +36,20 @@ const LINKS: &str = "import os\ndef main(id, config):\n    os.symlink('/run/the0
 /// Takes more memory than it may have.
 const GREEDY: &str = "def main(id, config):\n    all = [bytearray(b'x') * (1 << 20) for _ in range(4096)]\n    print(len(all))\n";
 
+fn key(id: &str) -> String {
+    format!("tests/{id}/1.0.0")
+}
+
 /// A controller that takes jobs.
-struct Site {
-    rig: Rig,
-    nats: Nats,
-    agent: Agent,
+pub struct Site {
+    pub rig: Rig,
+    pub nats: Nats,
+    pub agent: Agent,
 }
 
 impl Site {
     /// `None` when a part is missing, which has been said.
-    fn start(test: &str, settings: &[(&str, &str)]) -> Option<Self> {
+    pub fn start(test: &str, settings: &[(&str, &str)]) -> Option<Self> {
         let (rig, nats) = (Rig::start(test)?, Nats::start()?);
         nats.make_stream();
         let uri = nats.uri();
@@ -57,13 +61,23 @@ impl Site {
     }
 
     /// Asks for a job that runs `main`.
-    fn job(&self, id: &str, main: &str, config: &Value) {
-        let key = format!("tests/{id}/1.0.0");
+    pub fn job(&self, id: &str, main: &str, config: &Value) {
+        self.put(id, main);
+        self.ask(id, config);
+    }
+
+    /// Puts the code of a job.
+    pub fn put(&self, id: &str, main: &str) {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("backtest.py"), main).unwrap();
         let bundle = zipped(folder.path());
-        self.rig.store.client().put("custom-bots", &key, &bundle);
-        self.say(id, &key, config);
+        let client = self.rig.store.client();
+        client.put("custom-bots", &key(id), &bundle);
+    }
+
+    /// Asks for a job whose code is there.
+    pub fn ask(&self, id: &str, config: &Value) {
+        self.say(id, &key(id), config);
     }
 
     fn say(&self, id: &str, key: &str, config: &Value) {
@@ -73,7 +87,7 @@ impl Site {
     }
 
     /// The document of a job.
-    fn row(&self, id: &str) -> Value {
+    pub fn row(&self, id: &str) -> Value {
         let rows = self.agent.ask(&self.rig, &["job", "ls"]);
         let rows = rows.as_array().unwrap();
         let row = rows.iter().find(|row| row["id"] == id);
@@ -81,7 +95,7 @@ impl Site {
     }
 
     /// Waits until its end is told, which is this; gives its document.
-    fn ends(&self, id: &str, status: &str) -> Value {
+    pub fn ends(&self, id: &str, status: &str) -> Value {
         let end = Instant::now() + LONG * 2;
         loop {
             let row = self.row(id);
@@ -95,7 +109,7 @@ impl Site {
     }
 
     /// The same of one that failed, for a reason with this word.
-    fn fails(&self, id: &str, word: &str) {
+    pub fn fails(&self, id: &str, word: &str) {
         let row = self.ends(id, "failed");
         let error = row["error"].as_str().unwrap();
         assert!(error.contains(word), "{id}: {error}");
@@ -108,7 +122,7 @@ impl Site {
     }
 
     /// What was told of the end of a job.
-    fn told(&self, id: &str) -> Vec<Value> {
+    pub fn told(&self, id: &str) -> Vec<Value> {
         let messages = self.nats.messages(JOBS);
         let ends = messages
             .iter()
@@ -118,14 +132,14 @@ impl Site {
     }
 
     /// Its result, as the store has it.
-    fn result(&self, id: &str) -> Option<Value> {
+    pub fn result(&self, id: &str) -> Option<Value> {
         let key = format!("{id}/result.json");
         let object = self.rig.store.client().try_get("results", &key).ok()??;
         serde_json::from_slice(&object.bytes).ok()
     }
 
     /// The Pod of a job, once there is one.
-    fn pod(&self, id: &str) -> Pod<'_> {
+    pub fn pod(&self, id: &str) -> Pod<'_> {
         let selector = format!("the0.app/job={id}");
         let words = ["get", "pods", "--selector", &selector, "--output", "name"];
         let name = wait_for(&format!("a Pod of {id}"), LONG, || {
@@ -136,7 +150,7 @@ impl Site {
     }
 
     /// The same, once its program runs.
-    fn runs(&self, id: &str) -> Pod<'_> {
+    pub fn runs(&self, id: &str) -> Pod<'_> {
         let pod = self.pod(id);
         pod.wait("a job that runs", |pod| {
             let bot = tests::cluster::container(pod, "bot");
@@ -149,12 +163,12 @@ impl Site {
     }
 
     /// What it has printed, which goes to the store.
-    fn printed(&self, id: &str) -> String {
+    pub fn printed(&self, id: &str) -> String {
         self.agent.prints(&self.rig, &["job", "logs", id])
     }
 
     /// Nothing is left in the cluster, nor in the bucket of states.
-    fn leaves_nothing(&self, ids: &[&str]) {
+    pub fn leaves_nothing(&self, ids: &[&str]) {
         wait_for("the end of all there was of jobs", LONG, || {
             let of_jobs = ["--selector", "the0.app/type=backtest", "--output", "name"];
             let words = ["get", "pods,secrets,jobs"].into_iter().chain(of_jobs);

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -81,30 +81,42 @@ impl Rig {
         let rig = Self {
             dir: tempfile::tempdir().unwrap(),
             image,
-            api: Door::before(IpAddr::V4(Ipv4Addr::LOCALHOST), "10.96.0.1:443"),
+            api: door(),
             mongo,
             store,
             cluster,
         };
-        // Through the door, to the server that is known by its own name.
-        let own = fs::read_to_string(rig.cluster.kubeconfig()).unwrap();
+        rig.lead(&rig.api, &rig.kubeconfig());
+        // There are no names to be looked up.
+        fs::write(rig.template(), "dnsPolicy: Default\n").unwrap();
+        Some(rig)
+    }
+
+    /// A kubeconfig that leads through a door, to the server that is known by its own name.
+    fn lead(&self, door: &Door, path: &Path) {
+        let own = fs::read_to_string(self.cluster.kubeconfig()).unwrap();
         let server = "server: \"https://10.96.0.1\"";
         assert!(own.contains(server), "another kubeconfig");
         let ours = format!(
             "server: \"https://{}\", tls-server-name: 10.96.0.1",
-            rig.api.address()
+            door.address()
         );
-        fs::write(rig.kubeconfig(), own.replace(server, &ours)).unwrap();
-        // There are no names to be looked up.
-        fs::write(rig.template(), "dnsPolicy: Default\n").unwrap();
-        Some(rig)
+        fs::write(path, own.replace(server, &ours)).unwrap();
+    }
+
+    /// A way to the API server for one agent alone: its door, and the kubeconfig for that agent.
+    pub fn lane(&self, name: &str) -> (Door, String) {
+        let (door, path) = (door(), self.dir.path().join(name));
+        self.lead(&door, &path);
+        (door, path.display().to_string())
     }
 
     fn kubeconfig(&self) -> PathBuf {
         self.dir.path().join("kubeconfig")
     }
 
-    fn template(&self) -> PathBuf {
+    /// What the operator sets of Pods.
+    pub fn template(&self) -> PathBuf {
         self.dir.path().join("pods.yaml")
     }
 
@@ -214,6 +226,11 @@ impl Rig {
         let listed = self.cluster.ask(words);
         listed.lines().map(str::to_owned).collect()
     }
+}
+
+/// One before the API server.
+fn door() -> Door {
+    Door::before(IpAddr::V4(Ipv4Addr::LOCALHOST), "10.96.0.1:443")
 }
 
 /// One agent.

@@ -22,6 +22,7 @@ mod connect;
 mod containers;
 mod cronjob;
 mod cronjob_watch;
+mod cronjob_work;
 mod ends;
 pub mod job;
 mod keys;
@@ -41,6 +42,7 @@ pub mod template;
 mod tests;
 mod times;
 pub mod trial;
+mod undo;
 mod usage;
 mod view;
 mod work;
@@ -167,7 +169,9 @@ impl Engine {
             gate: access.gate.clone(),
         };
         tokio::spawn(link::watch(source, news.clone()));
-        tokio::spawn(cronjob_watch::watch(access.clone(), news.clone()));
+        let times = Times::default();
+        let anew = times.again.clone();
+        tokio::spawn(cronjob_watch::watch(access.clone(), news.clone(), anew));
         Self {
             console: access.console.clone(),
             access,
@@ -182,7 +186,7 @@ impl Engine {
             listed: 0,
             needed: 0,
             sweep_at: Duration::ZERO,
-            times: Times::default(),
+            times,
         }
     }
 
@@ -393,9 +397,11 @@ impl Engine {
             return;
         };
         self.husks.insert(pod.uid.clone(), Husk::Going);
-        let (access, again) = (self.access.clone(), Arc::clone(&self.again));
+        let (access, news) = (self.access.clone(), self.news.clone());
+        let again = Arc::clone(&self.again);
         tokio::spawn(async move {
-            let _ = work::release(&access, &pod).await;
+            let undone = work::release(&access, &pod).await;
+            let _ = news.send(News::Released(pod.bot, pod.uid, undone));
             again.notify_one();
         });
         self.look_anew();
@@ -419,5 +425,6 @@ impl Engine {
     pub fn look_anew(&mut self) {
         self.needed = self.clock.tick();
         self.again.notify_one();
+        self.times.look_anew();
     }
 }

@@ -89,6 +89,8 @@ pub enum Container {
     Other,
     /// It runs.
     Running,
+    /// Its program has ended, and what that left is on its way into the store.
+    Saving,
     /// It has ended.
     Over,
 }
@@ -172,6 +174,7 @@ fn turn(facts: &Facts, container: Container, memory: Memory, rules: &Rules) -> S
         Container::Absent | Container::Made if memory.tries >= rules.tries => Step::GiveUp,
         Container::Absent | Container::Made => Step::Start,
         Container::Running => watch(facts, memory, rules),
+        Container::Saving => save(facts, memory, rules),
         Container::Over => Step::Judge,
     }
 }
@@ -184,6 +187,17 @@ fn watch(facts: &Facts, memory: Memory, rules: &Rules) -> Step {
         None if facts.is_unwanted => Step::Halt(Halt::Cancelled),
         None if facts.begun.is_some_and(|begun| begun >= rules.time) => Step::Halt(Halt::Limit),
         None => Step::Wait,
+    }
+}
+
+/// How its program ended is known: time makes no other end of it, however long a store is away.
+fn save(facts: &Facts, memory: Memory, rules: &Rules) -> Step {
+    let most = rules.time.saturating_add(rules.patience);
+    let is_late = facts.begun.is_some_and(|begun| begun >= most);
+    match facts.halt {
+        None if is_late => Step::Kill,
+        None if !facts.is_unwanted => Step::Wait,
+        _ => watch(facts, memory, rules),
     }
 }
 

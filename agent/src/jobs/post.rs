@@ -71,6 +71,7 @@ pub struct Post {
 pub struct Office {
     address: Address,
     client: Arc<OnceCell<Client>>,
+    lease: Lease,
 }
 
 impl Post {
@@ -93,6 +94,7 @@ impl Post {
         Office {
             address: self.address.clone(),
             client: Arc::clone(&self.client),
+            lease: self.lease.clone(),
         }
     }
 
@@ -273,13 +275,13 @@ impl Office {
     pub async fn tell(&self, job: &Job) -> Result<(), String> {
         let client = self.client.get();
         let client = client.ok_or("nats was not reached yet")?;
-        let told = timeout(TELLING, tell(client, job)).await;
+        let told = timeout(TELLING, tell(client, job, &self.lease)).await;
         let told = told.map_err(|_| "no answer in time".to_owned())?;
         told.map_err(|err| self.address.hide(&err.to_string()))
     }
 }
 
-async fn tell(client: &Client, job: &Job) -> Result<(), Failed> {
+async fn tell(client: &Client, job: &Job, lease: &Lease) -> Result<(), Failed> {
     let context = jetstream::new(client.clone());
     let stream = context.get_or_create_stream(jobs()).await?;
     let ended = job.ended_at.unwrap_or_else(DateTime::now);
@@ -296,6 +298,10 @@ async fn tell(client: &Client, job: &Job) -> Result<(), Failed> {
     }
     let mut headers = HeaderMap::new();
     headers.insert("Nats-Msg-Id", name.as_str());
+    // Whoever stood still since may be so late that the server has forgotten the name.
+    if !lease.may_act() {
+        return Err("this agent has lost the lease: who has it tells".into());
+    }
     let sent = context.publish_with_headers(COMPLETED, headers, said.to_string().into());
     sent.await?.await?;
     Ok(())

@@ -311,7 +311,8 @@ impl Runner {
     /// Sends new keys into the container of a job that runs, when it is time and the store answers.
     fn renew_in_time(&mut self, job: &Job, containers: &HashMap<BotId, Seen>) {
         let seen = containers.get(&job.id);
-        let Some(seen) = seen.filter(|seen| of(job, seen) == Container::Running) else {
+        let saves = |seen: &&Seen| matches!(of(job, seen), Container::Running | Container::Saving);
+        let Some(seen) = seen.filter(saves) else {
             return;
         };
         let known = self.known.entry(job.id.clone()).or_default();
@@ -488,6 +489,8 @@ impl Act {
         match not.outcome {
             Outcome::Refused => self.close(Status::Failed, Some(&not.why), None).await,
             Outcome::Busy | Outcome::Stopped => How::Badly(not.why),
+            // A store that is away says nothing about the job.
+            _ if self.hands.site.keys().ready().is_err() => How::Badly(not.why),
             _ => How::NotStarted(not.why),
         }
     }

@@ -22,6 +22,8 @@ use crate::plan::{self, Why};
 
 /// More ticks than these are not looked at one by one.
 const LOOK: u32 = 2_000;
+/// A tick that the cluster's clock has not started so long after its time is not waited for.
+pub const GIVEN_UP: Seconds = 120;
 
 /// What is looked at.
 pub struct See<'a> {
@@ -154,7 +156,11 @@ fn resting(see: &See<'_>, last: Option<&Tick>) -> Step {
     match see.whose {
         Whose::Ours => {}
         Whose::Clusters(since) if next <= since => {}
-        Whose::Nobodys | Whose::Clusters(_) => return Step::Wait(None),
+        Whose::Nobodys => return Step::Wait(None),
+        Whose::Clusters(_) => {
+            let until = next + GIVEN_UP;
+            return Step::Wait((until > see.now).then_some(until));
+        }
     }
     if let Live::Runs(_) = see.live {
         return match see.policy.concurrency {

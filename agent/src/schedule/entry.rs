@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::LONGEST_PAUSE;
-use super::decide::{Exit, Live, See, Step, Unstarted, Whose, decide};
+use super::decide::{Exit, GIVEN_UP, Live, See, Step, Unstarted, Whose, decide};
 use super::ledger::{Key, Ledger};
 use super::live::Launched;
 use super::timetable::{Cron, Seconds, Timetable};
@@ -50,8 +50,6 @@ pub enum Hand {
 
 /// Between a change of who starts ticks and a tick, either way.
 const MARGIN: Seconds = 5;
-/// A tick that the cluster's clock has not started so long after its time is not waited for.
-const GIVEN_UP: Seconds = 120;
 
 /// What is known of a schedule.
 #[derive(Debug)]
@@ -86,6 +84,8 @@ pub struct Entry {
     pub stopping: Option<Why>,
     /// Whether the engine was asked anew since nothing was found.
     pub is_doubted: bool,
+    /// The tick of which it was told that the cluster's clock has not started it.
+    pub overdue: Option<Seconds>,
 }
 
 impl Entry {
@@ -107,6 +107,7 @@ impl Entry {
             end: None,
             stopping: None,
             is_doubted: false,
+            overdue: None,
         }
     }
 
@@ -169,6 +170,18 @@ impl Entry {
             Whose::Clusters(since) if is_free && self.is_quiet(live, since, now) => Hand::Back,
             Whose::Clusters(_) | Whose::Nobodys => Hand::Leave,
         }
+    }
+
+    /// A tick that the cluster's clock should have started and has not, once.
+    pub fn overdue(&mut self, whose: Whose, live: &Live, now: Seconds) -> Option<Seconds> {
+        let Whose::Clusters(since) = whose else {
+            return None;
+        };
+        let next = self.ledger.next.filter(|next| *next > since)?;
+        let is_late = now >= next + GIVEN_UP && !self.ledger.is_open() && self.is_on;
+        let is_new = self.overdue != Some(next);
+        let is_it = is_late && is_new && !matches!(live, Live::Runs(_) | Live::Made(_));
+        is_it.then(|| *self.overdue.insert(next))
     }
 
     /// Takes in what has become of a start.
@@ -268,6 +281,21 @@ mod tests {
         ] {
             let entry = entry(&other, State::Over);
             assert_eq!(hand(&entry, &Live::None, 30), Hand::Leave, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_tick_that_its_cronjob_does_not_start_is_told_once() {
+        let mut entry = plain();
+        let mut told = |live: &Live, at: Seconds| entry.overdue(CLUSTERS, live, MINUTE + at);
+        assert_eq!(told(&Live::None, 60 + GIVEN_UP - 1), None);
+        assert_eq!(told(&Live::Runs(None), 60 + GIVEN_UP), None, "it does");
+        assert_eq!(told(&Live::None, 60 + GIVEN_UP), Some(MINUTE + 60));
+        assert_eq!(told(&Live::None, 60 + GIVEN_UP + 1), None);
+        let mut since = plain();
+        let late = MINUTE + 60 + GIVEN_UP;
+        for whose in [Whose::Ours, Whose::Nobodys, Whose::Clusters(MINUTE + 60)] {
+            assert_eq!(since.overdue(whose, &Live::None, late), None, "{whose:?}");
         }
     }
 

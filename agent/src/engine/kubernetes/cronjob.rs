@@ -7,6 +7,9 @@
 //! The Job's name has the tick, so the API server refuses a second one. Its Pod is never replaced: a tick runs once. The
 //! Secrets are the CronJob's and not a Pod's: their names change with what the bot is told, so what was started before an
 //! edit keeps what it was started with.
+//!
+//! A new one is made suspended, and switched on when its agent still has the lease after that. So one that comes late, of an
+//! agent that stood still, starts nothing: whoever acts then removes it first.
 
 use std::time::SystemTime;
 
@@ -15,6 +18,7 @@ use contract::{BotId, Digest, ObjectKey};
 use k8s_openapi::api::batch::v1::{CronJob, CronJobSpec, JobSpec, JobTemplateSpec};
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::names::{self, annotation};
@@ -55,6 +59,8 @@ pub struct There {
     pub secrets: Option<secret::Names>,
     /// The code bundle's key.
     pub code: Option<ObjectKey>,
+    /// Whether it starts ticks: one that was not switched on does not.
+    pub is_on: bool,
     /// Whether it is being removed.
     pub is_ending: bool,
 }
@@ -77,9 +83,16 @@ impl There {
             schedule: spec.schedule.clone(),
             secrets: inner.and_then(secret::names_in),
             code: annotation(meta, names::CODE).parse().ok(),
+            is_on: spec.suspend != Some(true),
             is_ending: meta.deletion_timestamp.is_some(),
         };
         Some((bot, there))
+    }
+
+    /// Whether it is an earlier word on the same one.
+    pub fn is_older(&self, than: &Self) -> bool {
+        let number = |there: &Self| there.version.parse::<u64>().ok();
+        self.uid == than.uid && number(self) < number(than)
     }
 }
 
@@ -159,6 +172,32 @@ pub fn cronjob(bot: &Bot, template: &Template, schedule: &str) -> Result<CronJob
         },
         spec: Some(spec),
         status: None,
+    })
+}
+
+/// The same as it is written: a new one, without `before`, does nothing yet; another is changed only while it is that one.
+///
+/// # Errors
+/// As [`cronjob`].
+pub fn written(
+    bot: &Bot,
+    template: &Template,
+    schedule: &str,
+    before: Option<&There>,
+) -> Result<CronJob, Refused> {
+    let mut cron = cronjob(bot, template, schedule)?;
+    cron.metadata.uid = before.map(|there| there.uid.clone());
+    if let Some(spec) = &mut cron.spec {
+        spec.suspend = Some(before.is_none());
+    }
+    Ok(cron)
+}
+
+/// What switches on the one that is as it was seen.
+pub fn on(there: &There) -> Value {
+    json!({
+        "metadata": {"uid": there.uid, "resourceVersion": there.version},
+        "spec": {"suspend": false},
     })
 }
 

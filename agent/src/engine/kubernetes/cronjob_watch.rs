@@ -1,18 +1,20 @@
 //! What CronJobs there are, as [the Pods](super::link) are followed: listed, and watched from there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use k8s_openapi::api::batch::v1::CronJob;
 use kube::Error;
 use kube::api::{ListParams, WatchEvent, WatchParams};
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{sleep, timeout};
 
 use super::News;
 use super::access::Access;
 use super::cronjob::There;
-use super::link::{LOOK, SILENT, WATCH};
+use super::link::{Clock, LOOK, SILENT, WATCH};
 use super::names;
 use super::refusal::{has_status, said};
 use super::times::Word;
@@ -20,11 +22,20 @@ use super::times::Word;
 /// Time between two tries of what cannot be looked at.
 const PAUSE: Duration = Duration::from_secs(5);
 
+/// When it is looked anew.
+#[derive(Debug, Clone, Default)]
+pub struct Again {
+    /// Numbers listings.
+    pub clock: Clock,
+    /// Makes the next listing come at once.
+    pub now: Arc<Notify>,
+}
+
 /// Keeps looking until nobody hears it any more.
-pub async fn watch(access: Access, news: UnboundedSender<News>) {
+pub async fn watch(access: Access, news: UnboundedSender<News>, again: Again) {
     while !news.is_closed() {
         let followed = tokio::select! {
-            followed = follow(&access, &news) => followed,
+            followed = follow(&access, &news, &again) => followed,
             () = news.closed() => return,
         };
         if let Err(err) = followed {
@@ -38,8 +49,13 @@ pub async fn watch(access: Access, news: UnboundedSender<News>) {
     }
 }
 
-/// Lists, and follows what changes, until a version is too old.
-async fn follow(access: &Access, news: &UnboundedSender<News>) -> Result<(), Option<Error>> {
+/// Lists, and follows what changes, until a version is too old or it is to be looked anew.
+async fn follow(
+    access: &Access,
+    news: &UnboundedSender<News>,
+    again: &Again,
+) -> Result<(), Option<Error>> {
+    let begun = again.clock.now();
     let selector = names::selector(&access.template.stack);
     let api = access.cronjobs();
     let params = ListParams::default().labels(&selector);
@@ -49,10 +65,14 @@ async fn follow(access: &Access, news: &UnboundedSender<News>) -> Result<(), Opt
     let all = all
         .filter_map(|cron| There::of(&access.template, cron))
         .collect();
-    let _ = news.send(News::Times(Word::Listed(all)));
+    let _ = news.send(News::Times(Word::Listed(begun, all)));
     loop {
-        let watching = changes(access, &selector, &mut version, news);
-        match timeout(SILENT, watching).await.map_err(|_| None)? {
+        let watching = timeout(SILENT, changes(access, &selector, &mut version, news));
+        let watched = tokio::select! {
+            watched = watching => watched,
+            () = again.now.notified() => return Ok(()),
+        };
+        match watched.map_err(|_| None)? {
             Ok(()) => {}
             Err(err) if has_status(&err, 410) => return Ok(()),
             Err(err) => return Err(Some(err)),

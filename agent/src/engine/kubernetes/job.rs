@@ -24,8 +24,8 @@ use std::time::{Duration, SystemTime};
 use contract::record::{Sent, Time};
 use contract::{BotId, ObjectKey, Secret};
 use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, LogParams, Patch, Preconditions};
-use kube::{Error, ResourceExt};
 use serde_json::json;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -35,9 +35,11 @@ use super::access::Access;
 use super::containers::BOT;
 use super::link::ANSWER;
 use super::refusal::{has_status, not_started, or_gone};
-use super::work::{answer, is_gone, patching, post, told};
-use super::{names, secret};
+use super::undo::{discard, others};
+use super::work::{answer, is_gone, patching, post, term, told};
+use super::{keys, names, secret};
 use crate::document::Bot;
+use crate::engine::keys::Granted;
 use crate::engine::not_started::NotStarted;
 use crate::engine::stack::Stack;
 use crate::jobs::decide::Container;
@@ -108,7 +110,7 @@ impl Jobs {
         answer("make its Secret", secrets.create(&post(), &secret)).await?;
         Ok(Made {
             id: made.uid().unwrap_or_default(),
-            renew_in: granted.renew_in,
+            renew_in: self.due(&granted),
             document: Secret::new(""),
         })
     }
@@ -145,32 +147,11 @@ impl Jobs {
         if seen::container(&there, SystemTime::now()) != Container::Made {
             return Err(NotStarted::new(Outcome::Busy, "it was started meanwhile"));
         }
-        let removed = told(self.discard(&there)).await;
+        let removed = told(discard(&self.access, &there)).await;
         removed.map_err(|said| {
             let why = format!("remove the Pod that was made before: {said}");
             NotStarted::new(Outcome::Busy, why)
         })
-    }
-
-    /// Removes a Pod that was not let go, unless it is not any more what was seen: the API server decides.
-    async fn discard(&self, seen: &Pod) -> Result<(), Error> {
-        let (pods, name) = (self.access.pods(), seen.name_any());
-        let free = json!({"metadata": {
-            "uid": seen.uid(), "resourceVersion": seen.resource_version(), "finalizers": others(seen),
-        }});
-        let freed = pods.patch(&name, &patching(), &Patch::Merge(&free)).await;
-        let Some(freed) = or_gone(freed)? else {
-            return Ok(());
-        };
-        let only = Preconditions {
-            uid: freed.uid(),
-            resource_version: freed.resource_version(),
-        };
-        let now = DeleteParams {
-            preconditions: Some(only),
-            ..DeleteParams::default().grace_period(0)
-        };
-        or_gone(pods.delete(&name, &now).await).map(drop)
     }
 
     /// Opens the gate of what was made.
@@ -186,6 +167,11 @@ impl Jobs {
         opened.map(drop)
     }
 
+    /// When keys that were just given are made anew: while they are good for a whole end of a Pod, if they can be.
+    fn due(&self, granted: &Granted) -> Option<Duration> {
+        term(granted).due(self.access.template.grace())
+    }
+
     /// Puts new keys where the job's `sync` reads them; in what time it needs the next, if ever.
     ///
     /// # Errors
@@ -194,18 +180,40 @@ impl Jobs {
         let Some(pod) = self.find(&job.id, id).await? else {
             return Ok(None);
         };
-        let secret = secret_of(&pod).ok_or("its Pod names no Secret of keys")?;
         let granted = self.access.keys.grant(job).await.map_err(|not| not.why)?;
+        self.put_keys(&pod, &granted).await?;
+        Ok(self.due(&granted))
+    }
+
+    async fn put_keys(&self, pod: &Pod, granted: &Granted) -> Result<(), String> {
+        let secret = secret_of(pod).ok_or("its Pod names no Secret of keys")?;
         let renewal = secret::renewal(&granted.keys);
         let secrets = self.access.secrets();
         told(secrets.patch(&secret, &patching(), &Patch::Merge(&renewal))).await?;
         // Without it the kubelet brings them when it next looks at the Pod, in a minute or two.
         let now = Time::now().to_string();
-        let marked = json!({"metadata": {"uid": id, "annotations": {names::RENEWED: now}}});
+        let marked = json!({"metadata": {"uid": pod.uid(), "annotations": {names::RENEWED: now}}});
         let (pods, name) = (self.access.pods(), pod.name_any());
         let marked = Patch::Merge(&marked);
         let _ = told(pods.patch(&name, &patching(), &marked)).await;
-        Ok(granted.renew_in)
+        Ok(())
+    }
+
+    /// Gives a Pod that is to end keys that are good for all of that, and its kubelet the time to bring them.
+    async fn give_last(&self, job: &BotId, pod: &Pod) -> Result<(), String> {
+        let code = names::annotation(&pod.metadata, names::CODE).parse();
+        let code: ObjectKey = code.map_err(|_| "its Pod names no code")?;
+        keys::within(async {
+            self.access.keys.ready().map_err(|not| not.why)?;
+            let granted = self.access.keys.grant_for(job, &code).await;
+            let granted = granted.map_err(|not| not.why)?;
+            if granted.good_for.is_some() {
+                self.put_keys(pod, &granted).await?;
+            }
+            Ok(term(&granted))
+        })
+        .await
+        .map(drop)
     }
 
     /// Takes back what was made.
@@ -214,7 +222,7 @@ impl Jobs {
         if let Ok(Some(pod)) = self.find(job, &made.id).await
             && seen::container(&pod, SystemTime::now()) == Container::Made
         {
-            let _ = told(self.discard(&pod)).await;
+            let _ = told(discard(&self.access, &pod)).await;
         }
     }
 
@@ -227,7 +235,7 @@ impl Jobs {
             return Ok(());
         };
         if seen::container(&pod, SystemTime::now()) == Container::Made {
-            return told(self.discard(&pod)).await;
+            return told(discard(&self.access, &pod)).await;
         }
         if !seen::is_over(&pod, SystemTime::now()) {
             return self.delete(&pod, Some(NOW)).await;
@@ -255,12 +263,22 @@ impl Jobs {
         Ok(())
     }
 
-    /// Tells it to end; its `sync` has a Pod's whole time to save.
+    /// Tells it to end; its `sync` has a Pod's whole time to save, and keys for that.
     ///
     /// # Errors
     /// The API server's words.
     pub async fn ask(&self, job: &BotId, id: &str) -> Result<(), String> {
-        self.end(job, id, None).await
+        let Some(pod) = self.find(job, id).await? else {
+            return Ok(());
+        };
+        if pod.metadata.deletion_timestamp.is_none()
+            && let Err(why) = self.give_last(job, &pod).await
+        {
+            let text =
+                format!("job {job}: its keys are not renewed ({why}): it ends with those it has");
+            self.access.console.warn(&text);
+        }
+        self.delete(&pod, None).await
     }
 
     /// Ends it.
@@ -268,12 +286,8 @@ impl Jobs {
     /// # Errors
     /// The API server's words.
     pub async fn kill(&self, job: &BotId, id: &str) -> Result<(), String> {
-        self.end(job, id, Some(NOW)).await
-    }
-
-    async fn end(&self, job: &BotId, id: &str, grace: Option<u32>) -> Result<(), String> {
         match self.find(job, id).await? {
-            Some(pod) => self.delete(&pod, grace).await,
+            Some(pod) => self.delete(&pod, Some(NOW)).await,
             None => Ok(()),
         }
     }
@@ -353,12 +367,6 @@ impl Jobs {
 
 fn left_of(job: &BotId) -> Result<ObjectKey, String> {
     ObjectKey::ours(job, contract::result::LEFT).map_err(|err| err.to_string())
-}
-
-/// The finalizers of others.
-fn others(pod: &Pod) -> Vec<&String> {
-    let all = pod.metadata.finalizers.iter().flatten();
-    all.filter(|it| *it != names::SAVED).collect()
 }
 
 fn secret_of(pod: &Pod) -> Option<String> {

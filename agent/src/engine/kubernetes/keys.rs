@@ -82,9 +82,16 @@ pub fn wanted(slot: &Slot, grace: Duration, now: Duration) -> Option<ObjectKey> 
 /// There are none, or not soon enough.
 pub async fn give_last(access: &Access, pod: &Seen, code: &ObjectKey) -> Result<Term, String> {
     access.keys.ready().map_err(|not| not.why)?;
-    let renewed = timeout(LAST, work::renew(access, pod, code)).await;
+    within(work::renew(access, pod, code)).await
+}
+
+/// Renews keys for an end, if that is soon done.
+///
+/// # Errors
+/// They are not, or it takes too long.
+pub async fn within(renewal: impl Future<Output = Result<Term, String>>) -> Result<Term, String> {
     let late = |_| "they take too long".to_owned();
-    let term = renewed.map_err(late)??;
+    let term = timeout(LAST, renewal).await.map_err(late)??;
     if term.good_for.is_some() {
         sleep(TAKES).await;
     }

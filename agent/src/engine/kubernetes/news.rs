@@ -293,6 +293,11 @@ impl Engine {
                 }
                 self.settle(bot, now);
             }
+            // It was let go after all, or may be.
+            Err(_) if self.is_there(bot, uid) => {
+                self.husks.remove(uid);
+                self.settle(bot, now);
+            }
             Err(why) => {
                 if let Some(husk) = self.husks.get_mut(uid) {
                     *husk = Husk::Kept;
@@ -308,6 +313,12 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Whether a Pod is there that neither has ended nor is to end.
+    fn is_there(&self, bot: &BotId, uid: &str) -> bool {
+        let mut pods = self.pods.get(bot).into_iter().flatten();
+        pods.any(|pod| pod.uid == uid && pod.is_live() && !pod.is_ending)
     }
 
     fn renewed(&mut self, bot: &BotId, uid: &str, result: Result<Term, String>, now: Duration) {

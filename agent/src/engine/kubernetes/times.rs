@@ -1,25 +1,30 @@
 //! Which schedules the cluster's own clock has: what is handed over to it and taken back, one thing of a bot at a time.
 //!
+//! ```text
+//! ours ─▶ Secrets ─▶ a CronJob, suspended ─▶ still the lease? ─▶ switched on: the cluster's
+//!  ▲                                                                 │
+//!  └── SETTLE ◀── it is gone ◀── removed ◀───────────────────────────┘  each on condition that it is as it was seen
+//! ```
+//!
 //! Who starts ticks changes only in a quiet moment ([`crate::schedule`] knows when), and for [`SETTLE`] after a CronJob is
-//! gone nobody starts any: what it had started last is seen by then. A CronJob is removed on condition that it is as it was
-//! seen, so one that has started a tick meanwhile stays, and that tick is looked at first.
+//! gone nobody starts any: what it had started last is seen by then. A CronJob that has started a tick since it was seen
+//! stays, and that tick is looked at first.
+//!
+//! An agent that stands still between any two of these, and goes on when another acts, changes nothing: what it makes is
+//! suspended and goes, what it switches on or removes is not any more as it saw it. One that begins to act looks anew at
+//! what there is, before it starts any tick.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use contract::BotId;
-use k8s_openapi::api::core::v1::Secret;
-use kube::ResourceExt;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
 use tokio::time::sleep;
 
-use super::access::Access;
 use super::cronjob::{self, There};
+use super::cronjob_watch::Again;
 use super::keys::Term;
-use super::refusal::has_status;
 use super::seen::Seen;
-use super::work::{self, MANAGER, answer, told};
-use super::{Engine, News, RENEW_AGAIN, secret};
+use super::{Engine, News, RENEW_AGAIN, cronjob_work, secret, work};
 use crate::bots::{Listed, Offer};
 use crate::document::Bot;
 use crate::engine::not_started::NotStarted;
@@ -45,13 +50,18 @@ pub struct Times {
     renew_at: BTreeMap<BotId, Duration>,
     /// The engine's time.
     now: Duration,
+    /// How a listing is made to come at once, and numbered.
+    pub(super) again: Again,
+    /// How old the last listing is, and the oldest that one may decide by, by that clock.
+    listed: u64,
+    needed: u64,
 }
 
 /// What has happened to CronJobs.
 #[derive(Debug)]
 pub enum Word {
-    /// What there is.
-    Listed(Vec<(BotId, There)>),
+    /// What there is, and the clock when it was asked for.
+    Listed(u64, Vec<(BotId, There)>),
     /// They cannot be listed.
     Hidden(String),
     /// One is new or has changed.
@@ -73,7 +83,7 @@ impl Times {
     pub fn is_known(&self, is_wanted: bool) -> bool {
         match self.there {
             // What is not seen any more may have changed.
-            Some(_) => self.hidden.is_none(),
+            Some(_) => self.hidden.is_none() && self.listed >= self.needed,
             None => !is_wanted && self.hidden.is_some(),
         }
     }
@@ -85,12 +95,18 @@ impl Times {
         names.flat_map(|secret::Names { config, keys }| [config, keys])
     }
 
+    /// What is known may be old: it is not known before it was looked anew.
+    pub(super) fn look_anew(&mut self) {
+        self.needed = self.again.clock.tick();
+        self.again.now.notify_one();
+    }
+
     fn cron(&self, bot: &BotId) -> Option<&There> {
         self.there.as_ref()?.get(bot)
     }
 
-    fn wait(&mut self, bot: &BotId) {
-        self.again_at.insert(bot.clone(), self.now + AGAIN);
+    fn wait(&mut self, bot: &BotId, pause: Duration) {
+        self.again_at.insert(bot.clone(), self.now + pause);
     }
 }
 
@@ -101,7 +117,7 @@ impl Engine {
             return Whose::Nobodys;
         }
         match self.times.cron(bot) {
-            Some(there) if there.is_ending => Whose::Nobodys,
+            Some(there) if there.is_ending || !there.is_on => Whose::Nobodys,
             Some(there) => Whose::Clusters(there.since),
             None => Whose::Ours,
         }
@@ -120,6 +136,12 @@ impl Engine {
     /// Bots whose CronJob is there.
     pub fn clocked_all(&self) -> impl Iterator<Item = &BotId> {
         self.times.there.iter().flat_map(BTreeMap::keys)
+    }
+
+    /// Bots whose CronJob was made and not switched on, by an agent that has gone or stood still.
+    pub fn clocked_off(&self) -> impl Iterator<Item = &BotId> {
+        let all = self.times.there.iter().flatten();
+        all.filter(|(_, there)| !there.is_on).map(|(bot, _)| bot)
     }
 
     /// Bots of which something is there that the cluster's clock has started.
@@ -158,16 +180,22 @@ impl Engine {
         if before.is_some_and(|before| before.schedule != schedule) {
             return self.take_back(&bot.id);
         }
-        let is_new = before.is_none();
+        let before = before.cloned();
         self.times.busy.insert(bot.id.clone());
         let (access, news, bot) = (self.access.clone(), self.news.clone(), bot.clone());
         let name = format!("{} ({})", bot.definition.name, bot.id);
-        if is_new {
+        if before.is_none() {
             let text = "its times are kept by a CronJob from now on";
             self.console.about(&bot.id, &name).say(text);
         }
         tokio::spawn(async move {
-            let handed = Box::pin(apply(&access, &bot, &schedule)).await;
+            let handed = Box::pin(cronjob_work::apply(
+                &access,
+                &bot,
+                &schedule,
+                before.as_ref(),
+            ))
+            .await;
             let _ = news.send(News::Times(Word::Handed(bot.id, handed)));
         });
     }
@@ -180,7 +208,7 @@ impl Engine {
         self.times.busy.insert(bot.clone());
         let (access, news, bot) = (self.access.clone(), self.news.clone(), bot.clone());
         tokio::spawn(async move {
-            let removed = remove(&access, &there).await;
+            let removed = cronjob_work::remove(&access, &there).await;
             let is_gone = removed.is_ok();
             let _ = news.send(News::Times(Word::Removed(bot.clone(), removed)));
             if is_gone {
@@ -194,7 +222,10 @@ impl Engine {
     pub(super) fn take_times(&mut self, word: Word, now: Duration) {
         self.times.now = now;
         match word {
-            Word::Listed(all) => self.times_listed(all.into_iter().collect(), now),
+            Word::Listed(begun, all) => {
+                self.times.listed = begun;
+                self.times_listed(all.into_iter().collect(), now);
+            }
             Word::Hidden(why) => self.times_hidden(why),
             Word::Seen(bot, there) => self.keep_time(bot, *there, now),
             Word::Gone(bot, uid) => self.time_gone(&bot, &uid),
@@ -208,11 +239,17 @@ impl Engine {
     fn times_listed(&mut self, all: BTreeMap<BotId, There>, now: Duration) {
         self.times.hidden = None;
         let before = self.times.there.take().unwrap_or_default();
-        self.times.there = Some(BTreeMap::new());
+        let is_there = |bot: &BotId, there: &There| {
+            let listed = all.get(bot);
+            listed.is_some_and(|listed| listed.uid == there.uid)
+        };
+        let (same, gone) = before.into_iter().partition(|(bot, it)| is_there(bot, it));
+        self.times.there = Some(same);
         for (bot, there) in all {
             self.keep_time(bot, there, now);
         }
-        for (bot, there) in before {
+        let gone: BTreeMap<BotId, There> = gone;
+        for (bot, there) in gone {
             if self.times.cron(&bot).is_none() {
                 self.settles(bot, there.secrets);
             }
@@ -232,6 +269,9 @@ impl Engine {
         let Some(all) = &mut self.times.there else {
             return;
         };
+        if all.get(&bot).is_some_and(|known| there.is_older(known)) {
+            return;
+        }
         let is_new = all.insert(bot.clone(), there).is_none();
         if is_new && !self.times.renew_at.contains_key(&bot) {
             // Another agent has made its keys: nobody here knows how long they are good.
@@ -283,7 +323,9 @@ impl Engine {
                 self.times_renewed(bot, Ok(keys), now);
             }
             Err(not) => {
-                self.times.wait(bot);
+                let is_off = self.times.cron(bot).is_some_and(|there| !there.is_on);
+                let pause = if is_off { super::AGAIN } else { AGAIN };
+                self.times.wait(bot, pause);
                 let text = format!("its CronJob is not as it should be yet: {}", not.why);
                 self.console.about(bot, bot.as_str()).warn(&text);
             }
@@ -300,9 +342,7 @@ impl Engine {
             }
             Err(why) => {
                 self.times.busy.remove(bot);
-                self.times
-                    .again_at
-                    .insert(bot.clone(), self.times.now + super::AGAIN);
+                self.times.wait(bot, super::AGAIN);
                 let text = format!("its CronJob is not removed yet: {why}");
                 self.console.about(bot, bot.as_str()).warn(&text);
             }
@@ -343,74 +383,11 @@ impl Engine {
             };
             let (access, news) = (self.access.clone(), self.news.clone());
             tokio::spawn(async move {
-                let renewed = renew(&access, &bot, &there).await;
+                let renewed = cronjob_work::renew(&access, &bot, &there).await;
                 let _ = news.send(News::Times(Word::Renewed(bot, renewed)));
             });
         }
     }
-}
-
-/// Makes the CronJob, or makes it what it should be.
-async fn apply(
-    access: &Access,
-    bot: &Bot,
-    schedule: &str,
-) -> Result<(Box<There>, Term), NotStarted> {
-    access.keys.ready()?;
-    let made = cronjob::cronjob(bot, &access.template, schedule)?;
-    let granted = access.keys.grant(bot).await?;
-    let secrets = cronjob::secrets(bot, &access.template, &granted);
-    access.may_act()?;
-    let params = PatchParams::apply(MANAGER).force();
-    for secret in &secrets {
-        let (api, name): (_, String) = (access.secrets(), secret.name_any());
-        let whole: Patch<&Secret> = Patch::Apply(secret);
-        answer("make its Secret", api.patch(&name, &params, &whole)).await?;
-    }
-    let (api, name, whole) = (access.cronjobs(), made.name_any(), Patch::Apply(&made));
-    let made = answer("make its CronJob", api.patch(&name, &params, &whole)).await?;
-    let there = There::of(&access.template, &made);
-    let not = || {
-        NotStarted::new(
-            crate::plan::Outcome::Failed,
-            "its CronJob is not as it was made",
-        )
-    };
-    let (_, there) = there.ok_or_else(not)?;
-    Ok((Box::new(there), work::term(&granted)))
-}
-
-/// Removes the CronJob, if it is as it was seen; what it has started goes on.
-async fn remove(access: &Access, there: &There) -> Result<(), String> {
-    let params = DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: Some(there.uid.clone()),
-            resource_version: Some(there.version.clone()),
-        }),
-        propagation_policy: Some(PropagationPolicy::Orphan),
-        ..DeleteParams::default()
-    };
-    let api = access.cronjobs();
-    let deleted = async {
-        match api.delete(&there.name, &params).await {
-            Err(err) if !has_status(&err, 404) => Err(err),
-            _ => Ok(()),
-        }
-    };
-    told(deleted).await
-}
-
-async fn renew(access: &Access, bot: &BotId, there: &There) -> Result<Term, String> {
-    access.keys.ready().map_err(|not| not.why)?;
-    let names = there.secrets.as_ref();
-    let names = names.ok_or("its CronJob names no Secret of keys")?;
-    let code = there.code.as_ref().ok_or("its CronJob names no code")?;
-    let granted = access.keys.grant_for(bot, code).await;
-    let granted = granted.map_err(|not| not.why)?;
-    let renewal = secret::renewal(&granted.keys);
-    let (api, patch) = (access.secrets(), Patch::Merge(&renewal));
-    told(api.patch(&names.keys, &work::patching(), &patch)).await?;
-    Ok(work::term(&granted))
 }
 
 #[cfg(test)]

@@ -5,7 +5,10 @@
 //! keys ─▶ Secrets ─▶ Pod ──────────▶ the Secrets are made the Pod's
 //!                     │ the name is taken
 //!                     └▶ lives: adopt it      is over: wait until it is gone      not ours: refuse
+//!                        was not let go: it makes way
 //! ```
+//!
+//! A Pod behind its gate is removed only as it was seen last ([`super::undo`]): whoever opens the gate meanwhile has it run.
 
 use std::time::Duration;
 
@@ -24,7 +27,7 @@ use super::keys::Term;
 use super::link::ANSWER;
 use super::refusal::{has_status, not_started, or_gone, said};
 use super::seen::{Seen, Stage};
-use super::{names, pod, secret};
+use super::{names, pod, secret, undo};
 use crate::document::Bot;
 use crate::engine::keys::Granted;
 use crate::engine::not_started::NotStarted;
@@ -179,23 +182,37 @@ enum Created {
 
 async fn create(access: &Access, bot: &BotId, pod: &Pod) -> Created {
     let what = "make its Pod";
-    match timeout(ANSWER, access.pods().create(&post(), pod)).await {
-        Ok(Ok(made)) => Created::New(Box::new(made)),
-        Ok(Err(err)) if has_status(&err, 409) => match there(access, bot, &pod.name_any()).await {
-            Ok(seen) => Created::Lives(Box::new(seen)),
-            Err(not) => Created::Not(not),
-        },
-        Ok(Err(err @ Error::Api(_))) => Created::Not(not_started(what, &err)),
-        Ok(Err(err)) => Created::Unsure(not_started(what, &err)),
-        Err(_) => {
-            let why = format!("{what}: the API server did not answer in time");
-            Created::Unsure(NotStarted::new(Outcome::Failed, why))
+    for _ in 0..2 {
+        match timeout(ANSWER, access.pods().create(&post(), pod)).await {
+            Ok(Ok(made)) => return Created::New(Box::new(made)),
+            Ok(Err(err)) if has_status(&err, 409) => {
+                match there(access, bot, &pod.name_any()).await {
+                    Ok(There::Lives(seen)) => return Created::Lives(seen),
+                    Ok(There::MadeWay) => {}
+                    Err(not) => return Created::Not(not),
+                }
+            }
+            Ok(Err(err @ Error::Api(_))) => return Created::Not(not_started(what, &err)),
+            Ok(Err(err)) => return Created::Unsure(not_started(what, &err)),
+            Err(_) => {
+                let why = format!("{what}: the API server did not answer in time");
+                return Created::Unsure(NotStarted::new(Outcome::Failed, why));
+            }
         }
     }
+    let why = "its Pod's name is given up and taken again";
+    Created::Not(NotStarted::new(Outcome::Busy, why))
+}
+
+/// What had the bot's name.
+enum There {
+    Lives(Box<Seen>),
+    /// It was never let go, and is gone.
+    MadeWay,
 }
 
 /// The Pod that has the bot's name, if it is the bot's and lives.
-async fn there(access: &Access, bot: &BotId, name: &str) -> Result<Seen, NotStarted> {
+async fn there(access: &Access, bot: &BotId, name: &str) -> Result<There, NotStarted> {
     let api = access.pods();
     let there = answer("look at the Pod that has its name", api.get_opt(name)).await?;
     let not = |outcome, why: &str| Err(NotStarted::new(outcome, why));
@@ -209,9 +226,17 @@ async fn there(access: &Access, bot: &BotId, name: &str) -> Result<Seen, NotStar
         );
         return not(Outcome::Failed, &why);
     };
-    let lives = matches!(seen.stage, Stage::Coming | Stage::Running | Stage::Waiting);
-    if lives && !seen.is_ending {
-        return Ok(seen);
+    if seen.stage == Stage::Gated {
+        access.may_act()?;
+        let undone = undo::undo(access, &seen).await;
+        let undone = undone.map_err(|said| {
+            let why = format!("remove the Pod that was made for it before: {said}");
+            NotStarted::new(Outcome::Busy, why)
+        });
+        return undone.map(|()| There::MadeWay);
+    }
+    if seen.is_live() && !seen.is_ending {
+        return Ok(There::Lives(Box::new(seen)));
     }
     not(Outcome::Busy, "its last Pod is not gone yet")
 }
@@ -293,11 +318,15 @@ pub async fn delete(access: &Access, seen: &Seen) -> Result<(), String> {
     told(deleted).await
 }
 
-/// Lets go of a Pod of which nothing runs any more: our finalizer, then the Pod and its Secrets.
+/// Lets go of a Pod of which nothing runs any more: our finalizer, then the Pod and its Secrets. One that was not let go to
+/// run is undone.
 ///
 /// # Errors
 /// What the API server says.
 pub async fn release(access: &Access, seen: &Seen) -> Result<(), String> {
+    if seen.stage == Stage::Gated {
+        return undo::undo(access, seen).await;
+    }
     let api = access.pods();
     let others = seen.finalizers.iter().filter(|it| *it != names::SAVED);
     let others: Vec<&String> = others.collect();
@@ -317,11 +346,16 @@ pub async fn release(access: &Access, seen: &Seen) -> Result<(), String> {
         }
     };
     told(released).await?;
+    remove_own(access, seen).await;
+    Ok(())
+}
+
+/// Removes the Secrets of a Pod that is gone, if nobody else has them.
+pub(super) async fn remove_own(access: &Access, seen: &Seen) {
     let own = seen.secrets.clone().filter(|_| !seen.is_clocked());
     if let Some(secret::Names { config, keys }) = own {
         remove_secrets(access.clone(), [config, keys]).await;
     }
-    Ok(())
 }
 
 /// A Job makes another Pod in the place of one that has gone without its kubelet's word: the tick would run twice. Such a Job

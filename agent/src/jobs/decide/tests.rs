@@ -70,6 +70,28 @@ fn a_job_that_must_end_is_asked_once_and_then_killed() {
 }
 
 #[test]
+fn one_whose_program_has_ended_is_not_late_while_that_is_saved() {
+    let begun = |begun| Facts {
+        begun: Some(begun),
+        ..facts(Status::Running)
+    };
+    assert_eq!(next(&begun(RULES.time), Container::Saving), Step::Wait);
+    let last = RULES.time + RULES.patience;
+    assert_eq!(next(&begun(last), Container::Saving), Step::Kill);
+    let unwanted = Facts {
+        is_unwanted: true,
+        ..begun(Duration::ZERO)
+    };
+    let step = next(&unwanted, Container::Saving);
+    assert_eq!(step, Step::Halt(Halt::Cancelled));
+    let halted = Facts {
+        halt: Some((Halt::Limit, RULES.patience)),
+        ..begun(last)
+    };
+    assert_eq!(next(&halted, Container::Saving), Step::Kill);
+}
+
+#[test]
 fn one_that_cannot_be_started_is_given_up() {
     let memory = Memory {
         tries: 3,
@@ -164,7 +186,7 @@ fn writes(step: Step) -> &'static [fn(&mut World, &Facts) -> bool] {
             true
         }],
         Step::Kill => &[|w, _| {
-            if w.container == Container::Running {
+            if matches!(w.container, Container::Running | Container::Saving) {
                 w.container = Container::Over;
             }
             true
@@ -272,14 +294,20 @@ impl World {
             Event::Stale(most) => self.step(old, most),
             Event::Forget => self.memory = Memory::default(),
             Event::Cancel if !self.facts.status.is_final() => self.facts.is_unwanted = true,
-            Event::End if self.container == Container::Running => self.container = Container::Over,
+            Event::End => {
+                self.container = match self.container {
+                    Container::Running => Container::Saving,
+                    Container::Saving => Container::Over,
+                    other => other,
+                }
+            }
             Event::Vanish => self.container = Container::Absent,
             Event::Time => {
                 let later = |time: Duration| time + RULES.time;
                 self.facts.begun = self.facts.begun.map(later);
                 self.facts.halt = self.facts.halt.map(|(why, since)| (why, later(since)));
             }
-            Event::Cancel | Event::End | Event::Redelivered => {}
+            Event::Cancel | Event::Redelivered => {}
         }
     }
 }
@@ -290,7 +318,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (0usize..=3).prop_map(Event::Stale),
         1 => Just(Event::Forget),
         1 => Just(Event::Cancel),
-        2 => Just(Event::End),
+        3 => Just(Event::End),
         1 => Just(Event::Vanish),
         1 => Just(Event::Time),
         1 => Just(Event::Redelivered),

@@ -36,8 +36,18 @@ pub fn container(pod: &Pod, now: SystemTime) -> Container {
         .and_then(|it| it.scheduling_gates.as_ref());
     match gates {
         Some(gates) if !gates.is_empty() => Container::Made,
+        _ if has_ended(pod) => Container::Saving,
         _ => Container::Running,
     }
+}
+
+/// Whether its program has, whatever else of it runs.
+fn has_ended(pod: &Pod) -> bool {
+    let statuses = pod
+        .status
+        .as_ref()
+        .and_then(|it| it.container_statuses.as_ref());
+    ended(find(statuses, BOT)).is_some()
 }
 
 /// Whether nothing of it runs any more: its kubelet says so, it was told to end before any had it, or nobody is there to say
@@ -120,10 +130,18 @@ fn lost(
         }
     }
     if pod.metadata.deletion_timestamp.is_some() {
-        return Some("its Pod was told to end by somebody else".to_owned());
+        let who = disruption(status).map_or(String::new(), |who| format!(": {who}"));
+        return Some(format!("its Pod was told to end by somebody else{who}"));
     }
     let why = "its Pod is over, and nothing is known of its end";
     (!is_known).then(|| why.to_owned())
+}
+
+/// Who that was, in the cluster's own words: an eviction, or the loss of its node.
+fn disruption(status: &PodStatus) -> Option<&str> {
+    let mut conditions = status.conditions.iter().flatten();
+    let found = conditions.find(|it| it.type_ == "DisruptionTarget" && it.status == "True");
+    found?.message.as_deref()
 }
 
 fn ended(status: Option<&ContainerStatus>) -> Option<&ContainerStateTerminated> {

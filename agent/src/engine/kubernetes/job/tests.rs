@@ -1,3 +1,6 @@
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
@@ -5,6 +8,7 @@ use serde_json::Value;
 use super::super::tests::{Cluster, Request, access};
 use super::*;
 use crate::engine::docker::tests::{block_on, bot};
+use crate::engine::keys::KeyMaker;
 use crate::store::Address;
 
 const TERMS: Terms = Terms {
@@ -126,6 +130,74 @@ fn what_has_its_name_and_is_somebody_elses_is_left_alone() {
             .iter()
             .all(|request| request.method != "DELETE" && request.method != "PATCH")
     );
+}
+
+/// A store that makes keys which are good for an hour.
+fn store_that_makes_keys() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let until = std::time::SystemTime::now() + Duration::from_hours(1);
+    let until = Time::from(until).to_string();
+    let keys = format!(
+        "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>a</AccessKeyId>\
+         <SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken>\
+         <Expiration>{until}</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>"
+    );
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{keys}",
+        keys.len()
+    );
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut asked = [0; 16 << 10];
+            let _ = stream.read(&mut asked);
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    address
+}
+
+#[test]
+fn a_job_that_is_to_end_gets_keys_for_that_first_and_one_that_ends_already_none() {
+    for is_ending in [false, true] {
+        let mut there = runtime(plain);
+        there["spec"]["schedulingGates"] = Value::Null;
+        if is_ending {
+            there["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        }
+        let script = move |request: &Request| {
+            let is_secret = request.path.contains("/secrets/");
+            let secret = json!({"metadata": {}});
+            Some((200, if is_secret { secret } else { there.clone() }))
+        };
+        let cluster = block_on(async {
+            let (mut jobs, cluster) = jobs(script);
+            let given = [
+                ("MINIO_ENDPOINT", store_that_makes_keys()),
+                ("MINIO_ACCESS_KEY", "a".to_owned()),
+                ("MINIO_SECRET_KEY", "s".to_owned()),
+            ];
+            let given = given.map(|(name, value)| (name.to_owned(), value)).into();
+            let Ok(Address::S3(endpoint)) = Address::parse(&given, Path::new("/")) else {
+                panic!("no object store");
+            };
+            let console = jobs.access.console.clone();
+            let keys = KeyMaker::new(&endpoint, Duration::from_hours(1), console);
+            jobs.access.keys = keys.unwrap();
+            jobs.ask(&bot("j1").id, "u1").await.unwrap();
+            cluster
+        });
+        let asked = cluster.requests().into_iter();
+        let asked = asked.map(|request| (request.method, request.path));
+        let acts: Vec<_> = asked.filter(|(method, _)| method != "GET").collect();
+        let methods: Vec<&str> = acts.iter().map(|(method, _)| method.as_str()).collect();
+        if is_ending {
+            assert_eq!(methods, ["DELETE"]);
+        } else {
+            assert_eq!(methods, ["PATCH", "PATCH", "DELETE"]);
+            assert!(acts[0].1.contains("/secrets/s"), "{acts:?}");
+        }
+    }
 }
 
 /// In a runtime, which a client needs.

@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
 
 use super::super::tests::{Request, SECOND, Stage, list, over, pod, running, stage, template};
-use super::super::{Husk, Link};
+use super::super::{Access, Husk, Link};
 use super::*;
 use crate::document::Bot;
 use crate::engine::docker::tests::block_on;
@@ -44,24 +44,51 @@ fn cronjob(row: &Listed, version: &str) -> Value {
     made
 }
 
-/// An API server that takes what is to be, and removes what is as it was seen last.
+/// The same, made and not switched on.
+fn suspended(row: &Listed, version: &str) -> Value {
+    let mut made = cronjob(row, version);
+    made["spec"]["suspend"] = true.into();
+    made
+}
+
+/// What the API server has, as it is seen.
+fn there(has: &Value) -> (BotId, There) {
+    let cron = serde_json::from_value(has.clone()).unwrap();
+    There::of(&template(), &cron).unwrap()
+}
+
+/// An API server that takes what is to be, and removes what is as it was seen last, which is as of version 3.
 fn taking(row: &Arc<Listed>) -> impl Fn(&Request) -> Option<(u16, Value)> + Send + Sync + use<> {
     let row = Arc::clone(row);
     move |request: &Request| match request.method.as_str() {
-        "PATCH" if request.path.contains("/cronjobs/") => Some((200, cronjob(&row, "1"))),
+        "PATCH" if request.path.contains("/cronjobs/") => {
+            let body = &request.body;
+            if body["spec"]["suspend"] == true {
+                return Some((200, suspended(&row, "1")));
+            }
+            let is_on = body["metadata"] == json!({"uid": "c1", "resourceVersion": "1"});
+            Some(if is_on {
+                (200, cronjob(&row, "2"))
+            } else {
+                (409, conflict())
+            })
+        }
         "PATCH" => Some((200, request.body.clone())),
         "DELETE" if request.path.contains("/cronjobs/") => {
-            let is_last = request.body["preconditions"]["resourceVersion"] == "2";
-            let conflict = json!({"kind": "Status", "status": "Failure", "code": 409, "reason": "Conflict", "message": "it has changed"});
+            let is_last = request.body["preconditions"]["resourceVersion"] == "3";
             let gone = json!({"kind": "Status", "status": "Success"});
             Some(if is_last {
                 (200, gone)
             } else {
-                (409, conflict)
+                (409, conflict())
             })
         }
         _ => None,
     }
+}
+
+fn conflict() -> Value {
+    json!({"kind": "Status", "status": "Failure", "code": 409, "reason": "Conflict", "message": "it has changed"})
 }
 
 fn ready(row: &Arc<Listed>) -> Stage {
@@ -92,7 +119,7 @@ fn nobody_starts_ticks_before_it_is_known_what_the_clusters_clock_has() {
         let refused = Word::Hidden("forbidden".into());
         stage.engine.take_times(refused, SECOND);
         assert_eq!(stage.engine.whose(&id), Whose::Nobodys);
-        stage.engine.take_times(Word::Listed(Vec::new()), SECOND);
+        stage.engine.take_times(Word::Listed(0, Vec::new()), SECOND);
         assert_eq!(stage.engine.whose(&id), Whose::Ours);
     });
 }
@@ -103,7 +130,7 @@ fn a_schedule_is_handed_over_and_taken_back_only_as_it_was_seen_last() {
     block_on(async {
         let mut stage = ready(&row);
         let id = bot(&row).id;
-        stage.engine.take_times(Word::Listed(Vec::new()), SECOND);
+        stage.engine.take_times(Word::Listed(0, Vec::new()), SECOND);
         assert!(stage.engine.can_hand(&id));
         stage.engine.hand_over(&row);
         assert_eq!(stage.engine.whose(&id), Whose::Nobodys, "it is under way");
@@ -124,7 +151,14 @@ fn a_schedule_is_handed_over_and_taken_back_only_as_it_was_seen_last() {
                 .ends_with("/cronjobs/schedule-default-b"),
             "{paths:?}"
         );
-        assert_eq!(paths.len(), 3, "its Secrets come first: {paths:?}");
+        assert_eq!(paths.len(), 4, "its Secrets come first: {paths:?}");
+        let old = Word::Seen(id.clone(), Box::new(there(&suspended(&row, "1")).1));
+        stage.engine.take_times(old, SECOND);
+        assert_eq!(
+            stage.engine.whose(&id),
+            Whose::Clusters(1_767_225_600),
+            "of what was before it is told late"
+        );
 
         stage.engine.take_back(&id);
         word(&mut stage).await;
@@ -133,11 +167,8 @@ fn a_schedule_is_handed_over_and_taken_back_only_as_it_was_seen_last() {
             Whose::Clusters(1_767_225_600),
             "it has started something"
         );
-        let seen = serde_json::from_value(cronjob(&row, "2")).unwrap();
-        let (_, there) = There::of(&template(), &seen).unwrap();
-        stage
-            .engine
-            .take_times(Word::Seen(id.clone(), Box::new(there)), SECOND);
+        let seen = Word::Seen(id.clone(), Box::new(there(&cronjob(&row, "3")).1));
+        stage.engine.take_times(seen, SECOND);
         stage.engine.take_back(&id);
         word(&mut stage).await;
         assert_eq!(
@@ -152,13 +183,82 @@ fn a_schedule_is_handed_over_and_taken_back_only_as_it_was_seen_last() {
 }
 
 #[test]
+fn a_cronjob_whose_agent_lost_the_lease_as_it_was_made_is_not_switched_on() {
+    let row = row("*/5 * * * *");
+    block_on(async {
+        let has = taking(&row);
+        let late = move |request: &Request| {
+            if request.path.contains("/cronjobs/") {
+                std::thread::sleep(Duration::from_millis(400));
+            }
+            has(request)
+        };
+        let (mut access, cluster) = super::super::tests::access(late);
+        access.lease = crate::lease::Lease::held_for(Duration::from_millis(300));
+        let bot = bot(&row);
+        let handed = cronjob_work::apply(&access, &bot, "*/5 * * * *", None);
+        let not = Box::pin(handed).await.unwrap_err();
+        assert!(not.why.contains("lost the lease"), "{}", not.why);
+        let asked = cluster.requests().into_iter();
+        let of = asked.filter(|request| request.path.contains("/cronjobs/"));
+        let bodies: Vec<Value> = of.map(|request| request.body).collect();
+        assert_eq!(bodies.len(), 1, "{bodies:#?}");
+        assert_eq!(bodies[0]["spec"]["suspend"], true);
+    });
+}
+
+#[test]
+fn one_that_was_not_switched_on_is_nobodys_and_goes() {
+    let row = row("*/5 * * * *");
+    block_on(async {
+        let mut stage = ready(&row);
+        let id = bot(&row).id;
+        let left = there(&suspended(&row, "3"));
+        stage.engine.take_times(Word::Listed(0, vec![left]), SECOND);
+        assert_eq!(stage.engine.whose(&id), Whose::Nobodys);
+        assert!(stage.engine.can_hand(&id));
+        let off: Vec<&BotId> = stage.engine.clocked_off().collect();
+        assert_eq!(off, [&id]);
+        stage.engine.take_back(&id);
+        word(&mut stage).await;
+        assert_eq!(stage.engine.clocked_off().count(), 0);
+        assert_eq!(stage.engine.whose(&id), Whose::Nobodys);
+        let settled = Word::Settled(id.clone(), None);
+        stage.engine.take_times(settled, SECOND);
+        assert_eq!(stage.engine.whose(&id), Whose::Ours);
+    });
+}
+
+#[test]
+fn who_begins_to_act_starts_no_tick_before_it_has_looked_anew() {
+    let row = row("*/5 * * * *");
+    block_on(async {
+        let mut stage = ready(&row);
+        let id = bot(&row).id;
+        stage.engine.take_times(Word::Listed(0, Vec::new()), SECOND);
+        assert_eq!(stage.engine.whose(&id), Whose::Ours);
+        stage.engine.look_anew();
+        assert_eq!(stage.engine.whose(&id), Whose::Nobodys);
+        stage.engine.take_times(Word::Listed(0, Vec::new()), SECOND);
+        assert_eq!(stage.engine.whose(&id), Whose::Nobodys, "that is older");
+        let begun = stage.engine.times.again.clock.now();
+        let kept = there(&cronjob(&row, "3"));
+        stage
+            .engine
+            .take_times(Word::Listed(begun, vec![kept]), SECOND);
+        assert_eq!(stage.engine.whose(&id), Whose::Clusters(1_767_225_600));
+    });
+}
+
+#[test]
 fn other_times_are_another_cronjob_after_the_old_one() {
     let row = row("*/5 * * * *");
     block_on(async {
         let mut stage = ready(&row);
-        let seen = serde_json::from_value(cronjob(&row, "2")).unwrap();
-        let there = There::of(&template(), &seen).unwrap();
-        stage.engine.take_times(Word::Listed(vec![there]), SECOND);
+        let there = there(&cronjob(&row, "3"));
+        stage
+            .engine
+            .take_times(Word::Listed(0, vec![there]), SECOND);
         let edited = self::row("*/10 * * * *");
         assert!(!stage.engine.is_clocked_as(&edited));
         stage.engine.hand_over(&edited);
@@ -229,14 +329,15 @@ fn secrets_are_swept_only_where_it_is_known_what_cronjobs_use() {
     let row = row("*/5 * * * *");
     block_on(async {
         let mut stage = ready(&row);
-        let seen = serde_json::from_value(cronjob(&row, "2")).unwrap();
-        let there = There::of(&template(), &seen).unwrap();
+        let there = there(&cronjob(&row, "3"));
         let used = there.1.secrets.clone().unwrap();
         stage.engine.collect(|_, _| false, SECOND);
         sleep(Duration::from_millis(50)).await;
         let is_sweep = |request: &Request| request.path.contains("/secrets");
         assert!(!stage.cluster.requests().iter().any(is_sweep));
-        stage.engine.take_times(Word::Listed(vec![there]), SECOND);
+        stage
+            .engine
+            .take_times(Word::Listed(0, vec![there]), SECOND);
         let kept: Vec<String> = stage.engine.times.secrets().collect();
         assert_eq!(kept, [used.config, used.keys]);
         stage.engine.collect(|_, _| false, SECOND);

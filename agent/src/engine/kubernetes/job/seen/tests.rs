@@ -74,10 +74,14 @@ fn how_far_it_is_is_told_by_gate_phase_and_deletion() {
     let (none, node) = (json!({}), json!({"nodeName": "n"}));
     let deleted = json!({"deletionTimestamp": START});
     let running = json!({"phase": "Running"});
+    let bot = status("bot", &ended(0, "", "Completed"));
+    let saving = json!({"phase": "Running", "containerStatuses": [bot]});
     let cases = [
         (&none, &gated, &none, 0, Container::Made),
         (&none, &none, &none, 0, Container::Running),
         (&none, &node, &running, 0, Container::Running),
+        (&none, &node, &saving, 0, Container::Saving),
+        (&deleted, &node, &saving, 61, Container::Over),
         (
             &none,
             &node,

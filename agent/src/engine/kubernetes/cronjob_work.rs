@@ -1,0 +1,100 @@
+//! What is done about CronJobs. Each step can fail or be cut off, and its agent can stand still before it: the next one finds
+//! what is there, and what comes late changes nothing ([`super::times`]).
+
+use contract::BotId;
+use k8s_openapi::api::batch::v1::CronJob;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+
+use super::access::Access;
+use super::cronjob::{self, There};
+use super::keys::Term;
+use super::refusal::has_status;
+use super::secret;
+use super::work::{MANAGER, answer, patching, term, told};
+use crate::document::Bot;
+use crate::engine::not_started::NotStarted;
+use crate::plan::Outcome;
+
+/// Makes the CronJob, or makes the one of `before` what it should be; gives it as it is then, and the life of its keys.
+///
+/// # Errors
+/// It is not as it should be.
+pub async fn apply(
+    access: &Access,
+    bot: &Bot,
+    schedule: &str,
+    before: Option<&There>,
+) -> Result<(Box<There>, Term), NotStarted> {
+    access.keys.ready()?;
+    let wanted = cronjob::written(bot, &access.template, schedule, before)?;
+    let granted = access.keys.grant(bot).await?;
+    let secrets = cronjob::secrets(bot, &access.template, &granted);
+    access.may_act()?;
+    let params = PatchParams::apply(MANAGER).force();
+    for secret in &secrets {
+        let (api, name): (_, String) = (access.secrets(), secret.name_any());
+        let whole: Patch<&Secret> = Patch::Apply(secret);
+        answer("make its Secret", api.patch(&name, &params, &whole)).await?;
+    }
+    access.may_act()?;
+    let (api, name, whole) = (access.cronjobs(), wanted.name_any(), Patch::Apply(&wanted));
+    let made = answer("make its CronJob", api.patch(&name, &params, &whole)).await?;
+    let mut there = seen(access, &made)?;
+    if !there.is_on {
+        // Whoever acts otherwise removes it.
+        access.may_act()?;
+        let on = cronjob::on(&there);
+        let (params, on) = (patching(), Patch::Merge(&on));
+        let made = answer("switch its CronJob on", api.patch(&name, &params, &on)).await?;
+        there = seen(access, &made)?;
+    }
+    Ok((Box::new(there), term(&granted)))
+}
+
+fn seen(access: &Access, made: &CronJob) -> Result<There, NotStarted> {
+    let why = "its CronJob is not as it was made";
+    let there = There::of(&access.template, made).map(|(_, there)| there);
+    there.ok_or_else(|| NotStarted::new(Outcome::Failed, why))
+}
+
+/// Removes the CronJob, if it is as it was seen; what it has started goes on.
+///
+/// # Errors
+/// What the API server says: it has started something, say.
+pub async fn remove(access: &Access, there: &There) -> Result<(), String> {
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: Some(there.uid.clone()),
+            resource_version: Some(there.version.clone()),
+        }),
+        propagation_policy: Some(PropagationPolicy::Orphan),
+        ..DeleteParams::default()
+    };
+    let api = access.cronjobs();
+    let deleted = async {
+        match api.delete(&there.name, &params).await {
+            Err(err) if !has_status(&err, 404) => Err(err),
+            _ => Ok(()),
+        }
+    };
+    told(deleted).await
+}
+
+/// Puts new keys where its Pods read them; gives their life.
+///
+/// # Errors
+/// The store makes none, or the API server does not take them.
+pub async fn renew(access: &Access, bot: &BotId, there: &There) -> Result<Term, String> {
+    access.keys.ready().map_err(|not| not.why)?;
+    let names = there.secrets.as_ref();
+    let names = names.ok_or("its CronJob names no Secret of keys")?;
+    let code = there.code.as_ref().ok_or("its CronJob names no code")?;
+    let granted = access.keys.grant_for(bot, code).await;
+    let granted = granted.map_err(|not| not.why)?;
+    let renewal = secret::renewal(&granted.keys);
+    let (api, patch) = (access.secrets(), Patch::Merge(&renewal));
+    told(api.patch(&names.keys, &patching(), &patch)).await?;
+    Ok(term(&granted))
+}

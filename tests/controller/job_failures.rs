@@ -1,0 +1,237 @@
+//! Jobs whose controller stands still, whose store is away, or whose node is lost.
+
+use std::fs;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use tests::cluster::{LONG, container};
+use tests::door::Way;
+use tests::wait_for;
+
+use crate::jobs::{SLOW, Site};
+use crate::rig::Rig;
+
+/// So much later comes each answer of the API server, where a test needs the time between two of them.
+const LATE: Duration = Duration::from_secs(2);
+
+fn uid(pod: &Value) -> &Value {
+    &pod["metadata"]["uid"]
+}
+
+#[test]
+fn of_two_controllers_whichever_stands_still_jobs_run_once_and_are_told_of_once() {
+    let Some(site) = Site::start("controller::jobs_paused", &[("THE0_JOBS", "4")]) else {
+        return;
+    };
+    let first = &site.agent;
+    first.says("this agent has the lease and acts");
+    let (door, kubeconfig) = site.rig.lane("second");
+    let nats = site.nats.uri();
+    let second = [("NATS_URL", nats.as_str()), ("KUBECONFIG", &kubeconfig)];
+    let second = site.rig.agent(&second);
+    second.says("this one stands by");
+    site.job("long", SLOW, &json!({"seconds": 12}));
+    site.runs("long");
+
+    // One job runs, and of another one the Pod is made and not let go.
+    site.rig.api.is(Way::Slow(LATE));
+    site.job("begun", SLOW, &json!({"seconds": 1}));
+    let begun = site.pod("begun");
+    first.signal(Signal::SIGSTOP);
+    let gated = begun.get();
+    assert!(gated["spec"]["schedulingGates"].is_array(), "{gated:#}");
+    second.says("this agent has the lease and acts");
+    for id in ["long", "begun"] {
+        site.ends(id, "completed");
+    }
+    site.rig.api.is(Way::Open);
+    first.signal(Signal::SIGCONT);
+    first.says("has the lease: this one stands by");
+
+    // The other way round, with one that is just being judged.
+    site.job("over", SLOW, &json!({"seconds": 4}));
+    let over = site.runs("over");
+    door.is(Way::Slow(LATE));
+    over.wait("its end", |pod| {
+        (pod["status"]["phase"] == "Succeeded").then_some(())
+    });
+    second.signal(Signal::SIGSTOP);
+    let acts = "this agent has the lease and acts";
+    wait_for("the first one's turn again", LONG, || {
+        (first.said().matches(acts).count() == 2).then_some(())
+    });
+    site.ends("over", "completed");
+    second.signal(Signal::SIGCONT);
+    second.says("has the lease: this one stands by");
+
+    let all = ["long", "begun", "over"];
+    site.leaves_nothing(&all);
+    for id in all {
+        let told = json!({"backtest_id": id, "success": true});
+        assert_eq!(site.told(id), [told]);
+        assert_eq!(site.result(id).unwrap()["data"]["slept"], true);
+        assert_eq!(site.printed(id).matches("BEGAN").count(), 1, "{id}");
+    }
+}
+
+#[test]
+fn a_store_that_is_away_as_a_job_ends_costs_neither_its_result_nor_its_outcome() {
+    let time = Duration::from_secs(20);
+    let settings = [("THE0_JOB_TIME", "20s")];
+    let Some(mut site) = Site::start("controller::jobs_store", &settings) else {
+        return;
+    };
+    site.job("kept", SLOW, &json!({"seconds": 3}));
+    let pod = site.runs("kept");
+    let name = pod.name.clone();
+    // Its code is there, and it comes when nothing can be asked for.
+    site.put("late", SLOW);
+    site.rig.store.stop();
+    let began = Instant::now();
+    site.ask("late", &json!({"seconds": 1}));
+    site.rig
+        .cluster
+        .pod(&name)
+        .wait("a program that has ended", |pod| {
+            let bot = container(pod, "bot");
+            (!bot["state"]["terminated"].is_null()).then_some(())
+        });
+    // Its time is over, too, and that is looked at every two seconds.
+    sleep((time + Duration::from_secs(6)).saturating_sub(began.elapsed()));
+    for id in ["kept", "late"] {
+        assert_eq!(
+            site.row(id)["status"],
+            "running",
+            "{id}\n{}",
+            site.agent.said()
+        );
+    }
+    site.rig.store.start_again();
+    for id in ["kept", "late"] {
+        site.ends(id, "completed");
+        let told = json!({"backtest_id": id, "success": true});
+        assert_eq!(site.told(id), [told]);
+        assert_eq!(site.result(id).unwrap()["data"]["slept"], true);
+        assert_eq!(site.printed(id).matches("BEGAN").count(), 1, "{id}");
+    }
+    site.leaves_nothing(&["kept", "late"]);
+}
+
+/// A node that no kubelet has: what is bound to it is as on one that was lost.
+struct Lost<'a> {
+    rig: &'a Rig,
+    name: String,
+}
+
+impl<'a> Lost<'a> {
+    fn new(rig: &'a Rig) -> Self {
+        let name = rig.cluster.namespace().to_owned();
+        let alone = json!({"key": "the0.test/alone", "value": name, "effect": "NoSchedule"});
+        rig.cluster.apply(&json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": name, "labels": {"the0.test/node": name}}, "spec": {"taints": [alone]},
+        }));
+        let node = Self { rig, name };
+        node.is("True");
+        node
+    }
+
+    /// What its kubelet says of it, or nobody knows.
+    fn is(&self, ready: &str) {
+        let now = contract::record::Time::now().to_string();
+        let room =
+            json!({"cpu": "8", "memory": "16Gi", "ephemeral-storage": "100Gi", "pods": "20"});
+        self.patch(
+            "node",
+            &self.name,
+            &json!({"status": {
+                "capacity": room, "allocatable": room,
+                "conditions": [{
+                    "type": "Ready", "status": ready, "reason": "Test", "message": "a test says so",
+                    "lastHeartbeatTime": now, "lastTransitionTime": now,
+                }],
+            }}),
+        );
+    }
+
+    fn patch(&self, kind: &str, name: &str, patch: &Value) {
+        let patch = patch.to_string();
+        let words = ["patch", kind, name, "--subresource=status", "--type=merge"];
+        let words = words.into_iter().chain(["--patch", &patch]);
+        self.rig.cluster.ask(words);
+    }
+
+    /// What the operator sets, so that Pods come here and are taken away soon.
+    fn template(&self) -> String {
+        let soon = |what: &str| {
+            let key = format!("node.kubernetes.io/{what}");
+            json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1})
+        };
+        let any = json!({"operator": "Exists", "effect": "NoSchedule"});
+        json!({
+            "dnsPolicy": "Default", "nodeSelector": {"the0.test/node": self.name},
+            "tolerations": [any, soon("unreachable"), soon("not-ready")],
+        })
+        .to_string()
+    }
+
+    fn remove(&self) {
+        let words = ["delete", "node", &self.name, "--ignore-not-found"];
+        self.rig.cluster.output(words);
+    }
+}
+
+impl Drop for Lost<'_> {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+#[test]
+fn a_job_on_a_lost_node_is_not_run_again_and_has_failed_when_the_node_is_known_to_be_gone() {
+    let Some(mut site) = Site::start("controller::jobs_node", &[]) else {
+        return;
+    };
+    site.agent.kill();
+    let node = Lost::new(&site.rig);
+    fs::write(site.rig.template(), node.template()).unwrap();
+    site.agent.start(&site.rig);
+    site.job("far", SLOW, &json!({}));
+    let name = site.pod("far").name;
+    let pod = site.rig.cluster.pod(name);
+    pod.wait("a Pod on the node", |pod| {
+        (pod["spec"]["nodeName"] == node.name.as_str()).then_some(())
+    });
+    // The last that its kubelet has said.
+    let started = contract::record::Time::now().to_string();
+    node.patch(
+        "pod",
+        &pod.name,
+        &json!({"status": {"phase": "Running", "containerStatuses": [{
+            "name": "bot", "image": "i", "imageID": "i", "ready": true, "restartCount": 0,
+            "state": {"running": {"startedAt": started}},
+        }]}}),
+    );
+    let first = uid(&pod.get()).clone();
+    node.is("Unknown");
+    pod.wait("a Pod that is to end", |pod| {
+        (!pod["metadata"]["deletionTimestamp"].is_null()).then_some(())
+    });
+    // One that has not seen all this decides as well.
+    site.agent.kill();
+    site.agent.start(&site.rig);
+    site.agent.says("this agent has the lease and acts");
+    sleep(Duration::from_secs(5));
+    let there = pod.get();
+    assert_eq!(*uid(&there), first, "nobody knows whether it runs");
+    assert_eq!(site.row("far")["status"], "running");
+    assert!(site.told("far").is_empty());
+
+    node.remove();
+    site.fails("far", "PodGC: node no longer exists");
+    site.leaves_nothing(&["far"]);
+    let said = site.agent.said();
+    assert_eq!(said.matches("job far runs").count(), 1, "{said}");
+}
