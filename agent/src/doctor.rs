@@ -81,9 +81,9 @@ struct Settings {
 
 /// Where bots run, and what holds for them there, unless that cannot be used.
 enum Place {
-    Docker(Option<containers::Template>),
+    Docker(Option<Box<containers::Template>>),
     Kubernetes {
-        template: Option<pods::Template>,
+        template: Option<Box<pods::Template>>,
         /// Whether CronJobs are made.
         clock: bool,
     },
@@ -142,17 +142,17 @@ async fn look(options: &Options, data: &Path, sheet: &RefCell<Sheet>) -> Result<
         match &settings.place {
             Place::Docker(template) => {
                 let host = settings.value("DOCKER_HOST");
-                *found.borrow_mut() = docker::look(host, template.as_ref(), sheet).await;
+                *found.borrow_mut() = docker::look(host, template.as_deref(), sheet).await;
             }
             Place::Kubernetes { template, clock } => {
-                cluster::look(namespace.as_deref(), template.as_ref(), *clock, sheet).await;
+                cluster::look(namespace.as_deref(), template.as_deref(), *clock, sheet).await;
             }
         }
     };
     let store = async {
         match &settings.store {
             Some(Address::S3(endpoint)) => {
-                store::look(endpoint, settings.place.keys(), sheet).await
+                store::look(endpoint, settings.place.keys(), sheet).await;
             }
             Some(Address::Directory(_)) => store::unset(sheet),
             None => {}
@@ -278,12 +278,12 @@ impl Place {
     fn read(environment: &Variables, store: Variables, is_cluster: bool) -> Result<Self> {
         if is_cluster {
             return Ok(Self::Kubernetes {
-                template: Some(host::cluster::template(environment, store)?),
+                template: Some(Box::new(host::cluster::template(environment, store)?)),
                 clock: host::cluster::clock(environment)?,
             });
         }
         let template = containers::Template::parse(environment, passed(environment), store)?;
-        Ok(Self::Docker(Some(template)))
+        Ok(Self::Docker(Some(Box::new(template))))
     }
 
     fn part(&self) -> Part {

@@ -24,7 +24,8 @@ pub fn wait<T>(what: &str, agent: &Agent, look: impl Fn() -> Option<T>) -> T {
     }
 }
 
-fn items(rig: &Rig, kind: &str) -> Vec<Value> {
+/// All objects of a kind in the namespace.
+pub fn items(rig: &Rig, kind: &str) -> Vec<Value> {
     let listed = rig.cluster.ask(["get", kind, "--output", "json"]);
     let mut listed: Value = serde_json::from_str(&listed).unwrap();
     serde_json::from_value(listed["items"].take()).unwrap()

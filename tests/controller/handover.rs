@@ -14,8 +14,6 @@ use crate::rig::{Rig, SCHEDULES};
 const CRONJOB: &str = "schedule-default-clock";
 /// So much later comes each answer to the controller that will stand still.
 const LATE: Duration = Duration::from_secs(4);
-/// So much later hears the other one of what changes.
-const DEAF: Duration = Duration::from_secs(6);
 
 /// Seconds since 1970.
 fn now() -> u64 {
@@ -58,16 +56,18 @@ fn a_cronjob_that_a_controller_makes_when_another_acts_starts_nothing_beside_its
     rig.wait_saved("clock", "count", &count);
     assert_eq!(rig.names("pods").len(), 1);
 
-    // It comes just before the minute, and the other one hears of it after that.
-    let left = (60 + 56 - now() % 60) % 60;
-    sleep(Duration::from_secs(left));
-    rig.api.is(Way::Slow(DEAF));
+    // It comes before a minute ends, and the other one hears of it after that.
+    wait_for("some time before a minute", LONG, || {
+        (now() % 60 < 52).then_some(())
+    });
+    let minute = now() / 60 * 60 + 60;
+    let deaf = Duration::from_secs(minute - now() + 3);
+    rig.api.is(Way::Slow(deaf));
     slow.is(Way::Open);
-    let cron = wait_for("a CronJob that comes late", Duration::from_secs(3), || {
+    let cron = wait_for("a CronJob that comes late", Duration::from_secs(6), || {
         let cron = rig.cluster.get("cronjob", CRONJOB);
         (!cron.is_null()).then_some(cron)
     });
-    let minute = now() / 60 * 60 + 60;
     wait_for("the minute", LONG, || (now() >= minute + 2).then_some(()));
     assert!(rig.names("jobs").is_empty(), "{cron:#}");
     assert_eq!(rig.names("pods").len(), 1);

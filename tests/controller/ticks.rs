@@ -8,7 +8,7 @@ use tests::cluster::LONG;
 use tests::door::Way;
 use tests::wait_for;
 
-use crate::clock::wait;
+use crate::clock::{items, wait};
 use crate::rig::Rig;
 
 const CRONJOB: &str = "schedule-default-daily";
@@ -25,12 +25,11 @@ fn a_tick_cut_off_behind_its_gate_and_one_with_keys_that_have_ended_run_all_the_
         return;
     };
     let mut agent = rig.agent(&settings);
-    rig.api.is(Way::Slow(Duration::from_secs(1)));
+    rig.api.is(Way::Slow(Duration::from_secs(3)));
     // It is due now, and then in a long time.
     rig.scheduled("daily", doc! {"once": true, "schedule": "0 0 1 1 *"});
     let gated = wait_for("a Pod behind its gate", LONG, || {
-        let name = rig.names("pods").pop()?;
-        let pod = rig.cluster.get("pod", name.trim_start_matches("pod/"));
+        let pod = items(&rig, "pods").pop()?;
         pod["spec"]["schedulingGates"].is_array().then_some(pod)
     });
     agent.kill();
@@ -62,12 +61,8 @@ fn a_tick_cut_off_behind_its_gate_and_one_with_keys_that_have_ended_run_all_the_
     let (job, from) = (format!("{CRONJOB}-{minute}"), format!("cronjob/{CRONJOB}"));
     rig.cluster.ask(["create", "job", &job, "--from", &from]);
     wait_for("a tick that has failed", LONG, || {
-        let words = ["get", "pods", "--output", "json"];
-        let all: Value = serde_json::from_str(&rig.cluster.ask(words)).unwrap();
-        let pods = all["items"].as_array().unwrap();
-        pods.iter()
-            .any(|pod| pod["status"]["phase"] == "Failed")
-            .then_some(())
+        let is_failed = |pod: &Value| pod["status"]["phase"] == "Failed";
+        items(&rig, "pods").iter().any(is_failed).then_some(())
     });
     agent.start(&rig);
     agent.wait_history(&rig, "daily", |runs| {

@@ -97,7 +97,7 @@ fn a_backup_is_not_put_back_under_bots_that_run_as_pods() {
     rig.remove("counter");
     rig.store
         .client()
-        .delete("bot-state", "counter/state.tar.gz");
+        .remove("bot-state", "counter/state.tar.gz");
     let done = agent.prints(&rig, &restore);
     assert!(done.contains("is put back"), "{done}");
     agent.start(&rig);

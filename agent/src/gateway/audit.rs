@@ -64,19 +64,14 @@ impl fmt::Display for Who {
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "question of {}: bot ", self.who)?;
-        let how = match &self.asked {
-            Some((bot, kind)) => {
-                bot.fmt(f)?;
-                match kind {
-                    Kind::Live => ", live",
-                    Kind::Apart => ", in a container of its own",
-                }
-            }
-            None => {
-                write!(f, "{:?}", shortened(&self.bot))?;
-                ""
-            }
-        };
+        let how = self.asked.as_ref().map_or("", |(_, kind)| match kind {
+            Kind::Live => ", live",
+            Kind::Apart => ", in a container of its own",
+        });
+        match &self.asked {
+            Some((bot, _)) => bot.fmt(f),
+            None => write!(f, "{:?}", shortened(&self.bot)),
+        }?;
         let path = self.path.split('?').next().unwrap_or_default();
         let (path, status) = (shortened(path), self.status.as_u16());
         write!(f, " {path:?}: {status}{how}, {} ms", self.took.as_millis())

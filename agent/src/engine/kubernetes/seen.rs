@@ -61,8 +61,8 @@ pub struct Seen {
     pub is_final: bool,
     /// Its address.
     pub address: Option<IpAddr>,
-    /// Whether it has a container that answers questions.
-    pub answers: bool,
+    /// Where its `query` answers, if it has one.
+    pub query: Option<IpAddr>,
     /// Whether it was told to end.
     pub is_ending: bool,
     /// Whether nobody waits for its end: a kubelet says that it is over, or a person that its node is gone.
@@ -143,8 +143,8 @@ impl Seen {
             secrets: secret::names_of(pod),
             job: names::job_of(meta).map(str::to_owned),
             is_final: is_final(status),
-            address: status.pod_ip.as_ref().and_then(|ip| ip.parse().ok()),
-            answers: answers(pod),
+            address: address(status),
+            query: address(status).filter(|_| answers(pod)),
             is_ending,
             is_forced: is_ending && meta.deletion_grace_period_seconds == Some(0),
             finalizers: meta.finalizers.clone().unwrap_or_default(),
@@ -261,6 +261,10 @@ fn birth(pod: &Pod) -> Birth {
         image,
         container: uid.map(|uid| uid.chars().take(13).collect()),
     }
+}
+
+fn address(status: &PodStatus) -> Option<IpAddr> {
+    status.pod_ip.as_ref()?.parse().ok()
 }
 
 fn answers(pod: &Pod) -> bool {

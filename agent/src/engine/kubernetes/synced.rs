@@ -39,7 +39,8 @@ impl Engine {
     pub fn synced(&self) -> impl Future<Output = HashMap<BotId, Synced>> + use<> {
         let whom = self.slots.iter().filter_map(|(bot, slot)| {
             let pod = slot.pod.as_ref()?;
-            let is_asked = pod.answers && pod.stage == Stage::Running && pod.synced.is_none();
+            let is_asked =
+                pod.query.is_some() && pod.stage == Stage::Running && pod.synced.is_none();
             let address = self.address(bot).filter(|_| is_asked)?;
             Some((bot.clone(), address, self.query_token(bot)))
         });

@@ -85,7 +85,7 @@ pub async fn start(
         })?;
     }
     make_secrets(access, &secrets).await?;
-    let made = create(access, &bot.id, &made).await;
+    let made = Box::pin(create(access, &bot.id, &made)).await;
     if !matches!(made, Created::New(_) | Created::Unsure(_)) {
         let unused = names_in(&secrets);
         drop(tokio::spawn(remove_secrets(access.clone(), unused)));
@@ -102,7 +102,7 @@ pub async fn start(
     )));
     let made = match why.tick {
         None => made,
-        Some(tick) => let_go(access, &bot.id, tick, made).await?,
+        Some(tick) => Box::pin(let_go(access, &bot.id, tick, made)).await?,
     };
     let gone = || NotStarted::new(Outcome::Failed, "its Pod is not as it was made");
     Ok(Running {

@@ -20,7 +20,13 @@ struct Stage {
     said: Arc<Mutex<Vec<u8>>>,
 }
 
-type Answer = Option<(u16, String)>;
+#[derive(Clone)]
+enum Answer {
+    /// With this status.
+    Says(u16, String),
+    /// Not now.
+    Nothing,
+}
 
 #[derive(Clone)]
 struct Said(Arc<Mutex<Vec<u8>>>);
@@ -45,7 +51,7 @@ fn stage(present: Answer, before: Answer) -> Stage {
         let answer = if is_before { &before } else { &present }.clone();
         seen.lock().unwrap().push(path);
         async move {
-            let Some((status, body)) = answer else {
+            let Answer::Says(status, body) = answer else {
                 return pending().await;
             };
             let response = hyper::Response::builder().status(status);
@@ -86,14 +92,14 @@ fn piece(stamp: &str, text: &'static str) -> Printed {
 }
 
 fn good(text: String) -> Answer {
-    Some((200, text))
+    Answer::Says(200, text)
 }
 
 fn refused(code: u16) -> Answer {
     let status = serde_json::json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "no", "code": code,
     });
-    Some((code, status.to_string()))
+    Answer::Says(code, status.to_string())
 }
 
 /// All that comes, and how it ends if not well.
@@ -136,7 +142,7 @@ fn the_life_before_is_told_first_and_asked_for_after_the_present_one() {
 #[test]
 fn one_that_prints_nothing_keeps_nothing_of_the_life_before_back() {
     block_on(async {
-        let stage = stage(None, good(format!("{A} one\n")));
+        let stage = stage(Answer::Nothing, good(format!("{A} one\n")));
         let mut log = stage.pods.read(look(Life::Runs(1), true)).await.unwrap();
         assert_eq!(log.next().await.unwrap().unwrap(), piece(A, "one\n"));
         assert_eq!(log.next().await.unwrap().unwrap(), Printed::End);
@@ -198,7 +204,7 @@ fn that_logs_may_not_be_read_is_said_once() {
 #[test]
 fn while_the_api_server_is_away_nobody_asks_it() {
     block_on(async {
-        let stage = stage(good(String::new()), None);
+        let stage = stage(good(String::new()), Answer::Nothing);
         stage.pods.gate.failed("gone");
         let read = stage.pods.read(look(Life::Runs(0), false));
         assert!(timeout(QUIET, read).await.is_err());
@@ -212,7 +218,7 @@ fn while_the_api_server_is_away_nobody_asks_it() {
 #[test]
 fn who_has_a_stream_gives_it_up_where_others_wait_and_only_there() {
     block_on(async {
-        let stage = stage(None, None);
+        let stage = stage(Answer::Nothing, Answer::Nothing);
         let pods = &stage.pods;
         pods.expect(1);
         let mut turn = pods.turn().await;
