@@ -35,9 +35,12 @@ const ENDS: [u64; 2] = [30, 90];
 
 /// What is to be sent when the bot has come to line `last`.
 fn expected(last: u64) -> String {
-    let line = |n| match ENDS.contains(&n) {
-        true => format!("LINE {n}\nHALF {n}\n"),
-        false => format!("LINE {n}\n"),
+    let line = |n| {
+        if ENDS.contains(&n) {
+            format!("LINE {n}\nHALF {n}\n")
+        } else {
+            format!("LINE {n}\n")
+        }
     };
     (1..=last).map(line).collect()
 }

@@ -42,9 +42,8 @@ fn start_over(there: Value, patched: (u16, Value)) -> (Result<(), NotStarted>, V
                 made["metadata"]["uid"] = "u2".into();
                 (201, made)
             }
-            "GET" if is_pod => (200, there.clone()),
             "PATCH" if is_pod && request.body["metadata"]["uid"] == "u1" => patched.clone(),
-            "PATCH" if is_pod => (200, there.clone()),
+            "GET" | "PATCH" if is_pod => (200, there.clone()),
             "POST" | "PATCH" => (200, request.body.clone()),
             _ => status(200),
         })
