@@ -1,10 +1,12 @@
 //! Two controllers, of which one stands still while it hands a schedule over to the cluster's own clock.
 
+use std::collections::BTreeSet;
 use std::thread::sleep;
 use std::time::{Duration, UNIX_EPOCH};
 
 use mongodb::bson::doc;
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use tests::cluster::LONG;
 use tests::door::Way;
 use tests::wait_for;
@@ -93,9 +95,10 @@ fn a_cronjob_that_a_controller_makes_when_another_acts_starts_nothing_beside_its
         (cron["spec"]["suspend"] == false).then_some(())
     });
     second.wait_history(&rig, "clock", |runs| {
-        let ticks: std::collections::BTreeSet<String> =
-            runs.iter().map(|run| run["because"].to_string()).collect();
-        !runs.is_empty() && ticks.len() == runs.len()
+        // What was missed meanwhile is told by the tick that runs for it.
+        let ran: Vec<&Value> = runs.iter().filter(|run| run["run"] != 0).collect();
+        let ticks: BTreeSet<String> = ran.iter().map(|run| run["because"].to_string()).collect();
+        !ran.is_empty() && ticks.len() == ran.len()
     });
     assert!(!second.said().contains("TWO Pods"), "{}", second.said());
 }

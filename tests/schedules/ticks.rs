@@ -61,8 +61,10 @@ fn a_row_tells_when_the_next_tick_is_and_what_the_last_one_came_to() {
     let none = rig.schedule("none", ADDS, None, doc! {});
     rig.stack.begin();
     rig.until(&id, "end of the run", |_, word| word == "completed");
-    let row = rig.stack.state(&id, "waiting");
-    assert_eq!(row["last_tick"]["state"], "completed", "{row:#}");
+    let row = wait_for("a row that tells of the end", LONG, || {
+        let row = rig.stack.state(&id, "waiting");
+        (row["last_tick"]["state"] == "completed").then_some(row)
+    });
     assert!(row["next_tick"].as_str().unwrap() > row["last_tick"]["at"].as_str().unwrap());
     for id in [bad, none] {
         let row = rig.stack.state(&id, "invalid");

@@ -295,6 +295,7 @@ impl Engine {
         }
         slot.work = Work::Looking;
         let (docker, news) = (self.access.docker.clone(), self.news.clone());
+        let is_near = self.access.is_near;
         let stack = self.access.template.stack.clone();
         let known = slot.running.as_ref().map(|running| running.id.clone());
         let which = known.or_else(|| slot.seen.clone());
@@ -302,7 +303,7 @@ impl Engine {
         let which = which.unwrap_or_else(|| stack.container_for(bot, tick));
         let bot = bot.clone();
         tokio::spawn(async move {
-            let looked = examine::examine(&docker, &stack, &bot, &which).await;
+            let looked = examine::examine(&docker, is_near, &stack, &bot, &which).await;
             let looked = looked.map_err(|err| refusal::said(&err));
             let _ = news.send(News::Looked(bot, looked));
         });

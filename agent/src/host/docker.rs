@@ -87,6 +87,7 @@ impl Setup {
         let live = live.map(|nats| start_live(nats, &self.containers, board, console));
         let docker = Docker::connect(host)?;
         let mut access = Access::new(docker, self.template, around.keys, console.clone());
+        access.is_near = host.is_none_or(|host| host.starts_with("unix:"));
         access.lease = around.lease.clone();
         board.attach(Dependency::Docker, access.gate.clone());
         access.permits = Some(around.permits);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::Instant as Moment;
 
-use super::{TICK, World};
+use super::{TICK, World, pace};
 use crate::engine::Engine;
 use crate::events::Link;
 use crate::health::{Dependency, View};
@@ -38,10 +38,11 @@ impl World {
             return self.obey();
         }
         self.said.clear();
-        let begun = Instant::now();
+        let (begun, worked) = (Instant::now(), pace::worked());
         self.converge();
         let took = begun.elapsed();
-        self.pace.looked(took, Moment::now());
+        let worked = pace::worked().saturating_sub(worked);
+        self.pace.looked(worked, Moment::now());
         self.board.count(|metrics| metrics.reconciled(took));
     }
 

@@ -29,6 +29,8 @@ use crate::show::Console;
 pub struct Access {
     /// The daemon.
     pub docker: Docker,
+    /// Whether it is this machine's, so that its volumes may be folders here.
+    pub is_near: bool,
     /// The operator's settings.
     pub template: Arc<Template>,
     /// The starts that may be under way at once.
@@ -61,6 +63,7 @@ impl Access {
     pub fn new(docker: Docker, template: Template, keys: KeyMaker, console: Console) -> Self {
         Self {
             docker,
+            is_near: false,
             template: Arc::new(template),
             starts: Arc::new(Semaphore::new(STARTS)),
             keys,

@@ -195,12 +195,13 @@ pub fn status(found: &ContainerInspectResponse) -> ContainerStateStatusEnum {
     state.unwrap_or(ContainerStateStatusEnum::EMPTY)
 }
 
-/// Looks at the bot's container `which`, an id or a name, whatever has become of it.
+/// Looks at the bot's container `which`, an id or a name, whatever has become of it; `is_near` as in [`super::Access`].
 ///
 /// # Errors
 /// The daemon does not say, or not all that there is to read could be read.
 pub async fn examine(
     docker: &Docker,
+    is_near: bool,
     stack: &Stack,
     bot: &BotId,
     which: &str,
@@ -214,17 +215,21 @@ pub async fn examine(
         ContainerStateStatusEnum::CREATED => Ok(Examined::NotStarted),
         ContainerStateStatusEnum::REMOVING => Ok(Examined::Gone),
         ContainerStateStatusEnum::EXITED | ContainerStateStatusEnum::DEAD => {
-            over(docker, &found).await
+            over(docker, is_near, &found).await
         }
         _ => Ok(Examined::Runs(Box::new(Running::inspected(&found)))),
     }
 }
 
-async fn over(docker: &Docker, found: &ContainerInspectResponse) -> Result<Examined, Error> {
+async fn over(
+    docker: &Docker,
+    is_near: bool,
+    found: &ContainerInspectResponse,
+) -> Result<Examined, Error> {
     let state = found.state.clone().unwrap_or_default();
     let id = found.id.clone().unwrap_or_default();
     // Of one that was removed meanwhile nothing could be read, which is not to be taken for nothing written.
-    let Some(records) = files::records_of_ended(docker, &id).await? else {
+    let Some(records) = files::records_of_ended(docker, is_near, &id).await? else {
         return Ok(Examined::Gone);
     };
     let labels = labels(found);

@@ -1,5 +1,9 @@
 //! What the programs in a container have written down, read through the daemon: it works on containers that run, have
 //! ended or were never started, and with volumes.
+//!
+//! Of one that has ended it is read from the volumes' folders, where these are here. For the daemon mounts the volumes into
+//! a container's own folder to read them, and when somebody removes the container by force at that moment, it empties that
+//! folder and the volumes with it (seen with 20.10: a bot's state was gone).
 
 use std::fs::File;
 use std::io::Read;
@@ -8,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use bollard::Docker;
 use bollard::errors::Error;
+use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::DownloadFromContainerOptionsBuilder;
 use contract::Paths;
 use contract::record::RunRecord;
@@ -100,18 +105,67 @@ fn here(path: &Path) -> Found {
 }
 
 /// The records in a container that does not run, all that there are; `None` when the container has gone meanwhile. One
-/// with no records at all and something in its state is [`Integrity::Doubtful`].
+/// with no records at all and something in its state is [`Integrity::Doubtful`]. `is_near` is whether the daemon is this
+/// machine's.
 ///
 /// # Errors
 /// The daemon does not give them.
-pub async fn records_of_ended(docker: &Docker, container: &str) -> Result<Option<Records>, Error> {
+pub async fn records_of_ended(
+    docker: &Docker,
+    is_near: bool,
+    container: &str,
+) -> Result<Option<Records>, Error> {
+    let here = if is_near {
+        inspect(docker, container).await?
+    } else {
+        None
+    };
+    let records = match here.as_ref().and_then(of_volumes) {
+        Some(records) => records,
+        None => through_daemon(docker, container).await?,
+    };
+    // Files of a container that is gone are "not there", too.
+    let there = inspect(docker, container).await?.is_some();
+    Ok(there.then_some(records))
+}
+
+async fn through_daemon(docker: &Docker, container: &str) -> Result<Records, Error> {
     let mut records = records(docker, container).await?;
     if records.is_empty() && has_state(docker, container).await? {
         records.integrity = Integrity::Doubtful;
     }
-    // Files of a container that is gone are "not there", too.
-    let there = inspect(docker, container).await?.is_some();
-    Ok(there.then_some(records))
+    Ok(records)
+}
+
+/// The same of its volumes, where they are folders of this machine that we may look into.
+fn of_volumes(found: &ContainerInspectResponse) -> Option<Records> {
+    let folder = |inside: &Path| {
+        let mut mounts = found.mounts.iter().flatten();
+        let mount =
+            mounts.find(|mount| mount.destination.as_deref().map(Path::new) == Some(inside))?;
+        mount.source.as_deref().map(Path::new)
+    };
+    let Paths { var, state, .. } = paths();
+    let (var, state) = (folder(&var)?, folder(&state)?);
+    std::fs::read_dir(state).ok()?;
+    let mut records = records_here(var)?;
+    if records.is_empty() && holds_files(state) {
+        records.integrity = Integrity::Doubtful;
+    }
+    Some(records)
+}
+
+/// Whether there is anything in a folder but folders; what cannot be looked into counts as something.
+fn holds_files(folder: &Path) -> bool {
+    let Ok(mut entries) = std::fs::read_dir(folder) else {
+        return true;
+    };
+    entries.any(|entry| {
+        entry.is_ok_and(|entry| match entry.file_type() {
+            Ok(kind) if kind.is_dir() => holds_files(&entry.path()),
+            _ => true,
+        })
+    })
 }
 
 /// What was found of a file.
@@ -215,7 +269,32 @@ async fn archive(
 
 #[cfg(test)]
 mod tests {
+    use bollard::models::MountPoint;
+
     use super::*;
+
+    #[test]
+    fn volumes_that_are_folders_here_are_read_there_and_an_empty_record_beside_a_state_proves_nothing()
+     {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str, inside: &str| MountPoint {
+            source: Some(dir.path().join(name).display().to_string()),
+            destination: Some(inside.to_owned()),
+            ..MountPoint::default()
+        };
+        let found = ContainerInspectResponse {
+            mounts: Some(vec![at("state", "/state"), at("var", "/var/the0")]),
+            ..ContainerInspectResponse::default()
+        };
+        assert_eq!(of_volumes(&found), None, "they are elsewhere");
+        std::fs::create_dir_all(dir.path().join("state/folder")).unwrap();
+        std::fs::create_dir(dir.path().join("var")).unwrap();
+        let integrity = || of_volumes(&found).unwrap().integrity;
+        assert_eq!(integrity(), Integrity::Whole, "nothing ever ran");
+        std::fs::write(dir.path().join("state/folder/file"), "").unwrap();
+        assert_eq!(integrity(), Integrity::Doubtful);
+        assert_eq!(of_volumes(&ContainerInspectResponse::default()), None);
+    }
 
     #[test]
     fn what_stands_in_the_place_of_a_record_is_neither_followed_nor_waited_for() {

@@ -376,7 +376,7 @@ async fn open(access: &Access, bot: &BotId, image: String) -> Result<(String, Re
 }
 
 async fn read(access: &Access, id: String) -> Result<(String, Records), String> {
-    let records = files::records_of_ended(&access.docker, &id).await;
+    let records = files::records_of_ended(&access.docker, access.is_near, &id).await;
     match records.map_err(|err| said(&err))? {
         Some(records) => Ok((id, records)),
         None => Err("the container made for it is gone".to_owned()),

@@ -517,7 +517,9 @@ fn runs_that_nobody_saw_are_told_of_when_a_later_one_tells_of_them_and_others_no
     block_on(async {
         let Stage { mut engine, .. } = stage(|_| None);
         let bot = bot("b");
-        let one = pod(&bot, "u1", None, &running());
+        let mut one = pod(&bot, "u1", None, &running());
+        let annotations = one.metadata.annotations.get_or_insert_default();
+        annotations.insert(names::BEGAN.to_owned(), "2026-01-01T00:00:00Z".to_owned());
         list(&mut engine, &[&one], SECOND);
         let run = |run: u64| RunRecord {
             run,
