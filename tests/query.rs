@@ -148,10 +148,12 @@ impl Served {
 
     /// The process id of the query program, which answers for that.
     fn program(&self) -> i32 {
-        let reply = self.ask("/echo", "");
-        let pid = reply.json()["pid"]
-            .as_i64()
-            .unwrap_or_else(|| panic!("{reply:?} {}", self.said()));
+        // Its first start may take longer than a question.
+        let pid = wait_for("a query program that answers", LATE, || {
+            let reply = self.ask("/echo", "");
+            (reply.status == 200).then(|| reply.json()["pid"].as_i64())
+        });
+        let pid = pid.unwrap_or_else(|| panic!("no process id: {}", self.said()));
         i32::try_from(pid).expect("a process id")
     }
 

@@ -1231,7 +1231,10 @@ fn an_edited_state_is_fetched_and_the_bot_started_again_in_place() {
         home.status().filter(|s| s.run == 2 && s.pid.is_some())
     });
     assert_eq!(home.runs()[0].reason, Reason::Edited);
-    assert_eq!(home.calls(), ["fetch", "watch", "term", "fetch", "watch"]);
+    // The second `watch` begins beside the run.
+    wait_for("all that `sync` is asked for", LATE, || {
+        (home.calls() == ["fetch", "watch", "term", "fetch", "watch"]).then_some(())
+    });
     process.signal(Signal::SIGTERM);
     assert_eq!(process.code(LATE), 143);
 }
