@@ -53,6 +53,8 @@ struct Shared {
     came: AtomicUsize,
     /// How many requests were kept back since then.
     kept: AtomicUsize,
+    /// How many wait since then because it hangs.
+    held: AtomicUsize,
 }
 
 impl Door {
@@ -99,6 +101,7 @@ impl Door {
             inside: Mutex::default(),
             came: AtomicUsize::new(0),
             kept: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
         });
         let serving = Arc::clone(&shared);
         std::thread::spawn(move || {
@@ -121,6 +124,7 @@ impl Door {
         *hold(&self.shared.way) = way;
         self.shared.came.store(0, Ordering::Relaxed);
         self.shared.kept.store(0, Ordering::Relaxed);
+        self.shared.held.store(0, Ordering::Relaxed);
         if !way.is_carrying() {
             inside.drain(..).for_each(|stream| stream.end());
         }
@@ -129,6 +133,11 @@ impl Door {
     /// How many requests were kept back since the way was last changed.
     pub fn kept(&self) -> usize {
         self.shared.kept.load(Ordering::Relaxed)
+    }
+
+    /// How many of those inside have said something that waits, as it hangs.
+    pub fn held(&self) -> usize {
+        self.shared.held.load(Ordering::Relaxed)
     }
 
     /// How many came since the way was last changed.
@@ -189,6 +198,9 @@ impl Shared {
     fn ask(&self, mut client: Stream, mut server: Stream) {
         let mut buffer = [0; 16 << 10];
         while let Ok(count @ 1..) = client.read(&mut buffer) {
+            if self.way() == Way::Hangs {
+                self.held.fetch_add(1, Ordering::Relaxed);
+            }
             if let Way::Keeps(what) = self.way_on()
                 && is_of(&buffer[..count], what)
             {

@@ -43,6 +43,21 @@ pub fn repository() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
+/// Looks for so long, again and again, that `holds` does.
+///
+/// # Panics
+/// With `what` when it does not.
+pub fn stays(what: &str, time: Duration, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    loop {
+        assert!(holds(), "no longer after {:?}: {what}", begun.elapsed());
+        if begun.elapsed() >= time {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
 /// Looks every 10 ms until `look` finds something.
 ///
 /// # Panics

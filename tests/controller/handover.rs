@@ -1,115 +1,106 @@
 //! Two controllers, of which one stands still while it hands a schedule over to the cluster's own clock.
 
 use std::collections::BTreeSet;
-use std::thread::sleep;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use mongodb::bson::doc;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tests::cluster::LONG;
-use tests::door::Way;
-use tests::{skip, wait_for};
+use tests::door::{Door, Way};
+use tests::{stays, wait_for};
 
-use crate::rig::{Rig, SCHEDULES};
+use crate::rig::{Agent, Rig};
 
-const TEST: &str = "controller::handover";
 const CRONJOB: &str = "schedule-default-clock";
-/// So much later comes each answer to the controller that will stand still.
-const LATE: Duration = Duration::from_secs(4);
+/// So much later comes each answer to the controller that will stand still: time to see how far it is.
+const LATE: Duration = Duration::from_secs(10);
+/// For so long it is looked that it does nothing when it goes on.
+const AT_LEAST: Duration = Duration::from_secs(5);
 
 /// Seconds since 1970.
 fn now() -> u64 {
     UNIX_EPOCH.elapsed().unwrap().as_secs()
 }
 
+/// The CronJob, if there is one.
+fn cronjob(rig: &Rig) -> Option<Value> {
+    Some(rig.cluster.get("cronjob", CRONJOB)).filter(|cron| !cron.is_null())
+}
+
+fn uid(cron: &Value) -> &Value {
+    &cron["metadata"]["uid"]
+}
+
+/// Stops the controller behind `door` when its CronJob is on its way and has not come.
+fn stop_in_the_middle(rig: &Rig, agent: &Agent, door: &Door) {
+    agent.says("its times are kept by a CronJob from now on");
+    door.is(Way::Slow(LATE));
+    wait_for("Secrets of a CronJob", LONG, || {
+        let secrets = rig.names("secrets");
+        let of_cronjob = secrets.iter().filter(|name| !name.contains("-t1"));
+        (of_cronjob.count() == 2).then_some(())
+    });
+    // The answer about the second one is on its way to it, and what it says then waits.
+    door.is(Way::Hangs);
+    wait_for("its CronJob, on the way", LONG, || {
+        (door.held() > 0).then_some(())
+    });
+    agent.signal(Signal::SIGSTOP);
+    assert_eq!(cronjob(rig), None);
+}
+
+/// Lets it come, and the other controller hear of it only when a minute has begun; gives the CronJob.
+fn let_come(rig: &Rig, door: &Door) -> Value {
+    rig.api.is(Way::Hangs);
+    door.is(Way::Open);
+    let late = wait_for("a CronJob that comes late", LONG, || cronjob(rig));
+    let minute = now() / 60 * 60 + 60;
+    wait_for("the minute", LONG, || (now() >= minute + 3).then_some(()));
+    assert!(rig.names("jobs").is_empty(), "{late:#}");
+    rig.api.is(Way::Open);
+    late
+}
+
 #[test]
-fn a_cronjob_that_a_controller_makes_when_another_acts_starts_nothing_beside_its_runs() {
-    let Some(rig) = Rig::start(TEST) else {
+fn a_cronjob_that_comes_late_of_a_controller_that_stood_still_starts_nothing() {
+    let Some(rig) = Rig::start("controller::handover") else {
         return;
     };
-    let (slow, kubeconfig) = rig.lane("first");
-    slow.is(Way::Slow(Duration::from_secs(1)));
+    let (door, kubeconfig) = rig.lane("first");
+    door.is(Way::Slow(Duration::from_secs(1)));
     let first = rig.agent(&[("KUBECONFIG", &kubeconfig)]);
     first.says("this agent has the lease and acts");
     let second = rig.agent(&[]);
     second.says("this one stands by");
     rig.scheduled("clock", doc! {"once": true, "schedule": "* * * * *"});
-
-    // Its two Secrets are made, and its CronJob is on its way when everything stands still.
-    first.says("its times are kept by a CronJob from now on");
-    slow.is(Way::Slow(LATE));
-    let is_of_cronjob = |name: &String| !name.contains("-t1");
-    wait_for("Secrets of a CronJob", LONG, || {
-        let secrets = rig.names("secrets");
-        (secrets.iter().filter(|name| is_of_cronjob(name)).count() == 2).then_some(())
-    });
-    slow.is(Way::Hangs);
-    sleep(LATE + Duration::from_secs(1));
-    first.signal(Signal::SIGSTOP);
-    assert!(rig.names("cronjobs").is_empty());
-    let ran = rig.saved("clock", "count").unwrap();
-
-    // The other one starts a tick that does not end.
-    let due = i64::try_from(now()).unwrap();
-    let longer = doc! {"$set": {"config.once": false, "next_execution_time": due}};
-    assert_eq!(rig.mongo.update(SCHEDULES, doc! {"id": "clock"}, longer), 1);
+    stop_in_the_middle(&rig, &first, &door);
     second.says("this agent has the lease and acts");
-    let count = (ran.parse::<u32>().unwrap() + 1).to_string();
-    rig.wait_saved("clock", "count", &count);
-    assert_eq!(rig.names("pods").len(), 1);
 
-    // It comes before a minute ends, and the other one hears of it after that.
-    wait_for("some time before a minute", LONG, || {
-        (now() % 60 < 52).then_some(())
+    let late = let_come(&rig, &door);
+    wait_for("the end of the CronJob that came late", LONG, || {
+        cronjob(&rig)
+            .is_none_or(|cron| uid(&cron) != uid(&late))
+            .then_some(())
     });
-    let minute = now() / 60 * 60 + 60;
-    let deaf = Duration::from_secs(minute - now() + 3);
-    rig.api.is(Way::Slow(deaf));
-    slow.is(Way::Open);
-    let late = || Some(rig.cluster.get("cronjob", CRONJOB)).filter(|cron| !cron.is_null());
-    let comes = Instant::now() + Duration::from_secs(10);
-    let cron = loop {
-        if let Some(cron) = late() {
-            break cron;
-        }
-        if Instant::now() > comes {
-            return skip(
-                TEST,
-                "what was to come late was given up: this machine has too much to do",
-            );
-        }
-        sleep(Duration::from_millis(50));
-    };
-    wait_for("the minute", LONG, || (now() >= minute + 2).then_some(()));
-    assert!(rig.names("jobs").is_empty(), "{cron:#}");
-    assert_eq!(rig.names("pods").len(), 1);
-    rig.api.is(Way::Open);
-    wait_for("the end of the CronJob", LONG, || {
-        rig.names("cronjobs").is_empty().then_some(())
-    });
-
-    // Nor does the first one switch it on when it goes on.
+    // Nor does the first one switch it on, or make another, when it goes on.
     first.signal(Signal::SIGCONT);
     first.says("has the lease: this one stands by");
-    sleep(LATE);
-    assert!(rig.names("cronjobs").is_empty() && rig.names("jobs").is_empty());
-    assert_eq!(rig.names("pods").len(), 1);
+    stays("no CronJob of the one that stood still", AT_LEAST, || {
+        cronjob(&rig).is_none_or(|cron| uid(&cron) != uid(&late))
+    });
 
-    // What the other one has started is told once, and then the cluster's clock gets the schedule.
-    let once = doc! {"$set": {"config.once": true}};
-    assert_eq!(rig.mongo.update(SCHEDULES, doc! {"id": "clock"}, once), 1);
-    let pod = rig.names("pods").remove(0);
-    rig.cluster.ask(["delete", &pod, "--wait=false"]);
+    // The cluster's clock gets the schedule from the one that acts, and each tick runs once.
     wait_for("a CronJob that is switched on", LONG, || {
-        let cron = rig.cluster.get("cronjob", CRONJOB);
+        let cron = cronjob(&rig)?;
         (cron["spec"]["suspend"] == false).then_some(())
     });
     second.wait_history(&rig, "clock", |runs| {
         // What was missed meanwhile is told by the tick that runs for it.
         let ran: Vec<&Value> = runs.iter().filter(|run| run["run"] != 0).collect();
         let ticks: BTreeSet<String> = ran.iter().map(|run| run["because"].to_string()).collect();
-        !ran.is_empty() && ticks.len() == ran.len()
+        assert_eq!(ticks.len(), ran.len(), "{runs:#?}");
+        ran.len() > 1
     });
     assert!(!second.said().contains("TWO Pods"), "{}", second.said());
 }

@@ -1,20 +1,21 @@
 //! Jobs whose controller stands still, whose store is away, or whose node is lost.
 
 use std::fs;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tests::cluster::{LONG, container};
 use tests::door::Way;
-use tests::wait_for;
+use tests::{stays, wait_for};
 
 use crate::jobs::{SLOW, Site};
 use crate::rig::Rig;
 
 /// So much later comes each answer of the API server, where a test needs the time between two of them.
 const LATE: Duration = Duration::from_secs(2);
+/// For so long, in which it is looked at several times, nothing may become of a job.
+const AT_LEAST: Duration = Duration::from_secs(5);
 
 fn uid(pod: &Value) -> &Value {
     &pod["metadata"]["uid"]
@@ -98,16 +99,12 @@ fn a_store_that_is_away_as_a_job_ends_costs_neither_its_result_nor_its_outcome()
             let bot = container(pod, "bot");
             (!bot["state"]["terminated"].is_null()).then_some(())
         });
-    // Its time is over, too, and that is looked at every two seconds.
-    sleep((time + Duration::from_secs(6)).saturating_sub(began.elapsed()));
-    for id in ["kept", "late"] {
-        assert_eq!(
-            site.row(id)["status"],
-            "running",
-            "{id}\n{}",
-            site.agent.said()
-        );
-    }
+    // Until its time is over, too, and that was looked at.
+    let left = (time + Duration::from_secs(6)).saturating_sub(began.elapsed());
+    stays("jobs that are not judged", left, || {
+        let is_running = |id: &&str| site.row(id)["status"] == "running";
+        ["kept", "late"].iter().all(is_running)
+    });
     site.rig.store.start_again();
     for id in ["kept", "late"] {
         site.ends(id, "completed");
@@ -223,10 +220,11 @@ fn a_job_on_a_lost_node_is_not_run_again_and_has_failed_when_the_node_is_known_t
     site.agent.kill();
     site.agent.start(&site.rig);
     site.agent.says("this agent has the lease and acts");
-    sleep(Duration::from_secs(5));
-    let there = pod.get();
-    assert_eq!(*uid(&there), first, "nobody knows whether it runs");
-    assert_eq!(site.row("far")["status"], "running");
+    stays(
+        "a Pod of which nobody knows whether it runs",
+        AT_LEAST,
+        || *uid(&pod.get()) == first && site.row("far")["status"] == "running",
+    );
     assert!(site.told("far").is_empty());
 
     node.remove();
