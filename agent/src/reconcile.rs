@@ -10,6 +10,7 @@
 //! It can begin from nothing at any time: each round compares the last full listing with what the engine has. A
 //! listing that cannot be made changes nothing. One task owns everything here, so nothing needs a lock.
 
+mod events;
 mod notes;
 mod pace;
 mod runs;
@@ -18,16 +19,15 @@ mod turn;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::pending;
 use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use contract::BotId;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
-use tokio::time::{Instant as Moment, Interval, MissedTickBehavior, sleep_until};
+use tokio::time::{Instant as Moment, sleep_until};
 
 use crate::bots::{Listing, Offer};
 use crate::engine::{Bond, Engine, Instance, News};
@@ -37,7 +37,7 @@ use crate::history::Watch;
 use crate::jobs::Queue;
 use crate::launch::Host;
 use crate::lease::Lease;
-use crate::lister::{Listed, Waker};
+use crate::lister::Waker;
 use crate::live::Live;
 use crate::orders::desk::Desk;
 use crate::place;
@@ -46,9 +46,12 @@ use crate::request::Request;
 use crate::roll::Roll;
 use crate::schedule::Schedules;
 use crate::show::Console;
-use crate::signals::{Signal, Signals};
+use crate::signals::Signal;
 use crate::store::Store;
+use events::Event;
 use pace::Pace;
+
+pub use events::{Events, ticks};
 
 /// How often what only time makes due is looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -120,38 +123,6 @@ pub struct World {
     sight: Sight,
     /// Whether something has happened since it was last told what runs.
     is_moved: bool,
-}
-
-/// What the loop waits for.
-#[derive(Debug)]
-pub struct Events {
-    /// Listings.
-    pub listings: UnboundedReceiver<Listed>,
-    /// What the engine tells.
-    pub news: UnboundedReceiver<News>,
-    /// Requests of people and programs.
-    pub requests: UnboundedReceiver<Request>,
-    /// Signals to the agent.
-    pub signals: Signals,
-    /// Comes however much else does.
-    pub ticks: Interval,
-}
-
-/// The ticks of a loop.
-pub fn ticks() -> Interval {
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ticks
-}
-
-enum Event {
-    Listed(Listed),
-    Told(News),
-    Asked(Request),
-    Signal(Signal),
-    Tick,
-    /// A look that had to wait may be taken.
-    Rested,
 }
 
 /// How the session came to its end.
@@ -521,36 +492,6 @@ impl World {
 
     fn now(&self) -> Duration {
         self.began.elapsed()
-    }
-}
-
-impl Events {
-    /// One that has come already.
-    fn ready(&mut self) -> Option<Event> {
-        let told = self.news.try_recv().map(Event::Told);
-        let asked = told.or_else(|_| self.requests.try_recv().map(Event::Asked));
-        asked
-            .or_else(|_| self.listings.try_recv().map(Event::Listed))
-            .ok()
-    }
-
-    /// The next; [`Event::Rested`] if there is none before `rest`.
-    async fn next(&mut self, rest: Option<Moment>) -> Event {
-        let rested = async {
-            match rest {
-                Some(until) => sleep_until(until).await,
-                None => pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            signal = self.signals.next() => Event::Signal(signal),
-            _ = self.ticks.tick() => Event::Tick,
-            () = rested => Event::Rested,
-            Some(news) = self.news.recv() => Event::Told(news),
-            Some(request) = self.requests.recv() => Event::Asked(request),
-            Some(listed) = self.listings.recv() => Event::Listed(listed),
-        }
     }
 }
 

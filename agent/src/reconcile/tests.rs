@@ -2,7 +2,7 @@ use std::path::Path;
 
 use ::tests::servers::Proxy;
 use contract::launch::Variables;
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::*;
 use crate::engine::docker::tests::{Stage, block_on, bot, stage, started};
@@ -10,6 +10,7 @@ use crate::engine::docker::{self, News as Told};
 use crate::history::Start;
 use crate::history::cause::Cause;
 use crate::show::Colours;
+use crate::signals::Signals;
 
 /// Something that has happened to a bot that nobody knows.
 fn nothing() -> News {
