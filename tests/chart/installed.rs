@@ -165,6 +165,15 @@ fn two_controllers_of_whom_one_acts_run_bots_that_outlive_them() {
         let rows: Value = serde_json::from_str(&rows).ok()?;
         (rows[0]["state"] == "running").then_some(())
     });
+    let words = ["/opt/the0/bin/agent", "doctor", "--output=json"];
+    let output = release.cluster.output(shown.iter().chain(&words));
+    let sheet: Value = serde_json::from_slice(&output.stdout).expect("findings");
+    let finds = |check: &str, what: &str| {
+        let mut all = sheet["checks"].as_array().expect("checks").iter();
+        all.any(|it| it["part"] == "kubernetes" && it["check"] == check && it["found"] == what)
+    };
+    assert!(finds("rights", "all that are needed"), "{sheet:#}");
+    assert!(finds("pods", "a bot's Pod would be taken"), "{sheet:#}");
     wait_for("its state in the store", LONG, || {
         let client = release.store.client();
         client.get("bot-state", "installedbot00000000abcd/state.tar.gz")
