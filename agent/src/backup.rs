@@ -73,15 +73,8 @@ pub struct RestoreOptions {
     /// No bot runs as a container or as a Pod: do not look for any
     #[arg(long)]
     no_docker: bool,
-    /// Bots are Pods of this namespace: look for them there, and not to Docker [default: where `agent controller` ran on
-    /// the data folder last]
-    #[arg(
-        long,
-        env = "THE0_NAMESPACE",
-        hide_env_values = true,
-        value_name = "NAME"
-    )]
-    namespace: Option<String>,
+    #[command(flatten)]
+    namespace: host::cluster::Namespace,
 }
 
 /// Writes a backup, or verifies one.
@@ -140,7 +133,7 @@ pub fn restore(options: &RestoreOptions, data: &Path) -> Result<()> {
         uri: uri(options.mongo_uri.as_ref(), &environment),
         force: options.force,
         looks: !options.no_docker,
-        namespace: options.namespace.clone().filter(|name| !name.is_empty()),
+        namespace: options.namespace.named(),
         environment,
     };
     let done = restore::restore(&order, data, &options.file)?;

@@ -59,14 +59,8 @@ pub struct Options {
     /// Look at what `agent controller` needs: a cluster in the place of Docker [default: where it ran on the data folder last]
     #[arg(long)]
     controller: bool,
-    /// The namespace of the bots' Pods [default: that of the last controller on the data folder, else the cluster's own]
-    #[arg(
-        long,
-        env = "THE0_NAMESPACE",
-        hide_env_values = true,
-        value_name = "NAME"
-    )]
-    namespace: Option<String>,
+    #[command(flatten)]
+    namespace: host::cluster::Namespace,
     #[command(flatten)]
     run: host::Options,
 }
@@ -116,8 +110,8 @@ pub fn run(options: &Options, data: &Path) -> Result<()> {
 async fn look(options: &Options, data: &Path, sheet: &RefCell<Sheet>) -> Result<()> {
     let remembered = place::pods(data)?;
     let is_cluster = options.controller || remembered.is_some();
-    let namespace = options.namespace.clone().filter(|name| !name.is_empty());
-    let namespace = namespace.or(remembered.map(|pods| pods.namespace));
+    let remembered = remembered.map(|pods| pods.namespace);
+    let namespace = options.namespace.named().or(remembered);
     let settings = Settings::read(data, is_cluster, sheet)?;
     questions(&options.run.gateway, sheet);
     let uri = settings.mongo_uri(options);
@@ -228,17 +222,10 @@ impl Settings {
                 .unwrap_or_default(),
             _ => Variables::new(),
         };
-        let place = Place::read(&environment, variables, is_cluster);
-        let place = place
-            .map_err(|error| sheet.failed(Part::Settings, "bots", format!("{error:#}"), remedy))
-            .unwrap_or(if is_cluster {
-                Place::Kubernetes {
-                    template: None,
-                    clock: true,
-                }
-            } else {
-                Place::Docker(None)
-            });
+        let place = Place::read(&environment, variables, is_cluster).unwrap_or_else(|error| {
+            sheet.failed(Part::Settings, "bots", format!("{error:#}"), remedy);
+            Place::unusable(is_cluster)
+        });
         if let (Some(stack), true) = (place.stack(), sheet.is_well()) {
             sheet.ok(
                 Part::Settings,
@@ -284,6 +271,14 @@ impl Place {
         }
         let template = containers::Template::parse(environment, passed(environment), store)?;
         Ok(Self::Docker(Some(Box::new(template))))
+    }
+
+    fn unusable(is_cluster: bool) -> Self {
+        if is_cluster {
+            let (template, clock) = (None, true);
+            return Self::Kubernetes { template, clock };
+        }
+        Self::Docker(None)
     }
 
     fn part(&self) -> Part {

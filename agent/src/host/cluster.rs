@@ -35,10 +35,10 @@ const CLOCK: &str = "THE0_CRONJOBS";
 /// The variable of Docker's containers that wait for a question.
 const WARM: &str = "THE0_QUERY_WARM";
 
-/// What the controller is told besides the environment.
+/// Where Pods are.
 #[derive(Debug, clap::Args)]
-pub struct Options {
-    /// The namespace of the bots' Pods [default: the agent's own, or the kubeconfig's]
+pub struct Namespace {
+    /// The namespace of bots that are Pods
     #[arg(
         long,
         env = "THE0_NAMESPACE",
@@ -46,6 +46,20 @@ pub struct Options {
         value_name = "NAME"
     )]
     namespace: Option<String>,
+}
+
+impl Namespace {
+    /// The one that was named, if one was.
+    pub fn named(&self) -> Option<String> {
+        self.namespace.clone().filter(|name| !name.is_empty())
+    }
+}
+
+/// What the controller is told besides the environment.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    namespace: Namespace,
     /// The object store as Pods and the agent reach it [env: MINIO_ENDPOINT]
     #[arg(long, value_name = "HOST:PORT")]
     minio_endpoint: Option<String>,
@@ -114,9 +128,8 @@ pub fn setup(
     };
     let results = endpoint.results.to_string();
     let states = endpoint.buckets[1].clone();
-    let namespace = options.namespace.clone();
     Ok(Setup {
-        namespace: namespace.filter(|name| !name.is_empty()),
+        namespace: options.namespace.named(),
         template: template(
             environment,
             super::docker::store_variables(store, environment)?,
