@@ -54,7 +54,8 @@ impl Failure {
     }
 }
 
-/// Asks `program`, all of it within `limit`.
+/// Asks `program`, all of it within `limit`. What ends when that is over, as its connection does, is too late whatever
+/// ended it.
 ///
 /// # Errors
 /// Why there is no answer.
@@ -64,9 +65,11 @@ pub async fn ask(
     limit: Duration,
 ) -> Result<Answer, Failure> {
     let deadline = Instant::now() + limit;
-    timeout_at(deadline, exchange(program, question, deadline))
-        .await
-        .unwrap_or(Err(Failure::TooLate(limit)))
+    match timeout_at(deadline, exchange(program, question, deadline)).await {
+        Ok(Err(_)) if Instant::now() >= deadline => Err(Failure::TooLate(limit)),
+        Ok(asked) => asked,
+        Err(_) => Err(Failure::TooLate(limit)),
+    }
 }
 
 async fn exchange(
