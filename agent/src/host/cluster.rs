@@ -38,7 +38,8 @@ const WARM: &str = "THE0_QUERY_WARM";
 /// Where Pods are.
 #[derive(Debug, clap::Args)]
 pub struct Namespace {
-    /// The namespace of bots that are Pods
+    /// The namespace of bots that are Pods [default: the kubeconfig's or the Pod's own; for doctor and restore first that
+    /// of the last controller on the data folder]
     #[arg(
         long,
         env = "THE0_NAMESPACE",
