@@ -91,7 +91,7 @@ pub fn drain(agent: &Agent, timeout: Duration) -> Result<()> {
 
 fn waits(turned: &Turned) -> String {
     if !turned.known {
-        return "it is not known what runs: the Docker daemon does not answer, or was not listed yet".to_owned();
+        return "it is not known what runs: the Docker daemon, or the cluster, does not answer or was not listed yet".to_owned();
     }
     let mut parts = Vec::new();
     if !turned.live.is_empty() {

@@ -11,6 +11,7 @@
 //! document and container what is next, [`verdict`] how a job came out, both from values alone; [`runner`] does it, at a
 //! [`site`].
 
+mod act;
 pub mod commands;
 pub mod decide;
 pub mod document;

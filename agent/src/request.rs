@@ -45,7 +45,7 @@ pub enum Verb {
 pub struct Turned {
     /// Whether it is known what runs.
     pub known: bool,
-    /// Bots of which something runs or is under way, by name.
+    /// Bots of which something runs, is under way, or may be started by a cluster's clock, by name.
     pub live: Vec<String>,
     /// Bots of which something is on this host's volumes only, by name.
     pub unsaved: Vec<String>,
@@ -274,13 +274,17 @@ fn turn(world: &mut World, switch: Switch) -> Turned {
         world.said.extend(world.engine.instances().into_keys());
     }
     let is_over = |instance: &Instance| matches!(instance.actual.phase, Phase::Ended(_));
-    let (live, unsaved) = match &world.engine {
+    let (known, live, unsaved) = match &world.engine {
         Engine::Process(_) => {
             let live = world.instances().into_iter().filter(|(_, i)| !is_over(i));
-            (live.map(|(id, _)| id).collect(), Vec::new())
+            let live = live.map(|(id, _)| id).collect();
+            (true, live, Vec::new())
         }
-        Engine::Docker(docker) => (docker.live(), docker.unsaved()),
-        Engine::Kubernetes(cluster) => (cluster.live(), Vec::new()),
+        Engine::Docker(docker) => (docker.is_ready(), docker.live(), docker.unsaved()),
+        Engine::Kubernetes(cluster) => {
+            let live = cluster.live().into_iter().collect();
+            (cluster.is_live_known(), live, Vec::new())
+        }
     };
     let names = |ids: Vec<BotId>| {
         let name = |id: &BotId| match world.listing.get(id) {
@@ -294,7 +298,7 @@ fn turn(world: &mut World, switch: Switch) -> Turned {
     world.turn_jobs();
     let jobs = world.jobs.as_ref().map(|queue| queue.turns.running());
     Turned {
-        known: world.engine.is_ready(),
+        known,
         live: names(live),
         unsaved: names(unsaved),
         jobs: jobs.unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! Commands that look at the cluster themselves: `agent doctor` and `agent restore`.
+//! Commands about all of it: `agent drain`, and those that look at the cluster themselves, `agent doctor` and `agent restore`.
 
 use mongodb::bson::doc;
 use serde_json::{Value, json};
@@ -69,6 +69,26 @@ fn a_doctor_finds_a_cluster_well_and_says_what_keeps_bots_from_it() {
         rig.names("pods").is_empty() && rig.names("secrets").is_empty(),
         "nothing was made"
     );
+}
+
+#[test]
+fn a_drain_is_over_when_the_clusters_clock_starts_nothing_any_more() {
+    let Some(rig) = Rig::start("controller::drain") else {
+        return;
+    };
+    let agent = rig.agent(&[]);
+    rig.scheduled("clock", doc! {"once": true, "schedule": "*/5 * * * *"});
+    agent.says("its times are kept by a CronJob from now on");
+    tests::wait_for("the CronJob", tests::cluster::LONG, || {
+        (!rig.names("cronjobs").is_empty()).then_some(())
+    });
+    let drained = agent.prints(&rig, &["drain"]);
+    assert!(drained.contains("all bots have ended"), "{drained}");
+    assert_eq!(rig.names("cronjobs"), Vec::<String>::new());
+    agent.does(&rig, &["start", "--all"]);
+    tests::wait_for("the CronJob again", tests::cluster::LONG, || {
+        (!rig.names("cronjobs").is_empty()).then_some(())
+    });
 }
 
 #[test]

@@ -42,8 +42,12 @@ pub async fn look(
     let taken = trial::admission(&client, namespace, template, runtime).await;
     admission(taken, namespace, &mut sheet.borrow_mut());
     let image = template.image_for(runtime);
+    let how = match template.pull.as_str() {
+        "Never" => "nodes must have them",
+        _ => "nodes pull them",
+    };
     let found = format!(
-        "nodes pull them ({}), as in {image}: not looked at from here",
+        "{how} ({}), as in {image}: not looked at from here",
         template.pull
     );
     sheet.borrow_mut().ok(KUBERNETES, "images", found);

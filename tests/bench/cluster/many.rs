@@ -1,5 +1,5 @@
-//! The controller's memory and CPU with no documents, with some and with many, whose Pods have no node: while it does
-//! nothing, as it made them, and once more as another one that has found them.
+//! The controller's memory and CPU with no documents, with some and with many, whose Pods have no node: as it made
+//! them, of the most of them at rest, and once more as another one that has found them.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -16,6 +16,8 @@ const COUNTS: [u64; 3] = [0, 100, 5000];
 const ALL: Duration = Duration::from_secs(420);
 /// How long the controller is left alone before anything is measured.
 const SETTLE: Duration = Duration::from_secs(20);
+/// How long later it is measured again, when the scheduler has said of each Pod why it has no node.
+const REST: Duration = Duration::from_secs(180);
 /// How long it is measured: two watches' time.
 const MEASURED: Duration = Duration::from_secs(60);
 
@@ -38,6 +40,8 @@ pub fn measure(host: &mut Host) {
         }
     }
     let pods = until(host, there);
+    sleep(REST);
+    row(host, &format!("{there}, later"), pods, None);
     host.end();
     host.begin(Place::Nowhere, None);
     row(host, &format!("{there}, found"), pods, None);

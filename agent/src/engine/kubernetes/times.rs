@@ -88,6 +88,13 @@ impl Times {
         }
     }
 
+    /// Bots of which the cluster's clock may start something, or has started what is not seen yet: their CronJob is there, is
+    /// being changed, or has just gone.
+    pub fn ticking(&self) -> impl Iterator<Item = &BotId> {
+        let there = self.there.iter().flat_map(BTreeMap::keys);
+        there.chain(&self.busy)
+    }
+
     /// Names of Secrets that CronJobs use.
     pub fn secrets(&self) -> impl Iterator<Item = String> {
         let there = self.there.iter().flat_map(BTreeMap::values);

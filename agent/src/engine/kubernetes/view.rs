@@ -1,6 +1,6 @@
 //! What may be known of the engine: for the plan, for requests, for the agent's end.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 
 use contract::record::Listening;
@@ -71,10 +71,16 @@ impl Engine {
         (birth, is_known)
     }
 
-    /// Bots of which something runs or is under way.
-    pub fn live(&self) -> Vec<BotId> {
+    /// Bots of which something runs or is under way, or may still be started by the cluster's clock.
+    pub fn live(&self) -> BTreeSet<BotId> {
         let live = self.slots.iter().filter(|(_, slot)| slot.is_live());
-        live.map(|(bot, _)| bot.clone()).collect()
+        let live = live.map(|(bot, _)| bot);
+        live.chain(self.times.ticking()).cloned().collect()
+    }
+
+    /// Whether it is known what [`Engine::live`] tells.
+    pub fn is_live_known(&self) -> bool {
+        self.is_ready() && self.times.is_known(self.access.clock)
     }
 
     /// Where a running bot answers questions.

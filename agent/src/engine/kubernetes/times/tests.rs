@@ -119,8 +119,11 @@ fn nobody_starts_ticks_before_it_is_known_what_the_clusters_clock_has() {
         let refused = Word::Hidden("forbidden".into());
         stage.engine.take_times(refused, SECOND);
         assert_eq!(stage.engine.whose(&id), Whose::Nobodys);
+        assert!(!stage.engine.is_live_known());
         stage.engine.take_times(Word::Listed(0, Vec::new()), SECOND);
         assert_eq!(stage.engine.whose(&id), Whose::Ours);
+        assert!(stage.engine.is_live_known());
+        assert!(stage.engine.live().is_empty());
     });
 }
 
@@ -134,6 +137,8 @@ fn a_schedule_is_handed_over_and_taken_back_only_as_it_was_seen_last() {
         assert!(stage.engine.can_hand(&id));
         stage.engine.hand_over(&row);
         assert_eq!(stage.engine.whose(&id), Whose::Nobodys, "it is under way");
+        let may_start = |engine: &Engine| engine.live().contains(&id);
+        assert!(may_start(&stage.engine));
         assert!(!stage.engine.can_hand(&id));
         word(&mut stage).await;
         assert_eq!(stage.engine.whose(&id), Whose::Clusters(1_767_225_600));
@@ -167,6 +172,7 @@ fn a_schedule_is_handed_over_and_taken_back_only_as_it_was_seen_last() {
             Whose::Clusters(1_767_225_600),
             "it has started something"
         );
+        assert!(may_start(&stage.engine));
         let seen = Word::Seen(id.clone(), Box::new(there(&cronjob(&row, "3")).1));
         stage.engine.take_times(seen, SECOND);
         stage.engine.take_back(&id);
@@ -176,9 +182,11 @@ fn a_schedule_is_handed_over_and_taken_back_only_as_it_was_seen_last() {
             Whose::Nobodys,
             "what it started last may be unseen"
         );
+        assert!(may_start(&stage.engine));
         let settled = Word::Settled(id.clone(), None);
         stage.engine.take_times(settled, SECOND);
         assert_eq!(stage.engine.whose(&id), Whose::Ours);
+        assert!(!may_start(&stage.engine));
     });
 }
 
