@@ -158,7 +158,7 @@ impl Schedules {
     pub fn step(&mut self, engine: &Engine, may: impl Fn(&BotId) -> bool) -> Vec<Order> {
         let now = wall();
         let mut orders = Vec::new();
-        orders.extend(self.clocked(engine));
+        orders.extend(self.clocked(engine, &may));
         for bot in self.active.clone() {
             orders.extend(self.look(&bot, engine, now, &may));
         }
@@ -249,13 +249,17 @@ impl Schedules {
     }
 
     /// Looks at what the cluster's clock does; gives what it starts and is no bot of ours, or none that runs at times.
-    fn clocked(&mut self, engine: &Engine) -> Vec<Order> {
+    fn clocked(&mut self, engine: &Engine, may: &impl Fn(&BotId) -> bool) -> Vec<Order> {
         if engine.keeps_a_clock() && self.sight == Sight::Listed {
             self.sight = Sight::Offered;
             self.active.extend(self.known.keys().cloned());
         }
         let ran = engine.clocked().filter(|bot| self.known.contains_key(*bot));
         self.active.extend(ran.cloned());
+        // Held by a person, now or before: the cluster does not know of that, however long it is to their next tick.
+        let held = engine.clocked_all().filter(|bot| !may(bot));
+        let held = held.filter(|bot| self.known.contains_key(*bot));
+        self.active.extend(held.cloned());
         self.strays(engine)
     }
 

@@ -116,6 +116,8 @@ pub struct Engine {
 enum Husk {
     /// It stays until its end is written down.
     Kept,
+    /// It could not be let go, and is not tried before.
+    Refused(Duration),
     /// It is being let go.
     Going,
 }
@@ -371,9 +373,13 @@ impl Engine {
         }
         let idle = |bot: &BotId| self.slots.get(bot).is_none_or(|slot| !slot.is_live());
         let is_left = |pod: &&Seen| {
-            let kept = self.husks.get(&pod.uid) == Some(&Husk::Kept);
-            let made = pod.stage == Stage::Gated && idle(&pod.bot);
-            (kept || made) && !is_held(&pod.bot, pod.tick())
+            let is_next = match self.husks.get(&pod.uid) {
+                Some(Husk::Kept) => true,
+                Some(Husk::Refused(until)) => now >= *until,
+                Some(Husk::Going) => false,
+                None => pod.stage == Stage::Gated && idle(&pod.bot),
+            };
+            is_next && !is_held(&pod.bot, pod.tick())
         };
         let left = self.pods.values().flatten().filter(is_left);
         let left: Vec<Seen> = left.cloned().collect();

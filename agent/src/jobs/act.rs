@@ -126,7 +126,7 @@ impl Act {
             Err(why) => return self.close(Status::Failed, Some(&why), None).await,
         };
         let site = self.hands.site.clone();
-        let made = match site.make(&bot).await {
+        let made = match site.make(&bot, self.job.container.as_deref()).await {
             Ok(made) => made,
             Err(not) => return self.not_started(not).await,
         };

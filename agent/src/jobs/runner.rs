@@ -51,6 +51,8 @@ pub struct Runner {
 #[derive(Debug, Clone, Default)]
 struct Known {
     memory: Memory,
+    /// What went well last.
+    last: Option<Step>,
     /// Why it was not started last.
     why: String,
     failures: u32,
@@ -140,7 +142,10 @@ impl Runner {
             How::Well => {
                 known.failures = 0;
                 known.memory.has_asked |= step == Step::Ask;
-                known.not_before = None;
+                // What was told to go, and is still there.
+                let is_same = known.last.replace(step) == Some(step);
+                let waits = is_same && matches!(step, Step::Kill | Step::Remove);
+                known.not_before = waits.then(|| Instant::now() + PAUSES[0]);
                 return;
             }
             How::Runs(renewal) => {

@@ -114,14 +114,15 @@ impl Site {
         }
     }
 
-    /// Makes what the job will run in, in the place of what was made and not started.
+    /// Makes what the job will run in, in the place of what was made and not started; of Pods one that was `noted` when the
+    /// job began is that already.
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn make(&self, job: &Bot) -> Result<Made, NotStarted> {
+    pub async fn make(&self, job: &Bot, noted: Option<&str>) -> Result<Made, NotStarted> {
         match self {
             Self::Docker(access) => docker::job::make(access, job).await,
-            Self::Kubernetes(jobs) => Box::pin(jobs.make(job)).await,
+            Self::Kubernetes(jobs) => Box::pin(jobs.make(job, noted)).await,
         }
     }
 

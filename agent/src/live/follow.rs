@@ -154,6 +154,7 @@ impl Follower {
         let skipped = mark.clone();
         let look = Look {
             name: &self.name,
+            id: &self.id,
             life,
             since: skipped.as_deref(),
             looks_back,

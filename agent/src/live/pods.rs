@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use futures_util::io::Cursor;
 use futures_util::{AsyncBufRead, AsyncBufReadExt};
 use k8s_openapi::api::core::v1::Pod;
@@ -170,6 +170,7 @@ impl Pods {
             sleep(AWAY).await;
         }
         let _few = self.asked.acquire().await?;
+        self.meet(look).await?;
         let runs = matches!(look.life, Life::Runs(_));
         let params = LogParams {
             container: Some(BOT.to_owned()),
@@ -200,6 +201,17 @@ impl Pods {
             stamps: Stamps::default(),
             printed: VecDeque::new(),
         })
+    }
+
+    /// Makes sure that the name is that Pod's still: a log is asked for by the name, which a bot's next Pod has, too. That one
+    /// prints nothing in the moment in which it could be taken for this one: its containers are not there yet.
+    async fn meet(&self, look: Look<'_>) -> Result<()> {
+        let found = timeout(ANSWER, self.api.get_metadata_opt(look.name)).await;
+        let found = found.context("the Pod")?.map_err(|err| self.error(&err))?;
+        match found.and_then(|pod| pod.metadata.uid) {
+            Some(uid) if uid.starts_with(look.id) => Ok(()),
+            _ => bail!("the Pod {} is gone", look.name),
+        }
     }
 
     fn ask(self: &Arc<Self>, pod: &str, params: LogParams) -> Asked {

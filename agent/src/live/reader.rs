@@ -38,6 +38,8 @@ pub enum Reader {
 pub struct Look<'a> {
     /// Of what.
     pub name: &'a str,
+    /// What tells it from others that have had that name, or get it: of a Pod, how its unique id begins.
+    pub id: &'a str,
     /// How far it is.
     pub life: Life,
     /// What was printed until then is known.

@@ -9,12 +9,12 @@ use kube::Error;
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::News;
 use super::access::Access;
 use super::cronjob::There;
-use super::link::{Clock, LOOK, SILENT, WATCH};
+use super::link::{Clock, LOOK, PACE, SILENT, WATCH};
 use super::names;
 use super::refusal::{has_status, said};
 use super::times::Word;
@@ -33,20 +33,40 @@ pub struct Again {
 
 /// Keeps looking until nobody hears it any more.
 pub async fn watch(access: Access, news: UnboundedSender<News>, again: Again) {
+    let mut last_cut = None;
     while !news.is_closed() {
         let followed = tokio::select! {
             followed = follow(&access, &news, &again) => followed,
             () = news.closed() => return,
         };
-        if let Err(err) = followed {
-            let why = err.map_or_else(
-                || "the API server did not answer in time".to_owned(),
-                |err| said(&err),
-            );
-            let _ = news.send(News::Times(Word::Hidden(why)));
-            sleep(PAUSE).await;
-        }
+        let err = match followed {
+            Ok(()) => continue,
+            Err(Broken::Cut(err)) => {
+                let is_first = last_cut.is_none_or(|at: Instant| at.elapsed() > PAUSE * 2);
+                last_cut = Some(Instant::now());
+                if is_first {
+                    sleep(PACE.first).await;
+                    continue;
+                }
+                err
+            }
+            Err(Broken::Unseen(err)) => err,
+        };
+        let why = err.map_or_else(
+            || "the API server did not answer in time".to_owned(),
+            |err| said(&err),
+        );
+        let _ = news.send(News::Times(Word::Hidden(why)));
+        sleep(PAUSE).await;
     }
+}
+
+/// Why it is not followed; without an error the API server did not answer in time.
+enum Broken {
+    /// They cannot be listed.
+    Unseen(Option<Error>),
+    /// They were listed, and the watch was cut: that happens, and it is listed anew.
+    Cut(Option<Error>),
 }
 
 /// Lists, and follows what changes, until a version is too old or it is to be looked anew.
@@ -54,12 +74,14 @@ async fn follow(
     access: &Access,
     news: &UnboundedSender<News>,
     again: &Again,
-) -> Result<(), Option<Error>> {
+) -> Result<(), Broken> {
     let begun = again.clock.now();
     let selector = names::selector(&access.template.stack);
     let api = access.cronjobs();
     let params = ListParams::default().labels(&selector);
-    let list = timeout(LOOK, api.list(&params)).await.map_err(|_| None)??;
+    let list = timeout(LOOK, api.list(&params)).await;
+    let list = list.map_err(|_| Broken::Unseen(None))?;
+    let list = list.map_err(|err| Broken::Unseen(Some(err)))?;
     let mut version = list.metadata.resource_version.clone().unwrap_or_default();
     let all = list.items.iter();
     let all = all
@@ -72,10 +94,10 @@ async fn follow(
             watched = watching => watched,
             () = again.now.notified() => return Ok(()),
         };
-        match watched.map_err(|_| None)? {
+        match watched.map_err(|_| Broken::Cut(None))? {
             Ok(()) => {}
             Err(err) if has_status(&err, 410) => return Ok(()),
-            Err(err) => return Err(Some(err)),
+            Err(err) => return Err(Broken::Cut(Some(err))),
         }
     }
 }

@@ -93,11 +93,15 @@ impl Jobs {
         Ok(seen.collect())
     }
 
-    /// Makes the job's Pod behind its gate, in the place of one that was made and not let go.
+    /// Makes the job's Pod behind its gate, in the place of one that was made and not let go. One that was `noted` when the
+    /// job began stays: without it the job's Pod would count as gone, and the job as failed.
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn make(&self, job: &Bot) -> Result<Made, NotStarted> {
+    pub async fn make(&self, job: &Bot, noted: Option<&str>) -> Result<Made, NotStarted> {
+        if let Some(made) = self.keep(job, noted).await? {
+            return Ok(made);
+        }
         let (access, template) = (&self.access, &self.access.template);
         let name = pod::secret_name(&template.stack, &job.id);
         let wanted = pod::pod(job, template, self.terms, &name)?;
@@ -113,6 +117,28 @@ impl Jobs {
             renew_in: self.due(&granted),
             document: Secret::new(""),
         })
+    }
+
+    /// The Pod with this id, if its gate is shut, with new keys.
+    async fn keep(&self, job: &Bot, id: Option<&str>) -> Result<Option<Made>, NotStarted> {
+        let Some(id) = id else { return Ok(None) };
+        let not = |said: String| {
+            let why = format!("the Pod that it has already: {said}");
+            NotStarted::new(Outcome::Failed, why)
+        };
+        let found = self.find(&job.id, id).await.map_err(not)?;
+        let is_made = |pod: &Pod| seen::container(pod, SystemTime::now()) == Container::Made;
+        let Some(pod) = found.filter(is_made) else {
+            return Ok(None);
+        };
+        let granted = self.access.keys.grant(job).await?;
+        self.access.may_act()?;
+        self.put_keys(&pod, &granted).await.map_err(not)?;
+        Ok(Some(Made {
+            id: id.to_owned(),
+            renew_in: self.due(&granted),
+            document: Secret::new(""),
+        }))
     }
 
     async fn create(&self, job: &BotId, wanted: &Pod) -> Result<Pod, NotStarted> {

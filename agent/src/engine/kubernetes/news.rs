@@ -153,7 +153,15 @@ impl Engine {
         let slot = self.slots.entry(bot.clone());
         let slot = slot.or_insert_with(|| Slot::found(&seen, now, touched));
         if slot.pod.as_ref() == Some(&seen) || slot.verdict.is_some() {
+            // Who acts now may only have watched when it was first told.
+            let reason = match slot.verdict {
+                None if seen.stage != Stage::Over => seen.verdict(),
+                _ => None,
+            };
             slot.pod = Some(seen);
+            if let Some(reason) = reason {
+                self.end_for(&bot, reason, now);
+            }
             return;
         }
         slot.touched = touched;
@@ -299,8 +307,10 @@ impl Engine {
                 self.settle(bot, now);
             }
             Err(why) => {
+                let text = format!("its Pod is not removed yet: {why}; it is tried again");
                 if let Some(husk) = self.husks.get_mut(uid) {
-                    *husk = Husk::Kept;
+                    *husk = Husk::Refused(now + AGAIN);
+                    self.console.about(bot, bot.as_str()).warn(&text);
                 }
                 let Some(slot) = self.slots.get_mut(bot) else {
                     return;
@@ -308,7 +318,6 @@ impl Engine {
                 let is_it = slot.pod.as_ref().is_some_and(|pod| pod.uid == uid);
                 if is_it && slot.verdict.is_some() {
                     slot.release_at = Some(now + AGAIN);
-                    let text = format!("its Pod has ended and is not removed yet: {why}");
                     self.console.about(bot, &slot.name).warn(&text);
                 }
             }

@@ -18,6 +18,7 @@ use super::*;
 use crate::engine::docker::tests::{block_on, bot};
 use crate::engine::keys::KeyMaker;
 use crate::history::cause::Cause;
+use crate::lease::Lease;
 use crate::plan::Phase;
 use crate::show::Colours;
 use crate::store::Address;
@@ -166,12 +167,12 @@ pub(super) fn running() -> Value {
     )
 }
 
-pub(super) fn over(code: u8) -> Value {
+fn ended(code: u8, reason: Reason) -> Value {
     let record = RunRecord {
         run: 1,
         code,
         signal: None,
-        reason: Reason::Exited,
+        reason,
         started_at: Time::now(),
         ended_at: Time::now(),
         restarts: 0,
@@ -179,7 +180,11 @@ pub(super) fn over(code: u8) -> Value {
         result: None,
     };
     let words = serde_json::to_string(&record).unwrap();
-    let ended = json!({"terminated": {"exitCode": code, "message": words}});
+    json!({"terminated": {"exitCode": code, "message": words}})
+}
+
+pub(super) fn over(code: u8) -> Value {
+    let ended = ended(code, Reason::Exited);
     status(if code == 0 { "Succeeded" } else { "Failed" }, &ended, 0)
 }
 
@@ -448,6 +453,35 @@ fn the_pod_of_a_tick_stays_until_its_end_is_written_down() {
         engine.collect(|_, _| false, 2 * SECOND);
         cluster.request("PATCH", "/pods/default-b-t60").await;
         assert_eq!(engine.husks.get("u1"), Some(&Husk::Going));
+        let refused = News::Released(bot.id.clone(), "u1".into(), Err("no space".into()));
+        engine.take(refused, 2 * SECOND);
+        engine.collect(|_, _| false, 2 * SECOND);
+        let refused = Husk::Refused(2 * SECOND + AGAIN);
+        assert_eq!(engine.husks.get("u1"), Some(&refused), "not at once");
+        engine.collect(|_, _| false, 2 * SECOND + AGAIN);
+        assert_eq!(engine.husks.get("u1"), Some(&Husk::Going));
+    });
+}
+
+#[test]
+fn who_acts_from_now_on_ends_a_pod_whose_bot_was_fenced_while_it_watched() {
+    block_on(async {
+        let Stage {
+            mut engine,
+            cluster,
+            ..
+        } = stage(|_| None);
+        let bot = bot("b");
+        let waiting = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+        let mut fenced = status("Running", &waiting, 1);
+        fenced["containerStatuses"][0]["lastState"] = ended(114, Reason::Fenced);
+        let pod = pod(&bot, "u1", None, &fenced);
+        let acts = std::mem::replace(&mut engine.access.lease, Lease::never());
+        list(&mut engine, &[&pod], SECOND);
+        assert_eq!(phase(&engine, &bot), Some(Phase::Running));
+        engine.access.lease = acts;
+        list(&mut engine, &[&pod], 2 * SECOND);
+        cluster.request("DELETE", "/pods/default-b").await;
     });
 }
 

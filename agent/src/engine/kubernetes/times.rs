@@ -309,12 +309,18 @@ impl Engine {
     }
 
     /// What a CronJob had started last is seen by now. Its Secrets go, unless that still needs them: then they are swept.
+    /// Nothing else is done about the bot meanwhile: the Secrets of a CronJob that is made anew may have the same names.
     fn settled(&mut self, bot: &BotId, secrets: Option<secret::Names>) {
-        self.times.busy.remove(bot);
         let is_used = self.pods.contains_key(bot) || self.times.cron(bot).is_some();
-        if let Some(secret::Names { config, keys }) = secrets.filter(|_| !is_used) {
-            tokio::spawn(work::remove_secrets(self.access.clone(), [config, keys]));
-        }
+        let Some(secret::Names { config, keys }) = secrets.filter(|_| !is_used) else {
+            self.times.busy.remove(bot);
+            return;
+        };
+        let (access, news, bot) = (self.access.clone(), self.news.clone(), bot.clone());
+        tokio::spawn(async move {
+            work::remove_secrets(access, [config, keys]).await;
+            let _ = news.send(News::Times(Word::Settled(bot, None)));
+        });
     }
 
     fn handed(

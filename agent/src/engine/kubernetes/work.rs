@@ -410,7 +410,15 @@ pub async fn sweep(access: Access, used: Vec<String>) {
         });
         let is_old = age.is_some_and(|age| age > ORPHAN);
         if is_old && !used.contains(&name) && !is_owned(&secret.metadata) {
-            let gone = told(async { or_gone(api.delete(&name, &DeleteParams::default()).await) });
+            // One that was written since it was listed has a use again.
+            let params = DeleteParams {
+                preconditions: Some(Preconditions {
+                    uid: secret.metadata.uid.clone(),
+                    resource_version: secret.metadata.resource_version.clone(),
+                }),
+                ..DeleteParams::default()
+            };
+            let gone = told(async { or_gone(api.delete(&name, &params).await) });
             let _ = gone.await;
         }
     }

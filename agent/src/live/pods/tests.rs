@@ -43,13 +43,35 @@ impl std::io::Write for Said {
 }
 
 fn stage(present: Answer, before: Answer) -> Stage {
+    of(named("u1"), present, before)
+}
+
+/// The Pod of the name, as far as it is asked for.
+fn named(uid: &str) -> Answer {
+    let object = serde_json::json!({
+        "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+        "metadata": {"name": "default-b1", "uid": uid},
+    });
+    good(object.to_string())
+}
+
+/// The same where that answers who asks for the Pod.
+fn of(there: Answer, present: Answer, before: Answer) -> Stage {
     let asked: Arc<Mutex<Vec<String>>> = Arc::default();
     let seen = Arc::clone(&asked);
     let answer = move |request: hyper::Request<Body>| {
         let path = request.uri().to_string();
+        let is_log = path.contains("/log?");
         let is_before = path.contains("previous=true");
-        let answer = if is_before { &before } else { &present }.clone();
-        seen.lock().unwrap().push(path);
+        let answer = match () {
+            () if !is_log => &there,
+            () if is_before => &before,
+            () => &present,
+        };
+        let answer = answer.clone();
+        if is_log {
+            seen.lock().unwrap().push(path);
+        }
         async move {
             let Answer::Says(status, body) = answer else {
                 return pending().await;
@@ -77,6 +99,7 @@ fn stage(present: Answer, before: Answer) -> Stage {
 fn look(life: Life, looks_back: bool) -> Look<'static> {
     Look {
         name: "default-b1",
+        id: "u1",
         life,
         since: Some(A),
         looks_back,
@@ -112,6 +135,19 @@ async fn all(log: &mut Log) -> (Vec<Printed>, Option<String>) {
         }
     }
     (all, None)
+}
+
+#[test]
+fn a_pod_that_has_got_its_name_is_not_taken_for_it() {
+    block_on(async {
+        for there in [named("u2"), refused(404)] {
+            let stage = of(there, good(format!("{B} another's\n")), refused(404));
+            let read = stage.pods.read(look(Life::Over, true)).await;
+            let err = read.err().unwrap();
+            assert_eq!(err.to_string(), "the Pod default-b1 is gone");
+            assert_eq!(stage.asked.lock().unwrap().len(), 0);
+        }
+    });
 }
 
 #[test]

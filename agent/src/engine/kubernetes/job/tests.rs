@@ -50,6 +50,15 @@ fn refused(code: u16) -> (u16, Value) {
 
 /// Makes the job where this is there, which is patched with that answer; what was asked of the API server.
 fn make_over(there: &Value, patched: (u16, Value)) -> (Result<Made, NotStarted>, Cluster) {
+    make_anew(there, patched, None)
+}
+
+/// The same of one of which that was noted.
+fn make_anew(
+    there: &Value,
+    patched: (u16, Value),
+    noted: Option<&str>,
+) -> (Result<Made, NotStarted>, Cluster) {
     let (there, tries) = (there.clone(), AtomicU32::new(0));
     let script = move |request: &Request| {
         Some(match (request.method.as_str(), &request.path) {
@@ -69,7 +78,7 @@ fn make_over(there: &Value, patched: (u16, Value)) -> (Result<Made, NotStarted>,
     };
     block_on(async {
         let (jobs, cluster) = jobs(script);
-        (Box::pin(jobs.make(&bot("j1"))).await, cluster)
+        (Box::pin(jobs.make(&bot("j1"), noted)).await, cluster)
     })
 }
 
@@ -96,6 +105,23 @@ fn a_pod_behind_its_gate_makes_way_as_it_was_seen() {
     let secret = requests.last().unwrap();
     let owner = &secret.body["metadata"]["ownerReferences"][0];
     assert_eq!(owner["uid"], "u2", "its Secret goes with it");
+}
+
+#[test]
+fn the_pod_that_was_noted_when_its_job_began_stays_the_jobs() {
+    let there = runtime(plain);
+    let (made, cluster) = make_anew(&there, (200, there.clone()), Some("u1"));
+    assert_eq!(made.unwrap().id, "u1");
+    let requests = cluster.requests();
+    let changes = requests.iter().filter(|request| request.method != "GET");
+    let is_of_keys = |request: &&Request| {
+        request.method == "PATCH"
+            && (request.path.contains("/secrets/") || request.path.contains("/pods/"))
+    };
+    assert_eq!(changes.clone().filter(is_of_keys).count(), 2);
+    assert_eq!(changes.count(), 2, "{requests:#?}");
+    let (made, _) = make_anew(&there, (200, there.clone()), Some("another"));
+    assert_eq!(made.unwrap().id, "u2", "what was noted has gone");
 }
 
 #[test]

@@ -83,6 +83,7 @@ fn taking(row: &Arc<Listed>) -> impl Fn(&Request) -> Option<(u16, Value)> + Send
                 (409, conflict())
             })
         }
+        "DELETE" => Some((200, json!({"kind": "Status", "status": "Success"}))),
         _ => None,
     }
 }
@@ -234,6 +235,28 @@ fn one_that_was_not_switched_on_is_nobodys_and_goes() {
         let settled = Word::Settled(id.clone(), None);
         stage.engine.take_times(settled, SECOND);
         assert_eq!(stage.engine.whose(&id), Whose::Ours);
+    });
+}
+
+#[test]
+fn the_secrets_of_a_cronjob_are_gone_before_another_one_is_made() {
+    let row = row("*/5 * * * *");
+    block_on(async {
+        let mut stage = ready(&row);
+        let id = bot(&row).id;
+        let had = there(&cronjob(&row, "3"));
+        let secrets = had.1.secrets.clone();
+        stage.engine.take_times(Word::Listed(0, vec![had]), SECOND);
+        stage.engine.take_back(&id);
+        word(&mut stage).await;
+        let settled = Word::Settled(id.clone(), secrets);
+        stage.engine.take_times(settled, SECOND);
+        assert!(!stage.engine.can_hand(&id), "they are being removed");
+        word(&mut stage).await;
+        assert!(stage.engine.can_hand(&id));
+        let asked = stage.cluster.requests().into_iter();
+        let removed = asked.filter(|it| it.method == "DELETE" && it.path.contains("/secrets/"));
+        assert_eq!(removed.count(), 2);
     });
 }
 
