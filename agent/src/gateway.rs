@@ -26,7 +26,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::control::tokens::Tokens;
 use crate::show::Console;
@@ -37,9 +37,7 @@ use tokens::Bots;
 
 /// The platform's port.
 const PORT: u16 = 9477;
-/// Time between two looks for containers that nobody waits for.
-const SWEEP: Duration = Duration::from_secs(60);
-/// The same while the daemon does not answer.
+/// Time between two looks for containers that nobody waits for, while the daemon does not answer or one was not removed.
 const SOON: Duration = Duration::from_secs(5);
 
 /// What of it the operator sets.
@@ -204,11 +202,14 @@ impl Gateway {
 /// Removes containers that nobody waits for, now and then.
 async fn sweep(shared: Arc<Shared>) {
     while let Some(questions) = shared.dispatcher.apart() {
-        let pause = match questions.sweep().await {
-            Ok(()) => SWEEP,
-            Err(_) => SOON,
-        };
-        sleep(pause).await;
+        let pause = questions.sweep().await.unwrap_or(SOON);
+        let end = Instant::now() + pause;
+        while Instant::now() < end {
+            sleep(SOON).await;
+            if questions.owes() {
+                break;
+            }
+        }
     }
 }
 

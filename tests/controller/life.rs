@@ -17,6 +17,39 @@ fn uid(pod: &Value) -> String {
 }
 
 #[test]
+fn a_roll_and_a_restart_are_another_pod_that_goes_on_from_the_state() {
+    let Some(rig) = Rig::start("controller::roll") else {
+        return;
+    };
+    let agent = rig.agent(&[]);
+    let pod = rig.bot("counter", doc! {});
+    pod.ready();
+    rig.wait_saved("counter", "count", "1");
+    let first = uid(&pod.get());
+    let rolled = agent.prints(&rig, &["roll"]);
+    assert!(rolled.contains("as it would be made now"), "{rolled}");
+    agent.does(&rig, &["restart", "counter"]);
+    rig.wait_saved("counter", "count", "2");
+    let second = uid(&pod.get());
+    assert_ne!(first, second);
+    drop(agent);
+
+    // Pods run on as they are when another agent has other settings, until it is told to roll.
+    let agent = rig.agent(&[("THE0_BOT_CPU_REQUEST", "50m")]);
+    agent.wait_row(&rig, "counter", |row| {
+        (row["state"] == "running").then_some(())
+    });
+    assert_eq!(uid(&pod.get()), second);
+    agent.does(&rig, &["roll"]);
+    rig.wait_saved("counter", "count", "3");
+    let third = pod.get();
+    let main = &third["spec"]["containers"][0];
+    assert_eq!(main["name"], "bot", "{third:#}");
+    assert_eq!(main["resources"]["requests"]["cpu"], "50m", "{third:#}");
+    agent.says("the roll is over");
+}
+
+#[test]
 fn a_document_becomes_a_pod_another_when_it_changes_and_none_when_it_goes() {
     let Some(rig) = Rig::start("controller::life") else {
         return;

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use mongodb::bson::{Document, doc};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::cluster::{Cluster, HOST, LONG, Pod};
 use tests::door::Door;
@@ -16,6 +16,8 @@ use tests::servers::{Minio, Store, free_port};
 use tests::stack::BOTS;
 use tests::{Process, bin, http, read, repository, run, text, volume, wait_for};
 
+/// Who the agents are to the API server.
+const USER: &str = "the0-controller-of-a-test";
 /// Where bots are that run at times.
 pub const SCHEDULES: &str = "bot_scheduler.bot_schedules";
 
@@ -86,13 +88,31 @@ impl Rig {
             store,
             cluster,
         };
+        rig.install();
         rig.lead(&rig.api, &rig.kubeconfig());
         // There are no names to be looked up.
         fs::write(rig.template(), "dnsPolicy: Default\n").unwrap();
         Some(rig)
     }
 
-    /// A kubeconfig that leads through a door, to the server that is known by its own name.
+    /// Gives [`USER`] what the chart's Role gives a controller, and no more.
+    fn install(&self) {
+        let chart = read(&repository().join("tests/chart/golden/defaults.yaml"));
+        let objects = chart.split("\n---\n");
+        let objects = objects.filter_map(|text| serde_norway::from_str::<Value>(text).ok());
+        let role = objects.into_iter().find(|object| object["kind"] == "Role");
+        let rules = role.expect("the chart's Role")["rules"].take();
+        let group = "rbac.authorization.k8s.io";
+        let made = |kind: &str| json!({"apiVersion": format!("{group}/v1"), "kind": kind, "metadata": {"name": "bots"}});
+        let (mut role, mut binding) = (made("Role"), made("RoleBinding"));
+        role["rules"] = rules;
+        binding["roleRef"] = json!({"apiGroup": group, "kind": "Role", "name": "bots"});
+        binding["subjects"] = json!([{"apiGroup": group, "kind": "User", "name": USER}]);
+        self.cluster.apply(&role);
+        self.cluster.apply(&binding);
+    }
+
+    /// A kubeconfig of [`USER`] that leads through a door, to the server that is known by its own name.
     fn lead(&self, door: &Door, path: &Path) {
         let own = fs::read_to_string(self.cluster.kubeconfig()).unwrap();
         let server = "server: \"https://10.96.0.1\"";
@@ -101,7 +121,9 @@ impl Rig {
             "server: \"https://{}\", tls-server-name: 10.96.0.1",
             door.address()
         );
-        fs::write(path, own.replace(server, &ours)).unwrap();
+        let ours = own.replace(server, &ours);
+        let user = format!("user: {{as: {USER}, client");
+        fs::write(path, ours.replace("user: {client", &user)).unwrap();
     }
 
     /// A way to the API server for one agent alone: its door, and the kubeconfig for that agent.
@@ -131,11 +153,7 @@ impl Rig {
     pub fn stranger(&self) -> Agent {
         let own = read(&self.kubeconfig());
         let path = self.dir.path().join("stranger");
-        fs::write(
-            &path,
-            own.replace("user: {client", "user: {as: stranger, client"),
-        )
-        .unwrap();
+        fs::write(&path, own.replace(USER, "stranger")).unwrap();
         Self::idle(&[("KUBECONFIG", path.to_str().unwrap())])
     }
 
@@ -212,6 +230,14 @@ impl Rig {
         volume::unpack(&object.bytes)
             .get(file)
             .map(|bytes| text(bytes))
+    }
+
+    /// The log of a bot in the store, all days of it.
+    pub fn logged(&self, id: &str) -> String {
+        let client = self.store.client();
+        let days = client.list("bot-logs", &format!("logs/{id}/"));
+        let days = days.iter().filter_map(|day| client.get("bot-logs", day));
+        days.map(|day| text(&day.bytes)).collect()
     }
 
     pub fn wait_saved(&self, id: &str, file: &str, content: &str) {

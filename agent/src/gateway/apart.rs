@@ -8,6 +8,11 @@ use crate::ask::Question;
 use crate::document::Bot;
 use crate::engine::{docker, kubernetes};
 
+/// Time between two looks for what nobody waits for.
+const SWEEP: Duration = Duration::from_secs(60);
+/// The same where each is a request to an API server that many share, and the last has found nothing.
+const SELDOM: Duration = Duration::from_mins(10);
+
 /// Why there is no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoAnswer {
@@ -59,14 +64,25 @@ impl Apart {
         }
     }
 
-    /// Removes what nobody waits for: an agent was killed that had made it.
+    /// Removes what nobody waits for: an agent was killed that had made it. Gives when to look again.
     ///
     /// # Errors
     /// What the engine says.
-    pub async fn sweep(&self) -> Result<(), String> {
+    pub async fn sweep(&self) -> Result<Duration, String> {
         match self {
-            Self::Docker(questions) => questions.sweep().await,
-            Self::Kubernetes(questions) => questions.sweep().await,
+            Self::Docker(questions) => questions.sweep().await.map(|()| SWEEP),
+            Self::Kubernetes(questions) => match questions.sweep().await? {
+                0 => Ok(SELDOM),
+                _ => Ok(SWEEP),
+            },
+        }
+    }
+
+    /// Whether something could not be removed since the last look.
+    pub fn owes(&self) -> bool {
+        match self {
+            Self::Docker(_) => false,
+            Self::Kubernetes(questions) => questions.owes(),
         }
     }
 

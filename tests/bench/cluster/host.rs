@@ -27,6 +27,7 @@ pub enum Place {
 pub struct Host {
     agent: Option<Process>,
     health: String,
+    gateway: String,
     /// The image of Python bots.
     pub image: String,
     pub mongo: Mongo,
@@ -44,6 +45,7 @@ impl Host {
         Some(Self {
             agent: None,
             health: format!("127.0.0.1:{}", free_port()),
+            gateway: format!("127.0.0.1:{}", free_port()),
             image,
             store: Minio::start_at(HOST)?,
             mongo: Mongo::start()?,
@@ -95,7 +97,7 @@ impl Host {
             .env("THE0_PULL", "Never")
             .env("RUNTIME_IMAGE", &self.image)
             .env("THE0_API_ADDRESS", "")
-            .env("THE0_GATEWAY_ADDRESS", "")
+            .env("THE0_GATEWAY_ADDRESS", &self.gateway)
             .env("THE0_HEALTH_LISTEN", &self.health);
         command.envs(self.store.environment());
         command.current_dir(repository());

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A watch tells every change in order after the list that it goes on from, so nothing is missed between two; whatever
-//! breaks that order lists anew. With nothing to do, one request a minute is made.
+//! breaks that order lists anew. With nothing to do, this makes one request a minute.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -332,6 +332,9 @@ mod tests {
             prop_assert!(is_dns(&pod(&stack, &id, Some(tick))));
             prop_assert!(is_dns(&question(&stack, &id, u64::MAX)));
             prop_assert!(is_dns(&job(&stack, &id)));
+            // The controller of CronJobs puts 11 characters behind it for a Job's name.
+            let schedule = schedule(&stack, &id);
+            prop_assert!(is_dns(&schedule) && schedule.len() <= 52, "{}", schedule);
             let value = label(&text);
             let edge = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
             prop_assert!(value.len() <= 63, "{}", value);

@@ -76,6 +76,8 @@ pub struct Questions {
     seats: Arc<Semaphore>,
     /// Whether the bucket was seen there.
     has_bucket: Arc<AtomicBool>,
+    /// Whether something could not be removed since the last sweep.
+    owes: Arc<AtomicBool>,
 }
 
 impl Questions {
@@ -90,6 +92,7 @@ impl Questions {
             live: Arc::default(),
             seats: Arc::new(Semaphore::new(most)),
             has_bucket: Arc::default(),
+            owes: Arc::default(),
         }
     }
 
@@ -242,11 +245,12 @@ impl Questions {
     }
 
     /// Removes what nobody waits for: an agent was killed that had made it, or it could not be removed then. What is another
-    /// agent's is left alone until its time is over.
+    /// agent's is left alone until its time is over. Gives how many there are of which that may come.
     ///
     /// # Errors
     /// What the API server says, or the store.
-    pub async fn sweep(&self) -> Result<(), String> {
+    pub async fn sweep(&self) -> Result<usize, String> {
+        self.owes.store(false, Ordering::Relaxed);
         let selector = names::questions(&self.access.template.stack);
         let params = ListParams::default().labels(&selector);
         let secrets = self.access.secrets();
@@ -254,14 +258,20 @@ impl Questions {
         let pods = told(self.access.pods().list(&params)).await?;
         let metas = secrets.items.iter().map(|secret| &secret.metadata);
         let all = record::all(metas, &pods.items);
-        let mut failed = None;
+        let (mut failed, mut left) = (None, 0);
         for record in all {
             let is_needed = self.live().contains(&record.name);
+            left += usize::from(!is_needed);
             if record.is_left(&self.holder, is_needed, SystemTime::now()) {
                 failed = self.remove(&record).await.err().or(failed);
             }
         }
-        failed.map_or(Ok(()), Err)
+        failed.map_or(Ok(left), Err)
+    }
+
+    /// Whether something could not be removed since the last sweep.
+    pub fn owes(&self) -> bool {
+        self.owes.load(Ordering::Relaxed)
     }
 
     /// Removes a Pod, its answer and its Secret, in this order.
@@ -328,7 +338,9 @@ impl Drop for Claim {
         let seat = self.seat.take();
         // What is not removed now is found by the next sweep.
         tokio::spawn(async move {
-            let _ = questions.remove(&record).await;
+            if questions.remove(&record).await.is_err() {
+                questions.owes.store(true, Ordering::Relaxed);
+            }
             questions.live().remove(&record.name);
             drop(seat);
         });

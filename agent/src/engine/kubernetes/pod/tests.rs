@@ -13,10 +13,14 @@ fn given(pairs: &[(&str, &str)]) -> Variables {
 }
 
 pub fn template(settings: &[(&str, &str)]) -> Template {
+    placed(settings, "tolerations: [{key: bots, operator: Exists}]")
+}
+
+fn placed(settings: &[(&str, &str)], place: &str) -> Template {
     let environment = given(&[("THE0_GRACE", "5s")]);
     let store = given(&[("MINIO_ENDPOINT", "gateway:9000")]);
     let files = Files {
-        place: Some("tolerations: [{key: bots, operator: Exists}]".to_owned()),
+        place: Some(place.to_owned()),
         ca: Some("AUTHORITY".to_owned()),
     };
     Template::parse(&given(settings), environment, store, files).unwrap()
@@ -82,6 +86,31 @@ fn the_pod_is_the_one_promised() {
     );
     let asked = pod(&usual(), &template(&[]), &start(None)).unwrap();
     check("pod-with-query.json", &asked);
+}
+
+#[test]
+fn a_pod_is_where_and_as_the_operator_says() {
+    let place = json!({
+        "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+            {"topologyKey": "zone", "labelSelector": {"matchLabels": {"a": "b"}}}]}},
+        "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["store"]}],
+        "dnsPolicy": "None",
+        "dnsConfig": {"nameservers": ["10.0.0.2"]},
+        "imagePullSecrets": [{"name": "registry"}],
+        "nodeSelector": {"pool": "bots"},
+        "priorityClassName": "bots",
+        "runtimeClassName": "gvisor",
+        "schedulerName": "mine",
+        "serviceAccountName": "bots",
+        "tolerations": [{"key": "bots", "operator": "Exists"}],
+        "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}],
+    });
+    let template = placed(&[], &place.to_string());
+    let made = pod(&bot(&json!({}), None), &template, &start(None)).unwrap();
+    let spec = serde_json::to_value(made.spec).unwrap();
+    for (name, value) in place.as_object().unwrap() {
+        assert_eq!(spec[name], *value, "{name}");
+    }
 }
 
 #[test]
