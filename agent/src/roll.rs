@@ -12,13 +12,22 @@ use crate::plan::Phase;
 /// An instance that has run as long counts as there again.
 const SETTLED: Duration = Duration::from_secs(5);
 
+/// What tells an instance from the one before: its container, and its own id, for a Pod has the name of the one before.
+type Identity = [Option<String>; 2];
+
+fn identity(instance: &Instance) -> Identity {
+    let birth = instance.birth.as_ref();
+    let id = birth.and_then(|birth| birth.container.clone());
+    [instance.container.clone(), id]
+}
+
 /// One under way.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Roll {
     /// Bots whose turn is still to come.
     left: BTreeSet<BotId>,
-    /// Those that are away, and the container each had.
-    away: BTreeMap<BotId, Option<String>>,
+    /// Those that are away, and what each was.
+    away: BTreeMap<BotId, Identity>,
     /// How many may be away at once.
     most: usize,
 }
@@ -52,10 +61,10 @@ impl Roll {
             let instance = instances.get(bot);
             instance.filter(|i| i.actual.phase == Phase::Running && i.container.is_some())
         };
-        let is_back = |bot: &BotId, had: &Option<String>| {
+        let is_back = |bot: &BotId, had: &Identity| {
             runs(bot).is_some_and(|instance| {
                 let settled = instance.since.is_some_and(|since| now >= since + SETTLED);
-                instance.container != *had && settled
+                identity(instance) != *had && settled
             })
         };
         self.away
@@ -69,7 +78,7 @@ impl Roll {
                 break;
             };
             if let (Some(instance), true) = (runs(&bot), wanted(&bot)) {
-                self.away.insert(bot.clone(), instance.container.clone());
+                self.away.insert(bot.clone(), identity(instance));
                 turn.push(bot);
             }
         }
