@@ -97,6 +97,8 @@ pub struct Schedules {
     is_told: bool,
     /// How far it is known which bots there are.
     sight: Sight,
+    /// The bots that a person has stopped, and whether any may run, as it was taken in last.
+    heeded: (BTreeSet<BotId>, bool),
 }
 
 /// How far it is known which bots there are.
@@ -140,6 +142,7 @@ impl Schedules {
             is_curious: false,
             is_told: false,
             sight: Sight::Blind,
+            heeded: (BTreeSet::new(), true),
         }
     }
 
@@ -152,6 +155,21 @@ impl Schedules {
     pub fn is_due(&self) -> bool {
         let due = self.due.first();
         due.is_some_and(|(at, _)| *at <= wall()) && self.starting.len() < self.most
+    }
+
+    /// Takes in which bots a person has stopped, and whether any may run: where that has changed it is looked at who starts
+    /// their ticks.
+    pub fn heed(&mut self, stopped: &BTreeSet<BotId>, may_any: bool) {
+        if self.heeded.1 != may_any {
+            self.active.extend(self.known.keys().cloned());
+        }
+        if self.heeded.0 != *stopped {
+            let changed = stopped.symmetric_difference(&self.heeded.0);
+            let changed = changed.filter(|bot| self.known.contains_key(*bot));
+            self.active.extend(changed.cloned());
+            self.heeded.0.clone_from(stopped);
+        }
+        self.heeded.1 = may_any;
     }
 
     /// Does what there is to do; `may` tells the bots that a person lets run.

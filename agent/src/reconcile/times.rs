@@ -45,6 +45,7 @@ impl World {
         let Some(schedules) = &mut self.schedules else {
             return;
         };
+        schedules.heed(stopped, switch == Switch::On);
         let orders = schedules.step(&self.engine, may);
         for (bot, next) in schedules.wanted() {
             if let Some(wanted) = self.wanted.get_mut(bot)

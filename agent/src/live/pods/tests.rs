@@ -121,6 +121,7 @@ fn good(text: String) -> Answer {
 fn refused(code: u16) -> Answer {
     let status = serde_json::json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": "no", "code": code,
+        "reason": if code == 404 { "NotFound" } else { "" },
     });
     Answer::Says(code, status.to_string())
 }
