@@ -43,7 +43,7 @@ pub fn repository() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// Looks for so long, again and again, that `holds` does.
+/// Looks for so long, ten times or so, that `holds` does: a look may be a program of its own.
 ///
 /// # Panics
 /// With `what` when it does not.
@@ -54,7 +54,7 @@ pub fn stays(what: &str, time: Duration, mut holds: impl FnMut() -> bool) {
         if begun.elapsed() >= time {
             return;
         }
-        std::thread::sleep(Duration::from_millis(200));
+        std::thread::sleep((time / 10).max(Duration::from_millis(200)));
     }
 }
 

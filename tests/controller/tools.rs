@@ -88,14 +88,13 @@ fn a_drain_is_over_when_the_clusters_clock_starts_nothing_any_more() {
     rig.scheduled("clock", yearly);
     let cronjob = || !rig.names("cronjobs").is_empty();
     tests::wait_for("the CronJob", LONG, || cronjob().then_some(()));
-    std::thread::sleep(QUIET);
-    assert!(cronjob(), "its CronJob stays");
+    tests::stays("its CronJob", QUIET, cronjob);
     let drained = agent.prints(&rig, &["drain"]);
     assert!(drained.contains("all bots have ended"), "{drained}");
     assert!(!cronjob(), "{drained}");
     agent.does(&rig, &["start", "--all"]);
     tests::wait_for("the CronJob again", LONG, || cronjob().then_some(()));
-    std::thread::sleep(QUIET);
+    tests::stays("its CronJob", QUIET, cronjob);
     agent.does(&rig, &["stop", "clock"]);
     tests::wait_for("its end", LONG, || (!cronjob()).then_some(()));
 }

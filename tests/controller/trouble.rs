@@ -5,7 +5,7 @@ use std::time::Duration;
 use mongodb::bson::doc;
 use tests::cluster::LONG;
 use tests::door::Way;
-use tests::wait_for;
+use tests::{stays, wait_for};
 
 use crate::rig::Rig;
 
@@ -62,13 +62,12 @@ fn bots_run_on_while_the_api_server_is_away_and_changes_wait() {
     });
     rig.bot("late", doc! {});
     rig.remove("steady");
-    for _ in 0..12 {
-        std::thread::sleep(Duration::from_secs(5));
+    stays("bots as they are", Duration::from_secs(60), || {
         let there = pod.get();
-        assert_eq!(there["metadata"]["uid"], before);
-        assert!(there["metadata"]["deletionTimestamp"].is_null());
-        assert!(rig.cluster.pod("default-late").get().is_null());
-    }
+        there["metadata"]["uid"] == before
+            && there["metadata"]["deletionTimestamp"].is_null()
+            && rig.cluster.pod("default-late").get().is_null()
+    });
     assert_eq!(
         agent.said().matches("bots run on, changes wait").count(),
         1,
