@@ -228,7 +228,7 @@ impl Schedules {
         if let Some(late) = entry.overdue(whose, &live, now) {
             let (name, at) = (&entry.row.name, timetable::shown(late));
             self.console.about(bot, name).warn(&format!(
-                "its CronJob has not started the tick of {at}: kubectl describe says why, of the CronJob or its Job; it is missed if a later one runs"
+                "its CronJob has not started the tick of {at} (kubectl describe may say why): the agent takes the schedule back, and it or a later one runs"
             ));
         }
         match entry.hand(whose, &live, now, may) {

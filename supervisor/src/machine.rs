@@ -94,6 +94,8 @@ pub struct Machine {
     pauses: u32,
     code: u8,
     saved: u64,
+    /// Whether `sync` has said anything.
+    is_heard: bool,
 }
 
 impl Machine {
@@ -108,6 +110,7 @@ impl Machine {
             pauses: 0,
             code: 0,
             saved: 0,
+            is_heard: false,
         }
     }
 
@@ -260,6 +263,7 @@ impl Machine {
     }
 
     fn synced(&mut self, outcome: Outcome, run: u64, now: Duration) -> Vec<Effect> {
+        self.is_heard = true;
         self.saved = match outcome {
             Outcome::Ok => run,
             _ => 0,

@@ -3,7 +3,7 @@
 # one program (tests/kubernetes/node), over a containerd of its own. No kube-proxy and no DNS: Pods are reached by their
 # addresses, and the host from Pods at 10.89.0.1.
 #
-#   kubernetes.sh build          the program into .cache/bin, once for each version (minutes)
+#   kubernetes.sh build          the program into .cache/bin, once for each version (minutes; kept.sh)
 #   kubernetes.sh start          until the node is Ready; what runs already is left as it is
 #   kubernetes.sh stop           ends all of it and leaves nothing behind
 #   kubernetes.sh running        whether there is one: 0, or 1
@@ -15,6 +15,7 @@
 # Exit code 3: it cannot be had here, and why is said.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. tests/setup/kept.sh
 
 sources=tests/kubernetes/node
 bin=$PWD/.cache/bin
@@ -57,6 +58,12 @@ is_built() { [ -x "$node" ] && [ -x "$pause" ] && [ "$(cat "$node.version" 2>/de
 
 build() {
   is_built && return
+  local is
+  is=$(wanted)
+  if take "$node" "$is" && take "$pause" "$is"; then
+    echo "$is" >"$node.version"
+    return
+  fi
   as_root
   command -v go >/dev/null || cannot "there is no go to build it with"
   echo "setup: building Kubernetes $(kubernetes) (5 to 7 minutes, once)"
@@ -74,7 +81,9 @@ build() {
   mkdir -p "$bin"
   mv "$new/out/node" "$node"
   mv "$new/out/pause" "$pause"
-  wanted >"$node.version"
+  echo "$is" >"$node.version"
+  keep "$node" "$is"
+  keep "$pause" "$is"
 }
 
 # The machine.

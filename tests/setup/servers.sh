@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # The servers the tests run against, and helm, built by Go's own client into .cache/bin, each only if it is not there in the
-# pinned version: `NAME.version` beside a program says which it is. A program of that name on PATH is used as it is.
+# pinned version: `NAME.version` beside a program says which it is. What another checkout has built is taken (kept.sh). A
+# program of that name on PATH is used as it is.
 # Usage: servers.sh [NAME..], all that the tests need when none is named.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
+. tests/setup/kept.sh
 
 declare -A pins=(
   [minio]=github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
@@ -24,6 +26,10 @@ for name in "${names[@]}"; do
     echo "setup: $name is on PATH and is used as it is"
     continue
   fi
+  if take "$bin/$name" "${pins[$name]}"; then
+    echo "${pins[$name]}" >"$bin/$name.version"
+    continue
+  fi
   missing+=("$name")
 done
 ((${#missing[@]})) || exit 0
@@ -42,6 +48,7 @@ for name in "${missing[@]}"; do
   echo "setup: building $name (minutes, once)"
   if GOBIN=$new/bin GOFLAGS= go install -ldflags='-s -w' "${pins[$name]}" >"$new/log" 2>&1; then
     mv "$new"/bin/* "$bin/$name" && echo "${pins[$name]}" >"$bin/$name.version"
+    keep "$bin/$name" "${pins[$name]}"
   else
     tail -n 5 "$new/log" >&2
     echo "setup: $name could not be built; tests that need it are skipped" >&2

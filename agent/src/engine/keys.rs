@@ -20,8 +20,8 @@ use crate::show::Console;
 use crate::store::address::Endpoint;
 use crate::store::sts::{Reach, Sts, StsError};
 
-/// What is said of a bot that has to wait.
-const AWAY: &str = "the store does not answer: the bot is started when it does";
+/// What is said of a bot that has to wait, and to who asks one.
+const AWAY: &str = "the store does not answer, and the keys for this come from it";
 /// Where nobody else asks the store.
 const PACE: Pace = Pace {
     first: Duration::from_secs(1),

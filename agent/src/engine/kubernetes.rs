@@ -49,7 +49,7 @@ mod work;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use contract::BotId;
 use tokio::sync::mpsc::UnboundedSender;
@@ -83,7 +83,7 @@ const RENEW_AGAIN: Duration = Duration::from_mins(1);
 const RENEW_FOUND: Duration = Duration::from_mins(1);
 /// Time between two tries of what the API server did not take.
 const AGAIN: Duration = Duration::from_secs(5);
-/// Time between two looks for Secrets that are nobody's.
+/// Time between two looks for Secrets and Jobs that are nobody's.
 const SWEEP: Duration = Duration::from_mins(10);
 
 /// The engine.
@@ -312,8 +312,11 @@ impl Engine {
         let renews = !self.access.lease.stands_by() && self.access.keys.ready().is_ok();
         let may_act = self.access.lease.may_act();
         let (mut stops, mut releases, mut renewals) = (Vec::new(), Vec::new(), Vec::new());
-        let mut lost = Vec::new();
+        let (mut lost, wall) = (Vec::new(), SystemTime::now());
         for (bot, slot) in &mut self.slots {
+            if let Some(why) = slot.overdue(wall).filter(|_| may_act) {
+                self.console.about(bot, &slot.name).warn(&why);
+            }
             if slot.is_stop_due(now) {
                 stops.push(bot.clone());
             }
@@ -394,6 +397,8 @@ impl Engine {
             let used = secrets.flat_map(|names| [names.config, names.keys]);
             let used = used.chain(self.times.secrets()).collect();
             tokio::spawn(work::sweep(self.access.clone(), used));
+            let kept = self.times.names(&self.access.template.stack);
+            tokio::spawn(cronjob_work::sweep(self.access.clone(), kept));
         }
     }
 

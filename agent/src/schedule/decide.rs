@@ -9,7 +9,8 @@
 //!   One that is known never to have run is claimed anew first.
 //! * No tick is claimed that is not later than the last one, whatever the clock or an edit says.
 //! * What is passed over is counted in the word that passes it over.
-//! * What the cluster's own clock starts ([`Whose::Clusters`]) is never claimed, and written down as it is seen.
+//! * What the cluster's own clock starts ([`Whose::Clusters`]) is never claimed, and written down as it is seen; nor is
+//!   anything else claimed while that clock has the schedule.
 
 use std::collections::VecDeque;
 
@@ -24,6 +25,8 @@ use crate::plan::{self, Why};
 const LOOK: u32 = 2_000;
 /// A tick that the cluster's clock has not started so long after its time is not waited for.
 pub const GIVEN_UP: Seconds = 120;
+/// The time to the next look at what cannot be done yet.
+const SOON: Seconds = 5;
 
 /// What is looked at.
 pub struct See<'a> {
@@ -103,6 +106,12 @@ pub struct Unstarted {
     pub not_before: Seconds,
 }
 
+/// When the tick `next` is not waited for any more that the cluster's clock should start: while another runs it starts none.
+pub fn given_up(ledger: &Ledger, next: Seconds) -> Seconds {
+    let since = ledger.tick.as_ref().map_or(next, |tick| tick.since);
+    next.max(since) + GIVEN_UP
+}
+
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -155,11 +164,12 @@ fn resting(see: &See<'_>, last: Option<&Tick>) -> Step {
     }
     match see.whose {
         Whose::Ours => {}
-        Whose::Clusters(since) if next <= since => {}
         Whose::Nobodys => return Step::Wait(None),
-        Whose::Clusters(_) => {
-            let until = next + GIVEN_UP;
-            return Step::Wait((until > see.now).then_some(until));
+        // What it does not start is taken back first.
+        Whose::Clusters(since) => {
+            let until = given_up(see.ledger, next);
+            let is_waited = next > since && until > see.now;
+            return Step::Wait(Some(if is_waited { until } else { see.now + SOON }));
         }
     }
     if let Live::Runs(_) = see.live {
@@ -206,11 +216,7 @@ fn adopt(see: &See<'_>, key: Key, first: Seconds) -> Step {
 
 /// Claims the first of the ticks that are due which may run, and passes over those before it.
 fn claim(see: &See<'_>, first: Seconds) -> Step {
-    let until = match see.whose {
-        Whose::Clusters(since) => see.now.min(since),
-        Whose::Ours | Whose::Nobodys => see.now,
-    };
-    let mut due = Due::of(see.next, first, until, see.policy.most());
+    let mut due = Due::of(see.next, first, see.now, see.policy.most());
     let deadline = see.policy.deadline();
     let is_late = |at: Seconds| deadline.is_some_and(|deadline| see.now - at > deadline);
     let mut late = None;
@@ -380,6 +386,10 @@ fn again(see: &See<'_>, tick: &Tick) -> Step {
     let waits = tick.not_before.max(unstarted.map(|it| it.not_before));
     if let Some(until) = waits.filter(|until| *until > see.now) {
         return Step::Wait(Some(wake(see, tick, until)));
+    }
+    // The cluster's clock may start the next one beside it.
+    if see.whose != Whose::Ours {
+        return Step::Wait(None);
     }
     let mut tick = next_word(see, tick, State::Claimed);
     tick.not_before = None;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::LONGEST_PAUSE;
-use super::decide::{Exit, GIVEN_UP, Live, See, Step, Unstarted, Whose, decide};
+use super::decide::{Exit, GIVEN_UP, Live, See, Step, Unstarted, Whose, decide, given_up};
 use super::ledger::{Key, Ledger};
 use super::live::Launched;
 use super::timetable::{Cron, Seconds, Timetable};
@@ -165,23 +165,43 @@ impl Entry {
             }
             Whose::Clusters(_) if !may => Hand::Back,
             // The cluster's clock does not know of that, and may start another beside it.
-            Whose::Clusters(_) if is_own(live) => Hand::Back,
+            Whose::Clusters(since) if is_own(live) || self.has_own(since, now) => Hand::Back,
+            // Nor will it start that one: it may be away, or not find it (a gap of more than its times' first distance).
+            Whose::Clusters(since) if is_free && self.late(since, live, now).is_some() => {
+                Hand::Back
+            }
             Whose::Clusters(_) if self.is_clusters(may) => Hand::Keep,
             Whose::Clusters(since) if is_free && self.is_quiet(live, since, now) => Hand::Back,
             Whose::Clusters(_) | Whose::Nobodys => Hand::Leave,
         }
     }
 
-    /// A tick that the cluster's clock should have started and has not, once.
+    /// Whether a tick is to be started that the cluster's clock, which has the schedule `since` then, does not: one that it
+    /// started and that is tried again, or one from before.
+    fn has_own(&self, since: Seconds, now: Seconds) -> bool {
+        let tick = self.ledger.tick.as_ref();
+        if self.ledger.is_open() {
+            return tick.is_some_and(|tick| tick.attempt != Key::CLUSTERS);
+        }
+        let last = tick.map_or(Seconds::MIN, |tick| tick.at);
+        let next = self.ledger.next.filter(|next| *next > last);
+        next.is_some_and(|next| next <= since.min(now))
+    }
+
+    /// A tick that the cluster's clock should have started by now and has not.
+    fn late(&self, since: Seconds, live: &Live, now: Seconds) -> Option<Seconds> {
+        let next = self.ledger.next.filter(|next| *next > since)?;
+        let is_late = now >= given_up(&self.ledger, next) && !self.ledger.is_open() && self.is_on;
+        (is_late && !matches!(live, Live::Runs(_) | Live::Made(_))).then_some(next)
+    }
+
+    /// The same, once.
     pub fn overdue(&mut self, whose: Whose, live: &Live, now: Seconds) -> Option<Seconds> {
         let Whose::Clusters(since) = whose else {
             return None;
         };
-        let next = self.ledger.next.filter(|next| *next > since)?;
-        let is_late = now >= next + GIVEN_UP && !self.ledger.is_open() && self.is_on;
-        let is_new = self.overdue != Some(next);
-        let is_it = is_late && is_new && !matches!(live, Live::Runs(_) | Live::Made(_));
-        is_it.then(|| *self.overdue.insert(next))
+        let late = self.late(since, live, now)?;
+        (self.overdue != Some(late)).then(|| *self.overdue.insert(late))
     }
 
     /// Takes in what has become of a start.
@@ -318,7 +338,20 @@ mod tests {
             "it has, and that is not seen yet"
         );
         assert_eq!(hand(&asked, 300), Hand::Back, "it does not");
+        assert_eq!(hand(&plain(), 60 + GIVEN_UP - 1), Hand::Keep);
+        assert_eq!(hand(&plain(), 60 + GIVEN_UP), Hand::Back, "it does not");
+        let mut long = plain();
+        long.ledger.tick.as_mut().unwrap().since = MINUTE + 500;
+        assert_eq!(
+            hand(&long, 500 + GIVEN_UP - 1),
+            Hand::Keep,
+            "it had no time"
+        );
+        assert_eq!(hand(&long, 500 + GIVEN_UP), Hand::Back);
         for (attempt, expected) in [(Key::CLUSTERS, Hand::Keep), (1, Hand::Back)] {
+            let mut open = entry(&json!({"schedule": "* * * * *"}), State::Claimed);
+            open.ledger.tick.as_mut().unwrap().attempt = attempt;
+            assert_eq!(hand(&open, 30), expected, "what is tried again is ours");
             let live = Live::Runs(Some(Key {
                 at: MINUTE,
                 attempt,
@@ -328,5 +361,8 @@ mod tests {
         }
         let edited = entry(&json!({"schedule": "@every 90s"}), State::Over);
         assert_eq!(hand(&edited, 30), Hand::Back);
+        let since = Whose::Clusters(MINUTE + 61);
+        let hand = plain().hand(since, &Live::None, MINUTE + 62, true);
+        assert_eq!(hand, Hand::Back, "it got it too late for that tick");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use contract::launch::Variables;
 use contract::record::{Outcome, Reason, RunRecord, State, Synced, Time};
@@ -204,11 +204,16 @@ fn prepare(
         BotType::Realtime => Restart::Always,
         BotType::Scheduled => Restart::Never,
     });
+    // Elsewhere a realtime bot is started again beside a `sync` that stays.
+    let drain = match (options.sides, launch.bot_type) {
+        (Sides::Elsewhere, BotType::Realtime) => Duration::ZERO,
+        _ => launch.drain,
+    };
     let machine = Machine::new(Plan {
         restart,
         sides: options.sides,
         grace: launch.grace,
-        drain: launch.drain,
+        drain,
         last_run: records.last_run(),
     });
     let mut bot = Bot {

@@ -93,11 +93,14 @@ impl Machine {
             }
             // The last push of one who must not write is `sync`'s own business; it is given time for that.
             (Some(Cause::Fenced | Cause::Disk), _) => self.leave(self.plan.drain, now),
-            (_, Sides::Elsewhere) => self.leave(SIDES_END, now),
-            (_, Sides::Ours) if self.run > 0 && self.saved >= self.run => {
+            // A `sync` beside us that is killed now is started again only while we are there.
+            (cause, Sides::Elsewhere)
+                if cause.is_some() || !self.is_heard || self.plan.drain.is_zero() =>
+            {
                 self.leave(SIDES_END, now)
             }
-            (_, Sides::Ours) => {
+            _ if self.run > 0 && self.saved >= self.run => self.leave(SIDES_END, now),
+            _ => {
                 let until = now.saturating_add(self.plan.drain);
                 self.phase = Phase::Draining { until };
                 vec![Effect::Status(State::Stopping, None), Effect::AwaitPush]

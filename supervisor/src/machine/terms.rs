@@ -184,7 +184,7 @@ pub struct Plan {
     pub sides: Sides,
     /// From TERM to KILL.
     pub grace: Duration,
-    /// For the last push.
+    /// For the last push; zero with the sides elsewhere: it is not waited for.
     pub drain: Duration,
     /// The number of the last run there was.
     pub last_run: u64,

@@ -283,6 +283,39 @@ fn a_last_push_that_fails_is_told_and_changes_no_code() {
 }
 
 #[test]
+fn one_that_ends_by_itself_waits_for_a_sync_beside_it_that_was_heard() {
+    let ends = |plan: Plan, heard: Option<Event>, stop: bool| {
+        let mut machine = Machine::new(plan);
+        heard.map(|event| machine.on(event, Duration::ZERO));
+        machine.on(Event::Begin, Duration::ZERO);
+        if stop {
+            machine.on(Event::Stop(15), secs(1));
+        }
+        machine.on(exited(4), secs(1));
+        let effects = machine.on(Event::Cleared, secs(1));
+        (machine, effects.contains(&Effect::Exit(4)))
+    };
+    let beside = plan(Restart::Never, Sides::Elsewhere);
+    let heard = || Some(saved(Outcome::Ok, 0));
+    let (mut machine, is_over) = ends(beside.clone(), heard(), false);
+    assert!(!is_over && machine.is_draining());
+    assert!(machine.on(saved(Outcome::Failed, 7), secs(2)).is_empty());
+    let effects = machine.on(saved(Outcome::Ok, 7), secs(3));
+    assert!(effects.contains(&Effect::Exit(4)));
+    let (mut machine, _) = ends(beside.clone(), heard(), false);
+    let effects = machine.on(Event::Tick, secs(26));
+    assert!(effects[0] == Effect::Unsaved && effects.contains(&Effect::Exit(4)));
+
+    let at_once = Plan {
+        drain: Duration::ZERO,
+        ..beside.clone()
+    };
+    assert!(ends(at_once, heard(), false).1, "it is not to wait");
+    assert!(ends(beside.clone(), None, false).1, "there is none");
+    assert!(ends(beside, heard(), true).1, "its sync ends with it");
+}
+
+#[test]
 fn what_was_saved_before_the_stop_is_not_waited_for() {
     let mut machine = running(Restart::Always, Sides::Ours);
     for at in [1, 2] {

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::pod::variables;
-use super::secret::{CA, CONFIG, KEYS, TOKEN};
+use super::secret::{CA, CONFIG, KEYS, KEYS_VOLUME, TOKEN};
 use super::template::Template;
 use crate::document::Bot;
 use crate::engine::bounds::{bytes, cpus};
@@ -294,7 +294,7 @@ fn get(path: &str, port: u16) -> HTTPGetAction {
 }
 
 fn keys() -> VolumeMount {
-    read_only(mount("keys", KEYS_FOLDER))
+    read_only(mount(KEYS_VOLUME, KEYS_FOLDER))
 }
 
 pub(super) fn mount(name: &str, path: &str) -> VolumeMount {

@@ -1,18 +1,20 @@
 //! What is done about CronJobs. Each step can fail or be cut off, and its agent can stand still before it: the next one finds
 //! what is there, and what comes late changes nothing ([`super::times`]).
 
+use std::collections::BTreeSet;
+
 use contract::BotId;
-use k8s_openapi::api::batch::v1::CronJob;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::Secret;
-use kube::ResourceExt;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::{Error, ResourceExt};
 
 use super::access::Access;
 use super::cronjob::{self, There};
 use super::keys::Term;
-use super::refusal::has_status;
-use super::secret;
-use super::work::{MANAGER, answer, patching, term, told};
+use super::refusal::{has_status, or_gone};
+use super::work::{MANAGER, answer, is_old, patching, term, told};
+use super::{names, secret};
 use crate::document::Bot;
 use crate::engine::not_started::NotStarted;
 use crate::plan::Outcome;
@@ -80,6 +82,59 @@ pub async fn remove(access: &Access, there: &There) -> Result<(), String> {
         }
     };
     told(deleted).await
+}
+
+/// Removes the Jobs of the bot of which nothing is under way, when its CronJob is gone: one whose Pod was refused would make
+/// it at any later time. What is under way is known by its Pod.
+///
+/// # Errors
+/// What the API server says: one has just started something, say.
+pub async fn remove_jobs(access: &Access, bot: &BotId) -> Result<(), String> {
+    let selector = names::of_bot(&access.template.stack, bot);
+    for job in told(access.jobs().list(&ListParams::default().labels(&selector)))
+        .await?
+        .items
+    {
+        if is_idle(&job) {
+            access.may_act().map_err(|not| not.why)?;
+            told(remove_job(access, &job)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes old Jobs of the stack of which nothing is under way and that are of none of these CronJobs: an agent was killed
+/// before it did.
+pub async fn sweep(access: Access, kept: BTreeSet<String>) {
+    let selector = names::selector(&access.template.stack);
+    let listed = told(access.jobs().list(&ListParams::default().labels(&selector))).await;
+    for job in listed.map_or(Vec::new(), |list| list.items) {
+        let name = job.name_any();
+        let of = name.rsplit_once('-').map_or("", |(of, _)| of);
+        let is_left = is_idle(&job) && is_old(&job.metadata) && !kept.contains(of);
+        if is_left && access.may_act().is_ok() {
+            let _ = told(remove_job(&access, &job)).await;
+        }
+    }
+}
+
+/// Whether no Pod of it runs or waits, as its controller knows.
+fn is_idle(job: &Job) -> bool {
+    let status = job.status.as_ref();
+    status.and_then(|status| status.active).unwrap_or(0) == 0
+}
+
+/// Removes it as it was seen, with what Pod it has.
+async fn remove_job(access: &Access, job: &Job) -> Result<(), Error> {
+    let meta = &job.metadata;
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: meta.uid.clone(),
+            resource_version: meta.resource_version.clone(),
+        }),
+        ..DeleteParams::background()
+    };
+    or_gone(access.jobs().delete(&job.name_any(), &params).await).map(drop)
 }
 
 /// Puts new keys where its Pods read them; gives their life.

@@ -206,6 +206,11 @@ pub fn selector(stack: &Stack) -> String {
     format!("{},{TYPE} notin ({QUERY},{BACKTEST})", of_stack(stack))
 }
 
+/// What selects the same of one bot.
+pub fn of_bot(stack: &Stack, bot: &BotId) -> String {
+    format!("{},{ID}={}", selector(stack), label(bot.as_str()))
+}
+
 /// What selects everything of a stack's jobs.
 pub fn jobs(stack: &Stack) -> String {
     format!("{},{TYPE}={BACKTEST}", of_stack(stack))

@@ -21,7 +21,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::containers;
 use super::names;
-use super::secret::{self, CA, KEYS};
+use super::secret::{self, CA, KEYS, KEYS_VOLUME};
 use super::template::Template;
 use crate::document::Bot;
 use crate::engine::bounds::{self, Refused};
@@ -170,7 +170,7 @@ pub(super) fn volumes(template: &Template, keys: &str) -> Vec<Volume> {
         // Memory has an end that is an error; a disk's folder that is over its size ends the Pod.
         folder("tmp", sizes.tmp, Some("Memory")),
         folder("answers", ANSWERS, Some("Memory")),
-        keys_volume(template, "keys", keys, KEYS),
+        keys_volume(template, KEYS_VOLUME, keys, KEYS),
     ]
 }
 

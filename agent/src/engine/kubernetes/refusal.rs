@@ -5,22 +5,28 @@ use kube::Error;
 use crate::engine::not_started::NotStarted;
 use crate::plan::Outcome;
 
+/// What helps where we may not do it.
+const REMEDY: &str =
+    "; what the agent may do in the namespace is told by its Role (see the chart's)";
+
 /// What it would not do: `what`, and its own words.
 pub fn not_started(what: &str, err: &Error) -> NotStarted {
-    // What it calls an invalid object it will call so again.
-    let outcome = if has_status(err, 422) || has_status(err, 400) {
+    let said = said(err);
+    // What it calls an invalid object it will call so again; a policy of the cluster's is mended without a word to us.
+    let is_policy = said.contains("denied the request") || said.contains("AdmissionPolicy");
+    let outcome = if (has_status(err, 422) || has_status(err, 400)) && !is_policy {
         Outcome::Refused
     } else {
         Outcome::Failed
     };
     let remedy = match status(err) {
-        Some(401 | 403) => {
-            "; what the agent may do in the namespace is told by its Role (see the chart's)"
-        }
+        Some(401) => REMEDY,
+        // A quota, limits or Pod Security say themselves what they want.
+        Some(403) if said.contains(" cannot ") => REMEDY,
         Some(404) => "; is there such a namespace?",
         _ => "",
     };
-    NotStarted::new(outcome, format!("{what}: {}{remedy}", said(err)))
+    NotStarted::new(outcome, format!("{what}: {said}{remedy}"))
 }
 
 /// The API server's own words.
@@ -82,9 +88,21 @@ mod tests {
     fn an_object_that_is_refused_is_not_tried_again_and_what_a_person_mends_is() {
         let of = |code| not_started("make its Pod", &error(code, "no"));
         assert_eq!(of(422).outcome, Outcome::Refused);
-        let forbidden = of(403);
+        let told = |code, words| not_started("make its Pod", &error(code, words));
+        let forbidden = told(403, "pods is forbidden: User \"a\" cannot create resource");
         assert_eq!(forbidden.outcome, Outcome::Failed);
-        assert!(forbidden.why.contains("make its Pod: no") && forbidden.why.contains("Role"));
+        assert!(forbidden.why.contains("User") && forbidden.why.contains("Role"));
+        let quota = told(403, "pods \"a\" is forbidden: exceeded quota: q");
+        assert_eq!(quota.outcome, Outcome::Failed);
+        assert!(!quota.why.contains("Role"), "{}", quota.why);
+        for policy in [
+            "admission webhook \"a\" denied the request: no",
+            "ValidatingAdmissionPolicy 'a' with binding 'b' denied request: no",
+        ] {
+            for code in [400, 422] {
+                assert_eq!(told(code, policy).outcome, Outcome::Failed, "{policy}");
+            }
+        }
         assert_eq!(of(500).outcome, Outcome::Failed);
         assert!(said(&error(503, " ")).contains("answers 503"));
     }

@@ -20,6 +20,8 @@ use crate::launch;
 
 /// The entry of the store's keys, a JSON object by the names of their variables.
 pub const KEYS: &str = "keys.json";
+/// The volume of a Pod with them.
+pub const KEYS_VOLUME: &str = "keys";
 /// The entry of authorities that the store's certificate is signed by.
 pub const CA: &str = "ca.pem";
 /// The entry of the bot's parameters.
@@ -56,7 +58,9 @@ pub fn names_of(pod: &Pod) -> Option<Names> {
 /// The same of what a Pod is made of.
 pub fn names_in(spec: &PodSpec) -> Option<Names> {
     let volumes = spec.volumes.as_ref()?;
-    let secret = volumes.iter().find_map(|volume| volume.secret.as_ref())?;
+    // Others may have put one of theirs before it.
+    let ours = volumes.iter().find(|volume| volume.name == KEYS_VOLUME)?;
+    let secret = ours.secret.as_ref()?;
     let keys = secret.secret_name.clone()?;
     let config = format!("{}-config", keys.strip_suffix("-keys")?);
     Some(Names { config, keys })

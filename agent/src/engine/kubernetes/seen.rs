@@ -27,6 +27,8 @@ use crate::schedule::ledger::Key;
 
 /// Characters of a reason that people are told.
 const REASON: usize = 400;
+/// The exit code of a run whose end nobody saw: Kubernetes' own for a container whose status is lost (`ContainerStatusUnknown`).
+const UNSEEN: u8 = 137;
 
 /// A bot's Pod.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,6 +67,8 @@ pub struct Seen {
     pub query: Option<IpAddr>,
     /// Whether it was told to end.
     pub is_ending: bool,
+    /// By when it should have, its grace included.
+    pub ends_by: Option<SystemTime>,
     /// Whether nobody waits for its end: a kubelet says that it is over, or a person that its node is gone.
     pub is_forced: bool,
     /// Its finalizers, ours included.
@@ -113,6 +117,17 @@ pub struct Ended {
     pub at: Option<Time>,
 }
 
+impl Ended {
+    /// One that nobody saw.
+    fn unseen(at: Time) -> Self {
+        Self {
+            code: None,
+            is_oom: false,
+            at: Some(at),
+        }
+    }
+}
+
 impl Seen {
     /// What the Pod tells, if it is the stack's.
     pub fn of(stack: &Stack, pod: &Pod) -> Option<Self> {
@@ -125,6 +140,7 @@ impl Seen {
         let birth = birth(pod);
         let is_ending = meta.deletion_timestamp.is_some();
         let state = main.and_then(|main| main.state.as_ref());
+        let lost = main.and_then(|main| lost(status, main, &birth));
         let restarts = main.map_or(0, |main| main.restart_count.cast_unsigned());
         Some(Self {
             bot,
@@ -146,14 +162,18 @@ impl Seen {
             address: address(status),
             query: address(status).filter(|_| answers(pod)),
             is_ending,
+            ends_by: meta.deletion_timestamp.as_ref().map(|by| by.0.into()),
             is_forced: is_ending && meta.deletion_grace_period_seconds == Some(0),
             finalizers: meta.finalizers.clone().unwrap_or_default(),
             stage: stage(pod, status, state),
             restarts,
             started: state.and_then(|state| time(state.running.as_ref()?.started_at.as_ref())),
-            runs: main.map_or(Vec::new(), |main| runs(main, &birth)),
+            end: match &lost {
+                Some(lost) => Some(Ended::unseen(lost.ended_at)),
+                None => main.and_then(last_end).or_else(|| without_a_run(status)),
+            },
+            runs: main.map_or(Vec::new(), |main| runs(main, &birth, lost)),
             earlier: main.map_or(Vec::new(), earlier),
-            end: main.and_then(last_end).or_else(|| without_a_run(status)),
             synced: sync.and_then(|sync| parsed(sync.state.as_ref()?.terminated.as_ref()?)),
             trouble: trouble(status),
             birth,
@@ -240,7 +260,10 @@ fn birth(pod: &Pod) -> Birth {
     let made = time(meta.creation_timestamp.as_ref());
     let began = Time::try_from(annotation(meta, names::BEGAN)).ok();
     let spec = pod.spec.as_ref();
-    let image = spec.and_then(|spec| spec.containers.first()?.image.clone());
+    let mut all = spec.into_iter().flat_map(|spec| &spec.containers);
+    let image = all
+        .find(|it| it.name == BOT)
+        .and_then(|it| it.image.clone());
     let uid = meta.uid.as_ref();
     let start = Start {
         cause: told.0,
@@ -338,12 +361,35 @@ fn ends(main: &ContainerStatus) -> [Option<&ContainerStateTerminated>; 2] {
     states.map(|state| state.and_then(|state| state.terminated.as_ref()))
 }
 
-/// Their runs.
-fn runs(main: &ContainerStatus, birth: &Birth) -> Vec<RunRecord> {
+/// Their runs, and `lost`.
+fn runs(main: &ContainerStatus, birth: &Birth, lost: Option<RunRecord>) -> Vec<RunRecord> {
     let count = u64::from(main.restart_count.cast_unsigned());
     let both = ends(main).into_iter().zip([count, count + 1]);
-    both.filter_map(|(ended, run)| Some(record(ended?, run, birth)))
-        .collect()
+    let seen = both.filter_map(|(ended, run)| Some(record(ended?, run, birth)));
+    seen.chain(lost).collect()
+}
+
+/// The run whose end no kubelet saw: the cluster has given up the Pod, with its node, as it ran.
+fn lost(status: &PodStatus, main: &ContainerStatus, birth: &Birth) -> Option<RunRecord> {
+    let running = main.state.as_ref()?.running.as_ref()?;
+    if !is_final(status) {
+        return None;
+    }
+    let changes = status.conditions.iter().flatten();
+    let changed = changes.filter_map(|it| time(it.last_transition_time.as_ref()));
+    let started_at = time(running.started_at.as_ref()).unwrap_or(birth.start.at);
+    let why = status.message.as_deref().unwrap_or("its node is lost");
+    Some(RunRecord {
+        run: u64::from(main.restart_count.cast_unsigned()) + 1,
+        code: UNSEEN,
+        signal: None,
+        reason: Reason::Lost,
+        started_at,
+        ended_at: changed.max().map_or(started_at, |at| at.max(started_at)),
+        restarts: 0,
+        message: Some(cut(&format!("nobody saw it end: {why}"))),
+        result: None,
+    })
 }
 
 /// The runs before, of which their last words tell.
@@ -394,6 +440,7 @@ pub(super) fn trouble(status: &PodStatus) -> Option<String> {
         format!("{reason}: {more}")
     });
     let told = told.or_else(|| not_scheduled(status));
+    let told = told.or_else(|| cut_off(status));
     let inits = status.init_container_statuses.iter().flatten();
     let all = inits.chain(status.container_statuses.iter().flatten());
     let told = told.or_else(|| all.into_iter().find_map(held));
@@ -407,6 +454,21 @@ fn not_scheduled(status: &PodStatus) -> Option<String> {
     let why = scheduled.message.as_deref().unwrap_or("no node takes it");
     (scheduled.status == "False" && !is_gated)
         .then(|| format!("its Pod cannot be scheduled: {why}"))
+}
+
+/// That its node does not answer: the cluster says that the Pod is not ready whose kubelet said that its containers are.
+fn cut_off(status: &PodStatus) -> Option<String> {
+    let find = |kind: &str| {
+        status
+            .conditions
+            .as_ref()?
+            .iter()
+            .find(|it| it.type_ == kind)
+    };
+    let (ready, containers) = (find("Ready")?, find("ContainersReady")?);
+    let is_gate = ready.reason.as_deref() == Some("ReadinessGatesNotReady");
+    let is_it = ready.status == "False" && containers.status == "True" && !is_gate;
+    is_it.then(|| "its node does not answer: whether it runs is not known".to_owned())
 }
 
 /// Why a container does not run that should.

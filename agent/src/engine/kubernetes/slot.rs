@@ -1,6 +1,6 @@
 //! What is known about one bot's Pod.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use contract::record::RunRecord;
 use contract::{BotId, BotType, Digest, ObjectKey};
@@ -22,6 +22,8 @@ const STABLE: Duration = Duration::from_secs(60);
 const FORCED: Duration = Duration::from_secs(60);
 /// Ended runs of a Pod that are remembered.
 const RUNS: usize = 50;
+/// So long after its time a Pod is told of that has not ended.
+const OVERDUE: Duration = Duration::from_secs(60);
 
 /// One bot's.
 #[derive(Debug)]
@@ -274,6 +276,21 @@ impl Slot {
             verdict.reason = format!("{}: {trouble}", verdict.reason);
         }
         verdict
+    }
+
+    /// Why its Pod has not ended, which should have long ago; once for each thing that was heard of it.
+    pub fn overdue(&mut self, wall: SystemTime) -> Option<String> {
+        let pod = self.pod.as_ref().filter(|pod| pod.is_live())?;
+        let late = wall.duration_since(pod.ends_by?).ok()?;
+        let name = &pod.name;
+        let why = format!(
+            "no kubelet says that it has ended: if its node is off for good, kubectl delete pod {name} --force"
+        );
+        let is_told = self.instance.trouble.as_ref() == Some(&why);
+        if late < OVERDUE || is_told {
+            return None;
+        }
+        Some(self.instance.trouble.insert(why).clone())
     }
 
     /// Whether it is to be told to end now, once more.

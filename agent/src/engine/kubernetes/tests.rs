@@ -286,6 +286,13 @@ fn a_bot_whose_node_is_lost_is_not_started_elsewhere() {
             ));
         list(&mut engine, &[&lost], SECOND);
         assert_eq!(phase(&engine, &bot), Some(Phase::Stopping));
+        engine.tick(SECOND);
+        let trouble = engine.instance(&bot.id).unwrap().trouble.clone();
+        assert!(
+            trouble
+                .unwrap()
+                .contains("kubectl delete pod default-b --force")
+        );
         engine.start(&bot, Start::now(Cause::Created, None), SECOND);
         assert!(!engine.is_starting());
         engine.take(News::Gone(bot.id.clone(), "another".into()), SECOND);

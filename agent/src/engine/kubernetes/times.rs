@@ -18,16 +18,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use contract::BotId;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::sleep;
 
+use super::access::Access;
 use super::cronjob::{self, There};
 use super::cronjob_watch::Again;
 use super::keys::Term;
 use super::seen::Seen;
-use super::{Engine, News, RENEW_AGAIN, cronjob_work, secret, work};
+use super::{Engine, News, RENEW_AGAIN, cronjob_work, names, secret, work};
 use crate::bots::{Listed, Offer};
 use crate::document::Bot;
 use crate::engine::not_started::NotStarted;
+use crate::engine::stack::Stack;
 use crate::schedule::decide::Whose;
 
 /// How long nobody starts ticks after a CronJob is gone.
@@ -72,6 +75,8 @@ pub enum Word {
     Handed(BotId, Result<(Box<There>, Term), NotStarted>),
     /// One was removed, or was not.
     Removed(BotId, Result<(), String>),
+    /// Jobs of one that is gone could not be removed.
+    JobsStay(BotId, String),
     /// Nobody has started ticks for long enough since the CronJob with these Secrets is gone.
     Settled(BotId, Option<secret::Names>),
     /// Its keys were made anew, or not.
@@ -93,6 +98,12 @@ impl Times {
     pub fn ticking(&self) -> impl Iterator<Item = &BotId> {
         let there = self.there.iter().flat_map(BTreeMap::keys);
         there.chain(&self.busy)
+    }
+
+    /// Names of CronJobs, those that are being made too.
+    pub fn names(&self, stack: &Stack) -> BTreeSet<String> {
+        let bots = self.ticking();
+        bots.map(|bot| names::schedule(stack, bot)).collect()
     }
 
     /// Names of Secrets that CronJobs use.
@@ -219,8 +230,7 @@ impl Engine {
             let is_gone = removed.is_ok();
             let _ = news.send(News::Times(Word::Removed(bot.clone(), removed)));
             if is_gone {
-                sleep(SETTLE).await;
-                let _ = news.send(News::Times(Word::Settled(bot, there.secrets)));
+                settle(access, news, bot, there.secrets).await;
             }
         });
     }
@@ -238,6 +248,11 @@ impl Engine {
             Word::Gone(bot, uid) => self.time_gone(&bot, &uid),
             Word::Handed(bot, result) => self.handed(&bot, result, now),
             Word::Removed(bot, result) => self.removed(&bot, result),
+            Word::JobsStay(bot, why) => {
+                let text =
+                    format!("Jobs of its CronJob, which is gone, are not removed yet: {why}");
+                self.console.about(&bot, bot.as_str()).warn(&text);
+            }
             Word::Settled(bot, secrets) => self.settled(&bot, secrets),
             Word::Renewed(bot, result) => self.times_renewed(&bot, result, now),
         }
@@ -300,11 +315,8 @@ impl Engine {
     fn settles(&mut self, bot: BotId, secrets: Option<secret::Names>) {
         self.times.renew_at.remove(&bot);
         if self.times.busy.insert(bot.clone()) {
-            let news = self.news.clone();
-            tokio::spawn(async move {
-                sleep(SETTLE).await;
-                let _ = news.send(News::Times(Word::Settled(bot, secrets)));
-            });
+            let (access, news) = (self.access.clone(), self.news.clone());
+            tokio::spawn(settle(access, news, bot, secrets));
         }
     }
 
@@ -401,6 +413,29 @@ impl Engine {
             });
         }
     }
+}
+
+/// Nobody starts ticks of the bot for [`SETTLE`] after its CronJob is gone, nor before what that has begun and no Pod came of
+/// is gone, too. Who does not act any more leaves that to who does.
+async fn settle(
+    access: Access,
+    news: UnboundedSender<News>,
+    bot: BotId,
+    secrets: Option<secret::Names>,
+) {
+    sleep(SETTLE).await;
+    while access.lease.may_act()
+        && let Err(why) = cronjob_work::remove_jobs(&access, &bot).await
+    {
+        if news
+            .send(News::Times(Word::JobsStay(bot.clone(), why)))
+            .is_err()
+        {
+            return;
+        }
+        sleep(super::AGAIN).await;
+    }
+    let _ = news.send(News::Times(Word::Settled(bot, secrets)));
 }
 
 #[cfg(test)]

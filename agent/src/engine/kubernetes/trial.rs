@@ -66,7 +66,7 @@ const CLOCK: [Right; 2] = [
     Right {
         group: "batch",
         resource: "jobs",
-        verbs: &["delete"],
+        verbs: &["delete", "list"],
     },
 ];
 

@@ -10,12 +10,13 @@
 //!
 //! A Pod behind its gate is removed only as it was seen last ([`super::undo`]): whoever opens the gate meanwhile has it run.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use contract::record::Time;
 use contract::{BotId, ObjectKey};
 use futures_util::future;
 use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Error, ResourceExt};
 use serde_json::json;
@@ -84,8 +85,11 @@ pub async fn start(
             NotStarted::new(Outcome::Failed, format!("remove its last Pod: {said}"))
         })?;
     }
-    make_secrets(access, &secrets).await?;
-    let made = Box::pin(create(access, &bot.id, &made)).await;
+    let made = match make_secrets(access, &secrets).await {
+        Ok(()) => Box::pin(create(access, &bot.id, &made)).await,
+        // One of both may be there.
+        Err(not) => Created::Not(not),
+    };
     if !matches!(made, Created::New(_) | Created::Unsure(_)) {
         let unused = names_in(&secrets);
         drop(tokio::spawn(remove_secrets(access.clone(), unused)));
@@ -192,7 +196,7 @@ async fn create(access: &Access, bot: &BotId, pod: &Pod) -> Created {
                     Err(not) => return Created::Not(not),
                 }
             }
-            Ok(Err(err @ Error::Api(_))) => return Created::Not(not_started(what, &err)),
+            Ok(Err(err)) if is_no(&err) => return Created::Not(not_started(what, &err)),
             Ok(Err(err)) => return Created::Unsure(not_started(what, &err)),
             Err(_) => {
                 let why = format!("{what}: the API server did not answer in time");
@@ -202,6 +206,14 @@ async fn create(access: &Access, bot: &BotId, pod: &Pod) -> Created {
     }
     let why = "its Pod's name is given up and taken again";
     Created::Not(NotStarted::new(Outcome::Busy, why))
+}
+
+/// Whether what was to be made is not made, for certain: where the API server could not tell, its storage may have it.
+fn is_no(err: &Error) -> bool {
+    match err {
+        Error::Api(status) => status.code < 500 || status.message.contains("webhook"),
+        _ => false,
+    }
 }
 
 /// What had the bot's name.
@@ -402,14 +414,8 @@ pub async fn sweep(access: Access, used: Vec<String>) {
         return;
     };
     for secret in list.items {
-        let name = secret.name_any();
-        let made = secret.metadata.creation_timestamp.as_ref();
-        let age = made.and_then(|made| {
-            let made = std::time::SystemTime::from(made.0);
-            made.elapsed().ok()
-        });
-        let is_old = age.is_some_and(|age| age > ORPHAN);
-        if is_old && !used.contains(&name) && !is_owned(&secret.metadata) {
+        let (name, meta) = (secret.name_any(), &secret.metadata);
+        if is_old(meta) && !used.contains(&name) && !is_owned(meta) {
             // One that was written since it was listed has a use again.
             let params = DeleteParams {
                 preconditions: Some(Preconditions {
@@ -424,8 +430,19 @@ pub async fn sweep(access: Access, used: Vec<String>) {
     }
 }
 
+/// Whether it is older than any start takes.
+pub(super) fn is_old(meta: &ObjectMeta) -> bool {
+    let made = meta.creation_timestamp.as_ref();
+    let age = made.and_then(|made| SystemTime::from(made.0).elapsed().ok());
+    age.is_some_and(|age| age > ORPHAN)
+}
+
 /// Whether Kubernetes removes it itself.
-fn is_owned(meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> bool {
+fn is_owned(meta: &ObjectMeta) -> bool {
     let owners = meta.owner_references.as_ref();
     owners.is_some_and(|owners| !owners.is_empty())
 }
+
+#[cfg(test)]
+#[path = "work/tests.rs"]
+mod tests;

@@ -643,19 +643,24 @@ fn what_the_clusters_clock_starts_is_not_claimed_and_is_written_down_as_it_is_se
     let due = ledger(30, over(20));
     let waited = Step::Wait(Some(30 + GIVEN_UP));
     assert_eq!(clocked(35, &due, Live::None, clusters), waited);
-    let late = clocked(30 + GIVEN_UP, &due, Live::None, clusters);
-    assert_eq!(late, Step::Wait(None));
+    let late = 30 + GIVEN_UP;
+    let soon = |now| Step::Wait(Some(now + SOON));
+    assert_eq!(clocked(late, &due, Live::None, clusters), soon(late));
     assert_eq!(
         clocked(35, &due, Live::None, Whose::Nobodys),
         Step::Wait(None)
     );
     let before = ledger(20, over(10));
-    let claimed = clocked(35, &before, Live::None, clusters);
-    assert_eq!(
-        claimed_at(&claimed),
-        Some((20, 0, Some(30))),
-        "it was due before"
-    );
+    let taken_back = clocked(35, &before, Live::None, clusters);
+    assert_eq!(taken_back, soon(35), "it was due before");
+    let claimed = clocked(35, &before, Live::None, Whose::Ours);
+    assert_eq!(claimed_at(&claimed), Some((30, 1, Some(40))));
+    let again = ledger(40, Some(tick(30, State::Claimed)));
+    for whose in [clusters, Whose::Nobodys] {
+        let waits = clocked(35, &again, Live::None, whose);
+        assert_eq!(waits, Step::Wait(None), "it might start one beside it");
+    }
+    assert!(claimed_at(&clocked(35, &again, Live::None, Whose::Ours)).is_some());
     for whose in [clusters, Whose::Nobodys, Whose::Ours] {
         let Step::Write(to) = clocked(55, &due, Live::Runs(Some(of(50))), whose) else {
             panic!("it is written down");

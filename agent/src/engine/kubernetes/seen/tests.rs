@@ -127,6 +127,44 @@ fn runs_are_known_by_the_last_words_of_their_supervisor_or_by_what_the_kubelet_s
 }
 
 #[test]
+fn a_run_that_is_lost_with_its_node_has_an_end_that_nobody_saw() {
+    let running = json!({"running": {"startedAt": "2026-01-01T00:00:05Z"}});
+    let before = ended(1, "Error", &words(&record(1, Reason::Exited)));
+    let gone = json!({"type": "DisruptionTarget", "status": "True", "lastTransitionTime": "2026-01-01T00:10:00Z"});
+    let mut status = json!({"phase": "Running", "conditions": [gone],
+        "containerStatuses": [main(&running, &before, 1)]});
+    assert_eq!(seen(&status).runs, [record(1, Reason::Exited)]);
+    status["phase"] = "Failed".into();
+    status["message"] = "node is gone".into();
+    let told = seen(&status);
+    let lost = &told.runs[1];
+    assert_eq!(
+        (lost.run, lost.reason, told.runs.len()),
+        (2, Reason::Lost, 2)
+    );
+    assert_eq!(lost.ended_at.to_string(), "2026-01-01T00:10:00.000Z");
+    assert!(lost.message.as_ref().unwrap().contains("node is gone"));
+    let end = told.end.unwrap();
+    assert_eq!((end.code, end.at), (None, Some(lost.ended_at)));
+}
+
+#[test]
+fn a_node_that_does_not_answer_is_told() {
+    let of = |ready: Value| {
+        let containers = json!({"type": "ContainersReady", "status": "True"});
+        seen(&json!({"phase": "Running", "conditions": [ready, containers]})).trouble
+    };
+    let said = of(json!({"type": "Ready", "status": "False"}));
+    assert!(said.unwrap().contains("its node does not answer"));
+    for well in [
+        json!({"type": "Ready", "status": "True"}),
+        json!({"type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady"}),
+    ] {
+        assert_eq!(of(well), None);
+    }
+}
+
+#[test]
 fn runs_that_no_status_has_any_more_are_in_the_last_words_of_later_ones() {
     let all: Vec<RunRecord> = (1..=5).map(|run| record(run, Reason::Exited)).collect();
     let words = |last: usize| last_words::of_run(&all[last], &all[..last]).into();

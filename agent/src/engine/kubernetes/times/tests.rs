@@ -404,3 +404,45 @@ fn the_job_of_a_pod_that_went_without_its_kubelets_word_goes_first() {
         }
     });
 }
+
+#[test]
+fn jobs_that_no_pod_came_of_go_with_their_cronjob_and_what_runs_stays() {
+    let job = |name: &str, made: &str, status: Value| {
+        json!({"metadata": {"name": name, "uid": name, "resourceVersion": "8",
+            "creationTimestamp": made}, "status": status})
+    };
+    let old = "2026-01-01T00:00:00Z";
+    let new = k8s_openapi::jiff::Timestamp::now().to_string();
+    let all = json!({"kind": "JobList", "apiVersion": "batch/v1", "metadata": {}, "items": [
+        job("a-1", old, json!({"active": 1})), job("a-2", old, json!({})),
+        job("b-1", old, json!({"succeeded": 1})), job("c-1", &new, json!({})),
+    ]});
+    let gone = json!({"kind": "Status", "status": "Success"});
+    let script = move |request: &Request| {
+        let is_list = request.method == "GET";
+        Some((200, if is_list { all.clone() } else { gone.clone() }))
+    };
+    let deleted = |requests: Vec<Request>| {
+        let deleted = requests.into_iter().filter(|it| it.method == "DELETE");
+        let names = deleted.map(|it| {
+            let body = &it.body;
+            assert_eq!(body["propagationPolicy"], "Background", "{body}");
+            assert_eq!(body["preconditions"]["resourceVersion"], "8", "{body}");
+            let path = it.path.split('?').next().unwrap();
+            path.rsplit('/').next().unwrap().to_owned()
+        });
+        names.collect::<Vec<String>>()
+    };
+    block_on(async {
+        let (access, cluster) = super::super::tests::access(script.clone());
+        let id: BotId = "b".parse().unwrap();
+        cronjob_work::remove_jobs(&access, &id).await.unwrap();
+        let asked = cluster.requests();
+        assert!(asked[0].path.contains("bot-id%3Db"), "{}", asked[0].path);
+        assert_eq!(deleted(asked), ["a-2", "b-1", "c-1"]);
+
+        let (access, cluster) = super::super::tests::access(script);
+        cronjob_work::sweep(access, BTreeSet::from(["b".to_owned()])).await;
+        assert_eq!(deleted(cluster.requests()), ["a-2"]);
+    });
+}
