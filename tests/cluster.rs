@@ -4,6 +4,7 @@
 //! It is the tests' own cluster and no other: a kubeconfig of the user's is never looked at.
 
 use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -13,7 +14,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::containers::{is_of_the_dead, new_token, tokens};
-use crate::{repository, run, skip, text, wait_for};
+use crate::{Process, Reply, http, repository, run, skip, text, wait_for};
 
 /// The host as Pods see it: a server that binds it is reached by them.
 pub const HOST: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 89, 0, 1));
@@ -23,6 +24,8 @@ const HOME: &str = "/var/lib/the0-test-kubernetes";
 const LIMIT: &str = "--request-timeout=60s";
 /// Pods that one command of kubectl's names.
 const AT_ONCE: usize = 300;
+/// The finalizer of what a test looks at when others have removed it.
+const SEEN: &str = "the0.test/seen";
 /// Longer than a Pod should take to start or to end with two cores shared by everything.
 pub const LONG: Duration = Duration::from_secs(90);
 
@@ -30,6 +33,7 @@ pub const LONG: Duration = Duration::from_secs(90);
 #[derive(Debug)]
 pub struct Cluster {
     namespace: String,
+    proxy: Proxy,
 }
 
 impl Cluster {
@@ -46,6 +50,7 @@ impl Cluster {
         SWEPT.call_once(sweep);
         let cluster = Self {
             namespace: new_token(),
+            proxy: Proxy::start(),
         };
         let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
         cluster.apply(&json!({
@@ -121,9 +126,37 @@ impl Cluster {
     }
 
     /// An object as the API server has it; null when there is none.
+    ///
+    /// # Panics
+    /// Of a kind that is not known here.
     pub fn get(&self, kind: &str, name: &str) -> Value {
-        let words = ["get", kind, name, "--output", "json", "--ignore-not-found"];
-        serde_json::from_slice(&self.output(words).stdout).unwrap_or_default()
+        let reply = self.proxy.get(&format!("{}/{name}", self.place(kind)));
+        if reply.status == 200 {
+            reply.json()
+        } else {
+            Value::Null
+        }
+    }
+
+    /// All objects of a kind in the namespace.
+    ///
+    /// # Panics
+    /// The API server does not list them, or of a kind that is not known here.
+    pub fn list(&self, kind: &str) -> Vec<Value> {
+        let reply = self.proxy.get(&self.place(kind));
+        assert_eq!(reply.status, 200, "{kind}: {}", reply.body);
+        let mut list = reply.json();
+        serde_json::from_value(list["items"].take()).expect("a list")
+    }
+
+    /// Where the API server has objects of a kind, in the singular.
+    fn place(&self, kind: &str) -> String {
+        let group = match kind {
+            "pod" | "secret" | "event" | "resourcequota" => "/api/v1",
+            "cronjob" | "job" => "/apis/batch/v1",
+            _ => panic!("what is a {kind}?"),
+        };
+        format!("{group}/namespaces/{}/{kind}s", self.namespace)
     }
 
     /// The image of `runtime` as `images/build.sh` names it; `None` when the node has none, which has been said.
@@ -142,6 +175,20 @@ impl Cluster {
         there.then_some(image)
     }
 
+    /// Has an object, `secret/name` say, stay until what this gives is dropped, whoever removes it.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub fn hold(&self, object: impl Into<String>) -> Held<'_> {
+        let object = object.into();
+        let patch = json!({"metadata": {"finalizers": [SEEN]}}).to_string();
+        self.ask(["patch", &object, "--patch", &patch]);
+        Held {
+            cluster: self,
+            object,
+        }
+    }
+
     /// A Pod of the namespace, there or not.
     pub fn pod(&self, name: impl Into<String>) -> Pod<'_> {
         Pod {
@@ -157,12 +204,66 @@ impl Drop for Cluster {
     }
 }
 
+/// An object that stays until this is dropped.
+#[derive(Debug)]
+pub struct Held<'a> {
+    cluster: &'a Cluster,
+    object: String,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        // Finalizers of others stay, whatever has become of them.
+        let own = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": [SEEN]}}).to_string();
+        self.cluster
+            .output(["patch", &self.object, "--patch", &own]);
+    }
+}
+
+/// A way to the API server that needs no process for each question.
+#[derive(Debug)]
+struct Proxy {
+    address: String,
+    _process: Process,
+}
+
+impl Proxy {
+    fn start() -> Self {
+        let mut command = kubectl();
+        command.args(["proxy", "--port=0"]).stdin(Stdio::null());
+        let mut process = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::null()));
+        let said = process.0.stdout.take().expect("its output");
+        let mut line = String::new();
+        let read = BufReader::new(said).read_line(&mut line);
+        let address = line.trim().rsplit_once(' ');
+        let (_, address) = address.unwrap_or_else(|| panic!("a proxy said {line:?}: {read:?}"));
+        Self {
+            address: address.to_owned(),
+            _process: process,
+        }
+    }
+
+    fn get(&self, path: &str) -> Reply {
+        http(&self.address, "GET", path, "")
+    }
+}
+
 /// A Pod of a test.
 #[derive(Debug, Clone)]
 pub struct Pod<'a> {
     cluster: &'a Cluster,
     /// Its name.
     pub name: String,
+}
+
+impl<'a> Pod<'a> {
+    /// Has it stay until what this gives is dropped, whoever removes it.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub fn hold(&self) -> Held<'a> {
+        self.cluster.hold(format!("pod/{}", self.name))
+    }
 }
 
 impl Pod<'_> {
@@ -186,14 +287,18 @@ impl Pod<'_> {
         container(&self.get(), name)
     }
 
-    /// What a container has printed in its present life.
+    /// What a container has printed in its present life; nothing where there is none.
     pub fn logs(&self, container: &str) -> String {
-        text(
-            &self
-                .cluster
-                .output(["logs", &self.name, "--container", container])
-                .stdout,
-        )
+        let cluster = self.cluster;
+        let place = format!("{}/{}", cluster.place("pod"), self.name);
+        let reply = cluster
+            .proxy
+            .get(&format!("{place}/log?container={container}"));
+        if reply.status == 200 {
+            reply.body
+        } else {
+            String::new()
+        }
     }
 
     /// The process of a container in the host's eyes: the eldest of that name.

@@ -26,8 +26,8 @@ use crate::{read, run, skip, text, wait_for};
 pub const LABEL: &str = "the0-test";
 /// How long one command of Docker's may take.
 const LIMIT: &str = "120";
-/// How long it is tried to remove what stays.
-const STAYS: Duration = Duration::from_secs(5);
+/// How long, and how often at least, it is tried to remove what stays.
+const STAYS: (Duration, u32) = (Duration::from_secs(5), 5);
 /// Begins every token.
 const MARK: &str = "t0-";
 
@@ -85,6 +85,15 @@ impl Docker {
     pub fn command(&self) -> Command {
         let mut command = Command::new("timeout");
         command.args(["--signal=KILL", LIMIT]).arg(client());
+        self.with_host(command)
+    }
+
+    /// The same without a limit, for what listens as long as a test lasts.
+    pub fn listener(&self) -> Command {
+        self.with_host(Command::new(client()))
+    }
+
+    fn with_host(&self, mut command: Command) -> Command {
         if let Some(host) = &self.host {
             command.args(["--host", host]);
         }
@@ -239,13 +248,15 @@ impl Docker {
     /// Removes until nothing is found any more, for a while: what is still in use may not be a moment later. Gives
     /// Docker's words about what stays.
     fn remove(&self, remove: &[&str], found: impl Fn() -> Vec<String>) -> Option<String> {
-        let end = Instant::now() + STAYS;
+        let (end, mut tries) = (Instant::now() + STAYS.0, 0);
         let mut ids = found();
         while !ids.is_empty() {
             let words = remove.iter().copied().chain(ids.iter().map(String::as_str));
             let said = self.output(words).stderr;
+            tries += 1;
             ids = found();
-            if !ids.is_empty() && Instant::now() >= end {
+            // One try alone may take longer than all that time.
+            if !ids.is_empty() && tries >= STAYS.1 && Instant::now() >= end {
                 return Some(format!("{remove:?} {ids:?}: {}", text(&said).trim()));
             }
         }

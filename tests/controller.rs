@@ -14,6 +14,8 @@ mod handover;
 mod job_failures;
 #[path = "controller/jobs.rs"]
 mod jobs;
+#[path = "controller/late.rs"]
+mod late;
 #[path = "controller/life.rs"]
 mod life;
 #[path = "controller/lines.rs"]

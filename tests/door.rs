@@ -25,6 +25,8 @@ pub enum Way {
     Answers(u16),
     /// Requests with this in their first line are kept back, and counted; all others pass.
     Keeps(&'static str),
+    /// What a client says that has more bytes waits, and what the same one says after it; all else passes.
+    HoldsLarge(usize),
 }
 
 impl Way {
@@ -32,8 +34,17 @@ impl Way {
     fn is_carrying(self) -> bool {
         matches!(
             self,
-            Self::Open | Self::Slow(_) | Self::Hangs | Self::Keeps(_)
+            Self::Open | Self::Slow(_) | Self::Hangs | Self::Keeps(_) | Self::HoldsLarge(_)
         )
+    }
+
+    /// Whether so many bytes wait.
+    fn holds(self, count: usize) -> bool {
+        match self {
+            Self::Hangs => true,
+            Self::HoldsLarge(most) => count > most,
+            Self::Open | Self::Refused | Self::Slow(_) | Self::Answers(_) | Self::Keeps(_) => false,
+        }
     }
 }
 
@@ -53,7 +64,7 @@ struct Shared {
     came: AtomicUsize,
     /// How many requests were kept back since then.
     kept: AtomicUsize,
-    /// How many wait since then because it hangs.
+    /// The most bytes that one of those inside has said since then and that wait.
     held: AtomicUsize,
 }
 
@@ -135,7 +146,9 @@ impl Door {
         self.shared.kept.load(Ordering::Relaxed)
     }
 
-    /// How many of those inside have said something that waits, as it hangs.
+    /// The most bytes that one of those inside has said at once, up to 16 KiB, and that wait, as it hangs or holds what is
+    /// so large: what is encrypted is told from other requests by its size. What waits goes on, in order, when the way is
+    /// another one.
     pub fn held(&self) -> usize {
         self.shared.held.load(Ordering::Relaxed)
     }
@@ -160,20 +173,22 @@ impl Shared {
     fn attend(self: Arc<Self>, mut client: Stream) {
         self.came.fetch_add(1, Ordering::Relaxed);
         hold(&self.inside).push(client.clone());
-        match self.way_on() {
+        match self.way_on(0) {
             Way::Answers(status) => client.answer(status),
-            Way::Open | Way::Slow(_) | Way::Keeps(_) => self.carry(&client),
+            Way::Open | Way::Slow(_) | Way::Keeps(_) | Way::HoldsLarge(_) => self.carry(&client),
             Way::Refused | Way::Hangs => client.end(),
         }
     }
 
-    /// How it is when it does not hang any more.
-    fn way_on(&self) -> Way {
+    /// How it is when so many bytes of a client do not wait any more.
+    fn way_on(&self, count: usize) -> Way {
         loop {
-            match self.way() {
-                Way::Hangs => std::thread::sleep(Duration::from_millis(20)),
-                way => return way,
+            let way = self.way();
+            if !way.holds(count) {
+                return way;
             }
+            self.held.fetch_max(count, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
@@ -198,10 +213,7 @@ impl Shared {
     fn ask(&self, mut client: Stream, mut server: Stream) {
         let mut buffer = [0; 16 << 10];
         while let Ok(count @ 1..) = client.read(&mut buffer) {
-            if self.way() == Way::Hangs {
-                self.held.fetch_add(1, Ordering::Relaxed);
-            }
-            if let Way::Keeps(what) = self.way_on()
+            if let Way::Keeps(what) = self.way_on(count)
                 && is_of(&buffer[..count], what)
             {
                 self.kept.fetch_add(1, Ordering::Relaxed);
@@ -218,7 +230,7 @@ impl Shared {
     fn listen(&self, mut server: Stream, queue: &Sender<(Instant, Vec<u8>)>) {
         let mut buffer = [0; 16 << 10];
         while let Ok(count @ 1..) = server.read(&mut buffer) {
-            let late = match self.way_on() {
+            let late = match self.way_on(0) {
                 Way::Slow(late) => late,
                 _ => Duration::ZERO,
             };

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mongodb::bson::{self, doc};
 use nix::sys::signal::Signal;
@@ -124,12 +124,17 @@ struct Starts {
 }
 
 impl Starts {
+    /// All from now on, also those before the listener listens.
     fn of(stack: &Stack) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        // The listener of a test that is killed ends after an hour.
+        let [since, until] = [0, 3600].map(|more| (now.as_secs() + more).to_string());
         let dir = tempfile::tempdir().unwrap();
         let filter = format!("label=the0.stack={}", stack.name());
-        let mut command = stack.docker.command();
-        command.args(["events", "--since", "0s", "--filter", &filter]);
-        command.args(["--filter", "event=start", "--format", "{{.ID}}"]);
+        let mut command = stack.docker.listener();
+        command.args(["events", "--since", &since, "--until", &until]);
+        command.args(["--filter", &filter, "--filter", "event=start"]);
+        command.args(["--format", "{{.ID}}"]);
         let heard = File::create(dir.path().join("heard")).unwrap();
         command.stdin(Stdio::null()).stdout(heard);
         Self {

@@ -8,6 +8,8 @@
 //! * no value of a bot's parameters and no key is in what the agents have said.
 //!
 //! The same with Pods of a cluster, where there is one: there Pods are deleted, and the API server and the kubelet are away.
+//! There bots are asked too, and what is answered is not older than what is saved; schedules run, each tick once; and
+//! history has each run, once.
 //!
 //! 40 seconds of each in `make test`, 10 minutes in `make soak`; `THE0_SOAK_SECONDS` and `THE0_SOAK_SEED` say otherwise. The seed
 //! decides what is done and in which order; when it meets what is up to the machine. What was done is in a journal, whose
@@ -27,9 +29,15 @@ mod journal;
 mod lines;
 #[path = "soak/pods.rs"]
 mod pods;
+#[path = "soak/pods_end.rs"]
+mod pods_end;
+#[path = "soak/questions.rs"]
+mod questions;
 #[path = "controller/rig.rs"]
 #[expect(dead_code, reason = "the tests of the controller use all of it")]
 mod rig;
+#[path = "soak/ticks.rs"]
+mod ticks;
 #[path = "soak/watch.rs"]
 mod watch;
 #[path = "soak/world.rs"]
@@ -89,7 +97,9 @@ fn whatever_is_cut_killed_and_changed_in_a_cluster_nothing_acknowledged_is_lost_
         return;
     };
     let journal = Journal::new(seed, length);
-    let mut pods = pods::Pods::start(rig, journal, length);
+    let Some(mut pods) = pods::Pods::start(rig, journal, length) else {
+        return;
+    };
     let mut dice = Dice::new(seed);
     let end = Instant::now() + length;
     while Instant::now() < end {

@@ -1,8 +1,10 @@
 //! The chart on a real cluster: what it installs runs bots with the rights that it has, and bots outlive it.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::cluster::{Cluster, HOST, LONG, Pod};
@@ -83,11 +85,8 @@ impl Release {
             let controllers = self.controllers();
             let has_lease = |pod: &&Value| {
                 let address = pod["status"]["podIP"].as_str().unwrap_or_default();
-                let address = format!("{address}:8080");
-                TcpStream::connect(&address).is_ok_and(|_| {
-                    let metrics = http(&address, "GET", "/metrics", "").body;
-                    metrics.lines().any(|line| line == "the0_lease_held 1")
-                })
+                let metrics = metrics(&format!("{address}:8080")).unwrap_or_default();
+                metrics.lines().any(|line| line == "the0_lease_held 1")
             };
             let act: Vec<&Value> = controllers.iter().filter(has_lease).collect();
             let name = act.first()?["metadata"]["name"].as_str()?.to_owned();
@@ -116,6 +115,18 @@ impl Release {
         command.args(["auth", "can-i", &account]).args(words);
         text(&tests::run(&mut command).stdout).trim() == "yes"
     }
+}
+
+/// What a controller answers who asks for its metrics; `None` where it does not listen, or no longer.
+fn metrics(address: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    let limit = Duration::from_secs(60);
+    stream.set_read_timeout(Some(limit)).ok()?;
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
 }
 
 fn has_its_rights_alone(release: &Release) {

@@ -42,6 +42,7 @@ fn an_agent_that_is_killed_finds_its_pods_again_and_touches_no_others() {
     let pod = rig.bot("kept", doc! {});
     rig.bot("taken", doc! {});
     pod.ready();
+    rig.wait_saved("kept", "count", "1");
     let why = agent.wait_row(&rig, "taken", |row| {
         (row["state"] == "failed").then(|| row["reason"].as_str().unwrap_or_default().to_owned())
     });
@@ -76,6 +77,7 @@ fn of_two_agents_one_acts_and_the_other_one_takes_over() {
     second.says("this one stands by");
     let pod = rig.bot("single", doc! {});
     pod.ready();
+    rig.wait_saved("single", "count", "1");
     assert_eq!(rig.names("pods").len(), 1);
     let before = pod.get();
     first.kill();

@@ -1,5 +1,6 @@
 //! Schedules that the cluster's own clock keeps.
 
+use std::collections::BTreeSet;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -24,15 +25,90 @@ pub fn wait<T>(what: &str, agent: &Agent, look: impl Fn() -> Option<T>) -> T {
     }
 }
 
-/// All objects of a kind in the namespace.
-pub fn items(rig: &Rig, kind: &str) -> Vec<Value> {
-    let listed = rig.cluster.ask(["get", kind, "--output", "json"]);
-    let mut listed: Value = serde_json::from_str(&listed).unwrap();
-    serde_json::from_value(listed["items"].take()).unwrap()
+/// The one CronJob of the namespace.
+fn cronjob(rig: &Rig) -> Value {
+    rig.cluster.get("cronjob", "schedule-default-clock")
 }
 
+/// Whether the schedule is the cluster's clock's, which starts its ticks.
 fn is_kept(rig: &Rig) -> bool {
-    rig.names("cronjobs") == [CRONJOB]
+    rig.names("cronjobs") == [CRONJOB] && cronjob(rig)["spec"]["suspend"] == false
+}
+
+fn uids(pods: &[Value]) -> Vec<Value> {
+    let of = |pod: &Value| pod["metadata"]["uid"].clone();
+    pods.iter().map(of).collect()
+}
+
+fn is_over(pod: &Value) -> bool {
+    pod["status"]["phase"] == "Succeeded"
+}
+
+/// How often it has run, as its state tells.
+fn count(rig: &Rig) -> usize {
+    let count = rig.saved("clock", "count").expect("a state");
+    count.parse().expect("a count")
+}
+
+/// How often it has run, and the Pods that are left of that: at a moment at which no other one is there.
+fn so_far(rig: &Rig, agent: &Agent) -> (usize, Vec<Value>) {
+    wait("moment between two ticks", agent, || {
+        let pods = rig.cluster.list("pod");
+        let begun = count(rig);
+        let same = uids(&rig.cluster.list("pod")) == uids(&pods);
+        (same && pods.iter().all(is_over)).then(|| (begun, uids(&pods)))
+    })
+}
+
+/// Waits until the cluster's clock has run two ticks without an agent; how often the bot had run before.
+fn two_ticks(rig: &Rig, agent: &Agent) -> usize {
+    let (begun, old) = so_far(rig, agent);
+    let pods = wait("Pods of two ticks", agent, || {
+        let mut pods = rig.cluster.list("pod");
+        pods.retain(|pod| !old.contains(&pod["metadata"]["uid"]));
+        let ended = pods.iter().filter(|pod| is_over(pod)).count();
+        (ended >= 2).then_some(pods)
+    });
+    assert!(pods.iter().all(|pod| {
+        let name = pod["metadata"]["name"].as_str();
+        name.is_some_and(|name| name.starts_with("schedule-default-clock-"))
+    }));
+    let complete = |job: &Value| {
+        let conditions = job["status"]["conditions"].as_array();
+        let mut all = conditions.into_iter().flatten();
+        all.any(|it| it["type"] == "Complete" && it["status"] == "True")
+    };
+    let jobs = rig.cluster.list("job");
+    assert!(jobs.iter().any(complete), "{jobs:#?}");
+    let logged = rig.logged("clock");
+    for count in 1..=begun + 2 {
+        let line = format!(r#""message":"COUNT {count}""#);
+        assert!(logged.contains(&line), "{logged}");
+    }
+    begun
+}
+
+/// Waits until history and document tell of each tick up to now, once and well; how often the bot has run.
+fn each_is_told(rig: &Rig, agent: &Agent) -> usize {
+    wait("end of what ran meanwhile", agent, || {
+        (!rig.cluster.list("pod").iter().any(is_over)).then_some(())
+    });
+    let saved = count(rig);
+    agent.wait_history(rig, "clock", |runs| {
+        let ticks: BTreeSet<String> = runs.iter().map(|run| run["because"].to_string()).collect();
+        runs.len() >= saved
+            && ticks.len() == runs.len()
+            && runs.iter().all(|run| {
+                run["cause"] == "tick" && run["exit"] == 0 && run["saved"]["all"] == true
+            })
+    });
+    wait("word on the last tick", agent, || {
+        let document = rig.mongo.all(SCHEDULES).remove(0);
+        let tick = document.get_document("tick").ok()?;
+        let is_told = tick.get_str("outcome").ok() == Some("completed");
+        (is_told && tick.get("missed").is_none()).then_some(())
+    });
+    saved
 }
 
 #[test]
@@ -47,69 +123,23 @@ fn a_schedule_runs_on_while_no_controller_does_and_each_tick_is_told_once() {
     );
     // What is due already is the agent's own, and then it hands the schedule over.
     wait("CronJob", &agent, || is_kept(&rig).then_some(()));
-    let cron = rig.cluster.get("cronjob", "schedule-default-clock");
+    let cron = cronjob(&rig);
     assert!(!cron.to_string().contains("a-hidden-word"), "{cron:#}");
     agent.kill();
-    let begun: usize = rig.saved("clock", "count").unwrap().parse().unwrap();
-    let ended = |pods: &[Value]| {
-        let is_over = |pod: &&Value| pod["status"]["phase"] == "Succeeded";
-        pods.iter().filter(is_over).count()
-    };
-    let pods = wait("Pods of two ticks", &agent, || {
-        let pods = items(&rig, "pods");
-        (ended(&pods) >= 2).then_some(pods)
-    });
-    assert!(pods.iter().all(|pod| {
-        pod["metadata"]["name"]
-            .as_str()
-            .unwrap()
-            .starts_with("schedule-default-clock-")
-    }));
-    let jobs = items(&rig, "jobs");
-    let complete = |job: &Value| {
-        let mut all = job["status"]["conditions"].as_array().unwrap().iter();
-        all.any(|it| it["type"] == "Complete" && it["status"] == "True")
-    };
-    assert!(jobs.iter().any(complete), "{jobs:#?}");
-    let logged = rig.logged("clock");
-    for count in 1..=begun + 2 {
-        let line = format!(r#""message":"COUNT {count}""#);
-        assert!(logged.contains(&line), "{logged}");
-    }
+    let begun = two_ticks(&rig, &agent);
     agent.start(&rig);
-    wait("end of what ran meanwhile", &agent, || {
-        let pods = items(&rig, "pods");
-        let old = |pod: &Value| pod["status"]["phase"] == "Succeeded";
-        (!pods.iter().any(old)).then_some(())
-    });
-    let saved: usize = rig.saved("clock", "count").unwrap().parse().unwrap();
+    let saved = each_is_told(&rig, &agent);
     assert!(saved >= begun + 2, "{begun} {saved}");
-    agent.wait_history(&rig, "clock", |runs| {
-        let ticks: std::collections::BTreeSet<String> =
-            runs.iter().map(|run| run["because"].to_string()).collect();
-        runs.len() >= saved
-            && ticks.len() == runs.len()
-            && runs.iter().all(|run| {
-                run["cause"] == "tick" && run["exit"] == 0 && run["saved"]["all"] == true
-            })
-    });
-    let document = || rig.mongo.all(SCHEDULES).remove(0);
-    let tick = |name: &str| document().get_document("tick").unwrap().get(name).cloned();
-    assert_eq!(
-        tick("outcome").unwrap().as_str(),
-        Some("completed"),
-        "{}",
-        document()
-    );
-    assert!(tick("missed").is_none(), "{}", document());
 
-    // One that a person wants is the agent's, and after it the cluster has the schedule again.
+    // One that a person wants is the agent's, and after it the cluster has the schedule again, in another CronJob.
+    wait("CronJob", &agent, || is_kept(&rig).then_some(()));
+    let before = cronjob(&rig)["metadata"]["uid"].clone();
     agent.does(&rig, &["cron", "run", "clock"]);
-    wait("time without a CronJob", &agent, || {
-        (!is_kept(&rig)).then_some(())
+    wait("CronJob again", &agent, || {
+        let is_new = cronjob(&rig)["metadata"]["uid"] != before;
+        (is_new && is_kept(&rig)).then_some(())
     });
-    wait("CronJob again", &agent, || is_kept(&rig).then_some(()));
-    let after: usize = rig.saved("clock", "count").unwrap().parse().unwrap();
+    let after = count(&rig);
     assert!(after > saved, "{saved} {after}");
 
     let off = doc! {"$set": {"enabled": false}};

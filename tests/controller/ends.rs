@@ -18,6 +18,7 @@ fn a_bot_whose_pod_is_evicted_is_saved_and_gets_another_one() {
     let agent = rig.agent(&[]);
     let pod = rig.bot("guest", doc! {});
     pod.ready();
+    rig.wait_saved("guest", "count", "1");
     let before = pod.get()["metadata"]["uid"].clone();
     evict(&rig, &pod);
     rig.wait_saved("guest", "count", "2");
@@ -64,13 +65,14 @@ fn a_bot_that_takes_all_memory_is_told_to_have_done_so() {
 }
 
 #[test]
-fn renewed_keys_are_in_a_pod_within_seconds() {
+fn renewed_keys_come_into_a_pod_and_it_has_new_ones_for_its_end() {
     let Some(rig) = Rig::start("controller::keys") else {
         return;
     };
     let mut agent = rig.agent(&[("THE0_KEYS_TTL", "15m")]);
     let pod = rig.bot("keyed", doc! {});
     pod.ready();
+    rig.wait_saved("keyed", "count", "1");
     let sync = pod.process("sync", "sync");
     let keys = || {
         read(Path::new(&format!(
@@ -91,11 +93,25 @@ fn renewed_keys_are_in_a_pod_within_seconds() {
     wait_for("keys that are renewed", LONG, || {
         (!renewed().is_null()).then_some(())
     });
-    wait_for("keys in the Pod", tests::SOON, || are_others(&first));
+    wait_for("keys in the Pod", LONG, || are_others(&first));
     // They are not good for as long as a Pod may take to end, so there are new ones before it is told to.
-    let second = keys();
+    let secret = secret_of_keys(&pod.get());
+    let held = rig.cluster.hold(format!("secret/{secret}"));
+    let given = || rig.cluster.get("secret", &secret)["data"]["keys.json"].clone();
+    let second = given();
+    assert!(second.is_string(), "{secret} has no keys");
     rig.remove("keyed");
-    wait_for("keys for the end", LONG, || are_others(&second));
     pod.gone();
+    let last = given();
+    assert!(last.is_string() && last != second, "no keys for the end");
+    drop(held);
     assert_eq!(rig.saved("keyed", "last").as_deref(), Some("words"));
+}
+
+/// The name of the Secret that a Pod has its keys of.
+fn secret_of_keys(pod: &Value) -> String {
+    let volumes = pod["spec"]["volumes"].as_array().expect("volumes");
+    let keys = volumes.iter().find(|volume| volume["name"] == "keys");
+    let name = keys.expect("a volume of keys")["secret"]["secretName"].as_str();
+    name.expect("the name of a Secret").to_owned()
 }

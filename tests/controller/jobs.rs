@@ -1,7 +1,10 @@
 //! Run-to-end jobs as Pods: from an event to a result, and whatever comes between.
 
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
+use mongodb::bson::{DateTime, doc};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tests::cluster::{LONG, Pod};
 use tests::servers::nats::{Nats, event};
@@ -13,6 +16,12 @@ use crate::rig::{Agent, Rig};
 
 /// The stream of jobs.
 const JOBS: &str = "THE0_JOBS";
+/// Where their documents are.
+const BACKTESTS: &str = "backtest_runner.backtests";
+/// The time that a job may take, where a test is about that: more than any takes.
+pub const TIME: &str = "10m";
+/// More than that.
+pub const TOO_LONG: Duration = Duration::from_secs(660);
 /// A backtest that says so and has a result of its own.
 const GOOD: &str = r#"
 import os
@@ -21,12 +30,13 @@ def main(id, config):
     open("/state/left", "w").write("words")
     return {"status": "success", "data": {"n": config["n"], "keys": os.path.exists("/run/the0/keys")}}
 "#;
-/// One that takes a while, and says when it is stopped.
+/// One that says that it has begun, and goes on until it is let end ([`let_end`]), or for so many seconds.
 pub const SLOW: &str = r#"
-import time
+import signal
 def main(id, config):
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
     print("BEGAN", id, flush=True)
-    time.sleep(config.get("seconds", 10000))
+    signal.sigtimedwait([signal.SIGUSR1], config.get("seconds", 10000))
     return {"status": "success", "data": {"slept": True}}
 "#;
 /// Writes a result of its own and ends at once.
@@ -38,6 +48,12 @@ const GREEDY: &str = "def main(id, config):\n    all = [bytearray(b'x') * (1 << 
 
 fn key(id: &str) -> String {
     format!("tests/{id}/1.0.0")
+}
+
+/// Lets a job end well that runs [`SLOW`] and has said so ([`Site::runs`]).
+pub fn let_end(pod: &Pod<'_>) {
+    let program = pod.process("bot", "python3");
+    kill(Pid::from_raw(program), Signal::SIGUSR1).expect("its program");
 }
 
 /// A controller that takes jobs.
@@ -86,12 +102,34 @@ impl Site {
         self.nats.say("the0.backtest.created", &event);
     }
 
+    /// Has it that a job which runs has begun so long ago.
+    pub fn ages(&self, id: &str, time: Duration) {
+        let begun = DateTime::from_system_time(SystemTime::now() - time);
+        let filter = doc! {"id": id, "begun_at": {"$type": "date"}};
+        let change = doc! {"$set": {"begun_at": begun}};
+        let changed = self.rig.mongo.update(BACKTESTS, filter, change);
+        assert_eq!(changed, 1, "{id} has not begun");
+    }
+
     /// The document of a job.
     pub fn row(&self, id: &str) -> Value {
         let rows = self.agent.ask(&self.rig, &["job", "ls"]);
         let rows = rows.as_array().unwrap();
         let row = rows.iter().find(|row| row["id"] == id);
         row.cloned().unwrap_or_default()
+    }
+
+    /// Waits until its document is as `look` wants it.
+    pub fn wait_row(&self, id: &str, look: impl Fn(&Value) -> bool) {
+        let end = Instant::now() + LONG;
+        loop {
+            let row = self.row(id);
+            if look(&row) {
+                return;
+            }
+            assert!(Instant::now() < end, "{row:#}\n{}", self.agent.said());
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Waits until its end is told, which is this; gives its document.
@@ -104,7 +142,7 @@ impl Site {
                 return row;
             }
             assert!(Instant::now() < end, "{row:#}\n{}", self.agent.said());
-            std::thread::sleep(std::time::Duration::from_millis(200));
+            std::thread::sleep(Duration::from_millis(200));
         }
     }
 
@@ -230,7 +268,7 @@ fn jobs_have_their_own_results_or_one_made_of_their_end_and_leave_nothing() {
 
 #[test]
 fn a_job_that_is_not_wanted_or_takes_too_long_is_ended_and_leaves_nothing() {
-    let Some(site) = Site::start("controller::jobs_end", &[("THE0_JOB_TIME", "25s")]) else {
+    let Some(site) = Site::start("controller::jobs_end", &[("THE0_JOB_TIME", TIME)]) else {
         return;
     };
     site.job("unwanted", SLOW, &json!({}));
@@ -243,9 +281,37 @@ fn a_job_that_is_not_wanted_or_takes_too_long_is_ended_and_leaves_nothing() {
         let told = json!({"backtest_id": id, "success": false, "error": "cancelled"});
         assert_eq!(site.told(id), [told]);
     }
+    site.runs("late");
+    site.ages("late", TOO_LONG);
     site.fails("late", "the time a job may take");
     site.leaves_nothing(&["unwanted", "late", "waits"]);
     assert_eq!(site.printed("unwanted").matches("BEGAN").count(), 1);
+}
+
+/// Waits until a job that was asked for has come to this moment of its life.
+fn comes_to(site: &Site, moment: &str) {
+    match moment {
+        "claimed" => site.wait_row(moment, |row| row["claimed_at"].is_string()),
+        "made" => drop(site.pod(moment)),
+        "running" => drop(site.runs(moment)),
+        // It stands still, lest the Pod be gone before anybody has seen its end.
+        "over" => {
+            let pod = site.runs(moment);
+            site.agent.signal(Signal::SIGSTOP);
+            let_end(&pod);
+            pod.wait("its end", |pod| {
+                (pod["status"]["phase"] == "Succeeded").then_some(())
+            });
+        }
+        "saved" => {
+            let_end(&site.runs(moment));
+            wait_for("its result", LONG, || site.result(moment).map(drop));
+        }
+        _ => {
+            let_end(&site.runs(moment));
+            site.wait_row(moment, |row| row["ended_at"].is_string());
+        }
+    }
 }
 
 #[test]
@@ -255,25 +321,13 @@ fn an_agent_killed_at_each_step_leaves_a_job_that_runs_once_and_is_told_of_once(
     };
     let moments = ["claimed", "made", "running", "over", "saved", "closed"];
     for moment in moments {
-        site.job(moment, SLOW, &json!({"seconds": 2}));
-        match moment {
-            "made" => drop(site.pod(moment)),
-            "running" => drop(site.runs(moment)),
-            "over" => site.pod(moment).wait("its end", |pod| {
-                (pod["status"]["phase"] == "Succeeded").then_some(())
-            }),
-            _ => wait_for(&format!("a job that is {moment}"), LONG, || {
-                let row = site.row(moment);
-                match moment {
-                    "claimed" => row["claimed_at"].is_string(),
-                    "saved" => site.result(moment).is_some(),
-                    _ => row["ended_at"].is_string(),
-                }
-                .then_some(())
-            }),
-        }
+        site.job(moment, SLOW, &json!({}));
+        comes_to(&site, moment);
         site.agent.kill();
         site.agent.start(&site.rig);
+        if ["claimed", "made", "running"].contains(&moment) {
+            let_end(&site.runs(moment));
+        }
         site.ends(moment, "completed");
         let told = json!({"backtest_id": moment, "success": true});
         assert_eq!(site.told(moment), [told]);
@@ -314,12 +368,16 @@ fn a_job_whose_pod_others_end_has_failed_and_is_not_run_again() {
         &forced,
     );
     let taken = site.runs("taken");
+    // It sees that the Pod has gone, and not how it goes.
+    site.agent.signal(Signal::SIGSTOP);
     words(&["delete", "pod", "POD", "--force", "--wait=false"], &taken);
     let none = r#"{"metadata": {"finalizers": null}}"#;
     words(
         &["patch", "pod", "POD", "--type=merge", "--patch", none],
         &taken,
     );
+    taken.gone();
+    site.agent.signal(Signal::SIGCONT);
     for id in ["deleted", "evicted", "forced"] {
         site.fails(id, "told to end by somebody else");
     }

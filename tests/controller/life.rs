@@ -115,6 +115,8 @@ fn the_kubelet_starts_a_bot_again_that_ends_and_each_run_is_told_once() {
             (&json!(3), &Value::Null),
         ]
     });
+    // It is known to run before it does anything.
+    rig.wait_saved("crasher", "count", "3");
     agent.does(&rig, &["stop", "crasher"]);
     rig.cluster.pod("default-crasher").gone();
     agent.wait_history(&rig, "crasher", |runs| {

@@ -246,11 +246,15 @@ impl Rig {
         });
     }
 
-    /// The names of all objects of a kind in the namespace.
+    /// The names of all objects of a kind in the namespace, as kubectl tells them: `pod/NAME`.
     pub fn names(&self, kind: &str) -> Vec<String> {
-        let words = ["get", kind, "--output", "name"];
-        let listed = self.cluster.ask(words);
-        listed.lines().map(str::to_owned).collect()
+        let kind = kind.trim_end_matches('s');
+        let group = if kind.ends_with("job") { ".batch" } else { "" };
+        let name = |object: Value| {
+            let name = object["metadata"]["name"].as_str().expect("a name");
+            format!("{kind}{group}/{name}")
+        };
+        self.cluster.list(kind).into_iter().map(name).collect()
     }
 }
 

@@ -8,10 +8,12 @@ use tests::cluster::LONG;
 use tests::door::Way;
 use tests::wait_for;
 
-use crate::clock::{items, wait};
+use crate::clock::wait;
 use crate::rig::Rig;
 
 const CRONJOB: &str = "schedule-default-daily";
+/// So much later comes each answer of the API server: time to see a Pod behind its gate, and to kill who made it.
+const LATE: Duration = Duration::from_secs(10);
 
 /// How each run came out that history tells of.
 fn exits(runs: &[Value]) -> Vec<&Value> {
@@ -25,11 +27,11 @@ fn a_tick_cut_off_behind_its_gate_and_one_with_keys_that_have_ended_run_all_the_
         return;
     };
     let mut agent = rig.agent(&settings);
-    rig.api.is(Way::Slow(Duration::from_secs(3)));
+    rig.api.is(Way::Slow(LATE));
     // It is due now, and then in a long time.
     rig.scheduled("daily", doc! {"once": true, "schedule": "0 0 1 1 *"});
     let gated = wait_for("a Pod behind its gate", LONG, || {
-        let pod = items(&rig, "pods").pop()?;
+        let pod = rig.cluster.list("pod").pop()?;
         pod["spec"]["schedulingGates"].is_array().then_some(pod)
     });
     agent.kill();
@@ -62,7 +64,7 @@ fn a_tick_cut_off_behind_its_gate_and_one_with_keys_that_have_ended_run_all_the_
     rig.cluster.ask(["create", "job", &job, "--from", &from]);
     wait_for("a tick that has failed", LONG, || {
         let is_failed = |pod: &Value| pod["status"]["phase"] == "Failed";
-        items(&rig, "pods").iter().any(is_failed).then_some(())
+        rig.cluster.list("pod").iter().any(is_failed).then_some(())
     });
     agent.start(&rig);
     agent.wait_history(&rig, "daily", |runs| {

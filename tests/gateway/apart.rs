@@ -8,7 +8,7 @@ use serde_json::json;
 use tests::stack::LONG;
 use tests::{text, wait_for};
 
-use crate::rig::Rig;
+use crate::rig::{Rig, let_go};
 
 #[test]
 fn a_bot_that_does_not_run_answers_from_its_last_state_and_nothing_is_left() {
@@ -139,20 +139,23 @@ fn no_more_are_attended_at_once_than_may() {
     wait_for("the end of its container", LONG, || {
         rig.containers().is_empty().then_some(())
     });
-    let sleeps = json!({"params": {"seconds": 4}});
+    let waits = json!({"timeout_sec": 60});
+    let running = rig.stack.container(&live);
     std::thread::scope(|scope| {
-        let apart = scope.spawn(|| rig.ask(&rests, "/sleep", &sleeps));
-        wait_for("a container", LONG, || {
-            (!rig.containers().is_empty()).then_some(())
-        });
+        let first = scope.spawn(|| rig.ask(&rests, "/wait", &waits).status);
+        let apart = wait_for("a container", LONG, || rig.containers().pop());
+        let apart = rig.stack.docker.container(apart);
+        rig.under_way(&apart, 1);
         let busy = rig.ask(&rests, "/count", &json!({}));
         assert_eq!(busy.status, 429, "{busy:?}");
         assert!(busy.head.contains("retry-after: 1"), "{busy:?}");
-        let others = [0, 1].map(|_| scope.spawn(|| rig.ask(&live, "/sleep", &sleeps).status));
-        std::thread::sleep(std::time::Duration::from_secs(1));
+        let others = [0, 1].map(|_| scope.spawn(|| rig.ask(&live, "/wait", &waits).status));
+        rig.under_way(&running, 2);
         assert_eq!(rig.ask(&live, "/count", &json!({})).status, 429);
+        let_go(&running);
+        let_go(&apart);
         assert_eq!(others.map(|other| other.join().unwrap()), [200, 200]);
-        assert_eq!(apart.join().unwrap().status, 200);
+        assert_eq!(first.join().unwrap(), 200);
     });
     assert_eq!(rig.ask(&live, "/count", &json!({})).status, 200);
 }

@@ -13,7 +13,7 @@ use tests::fuzz::{seed, survives};
 use tests::stack::LONG;
 use tests::{Process, Reply, exchange, http, wait_for};
 
-use crate::rig::Rig;
+use crate::rig::{Rig, let_go};
 
 fn with_token(address: &str, token: Option<&str>, id: &str) -> Reply {
     let body = json!({"bot_id": id, "query_path": "/count"}).to_string();
@@ -156,19 +156,24 @@ fn an_agent_that_ends_answers_what_it_was_asked_before() {
         rig.containers().is_empty().then_some(())
     });
     let pid = rig.stack.agent().pid();
-    let sleeps = &json!({"params": {"seconds": 4}});
+    let waits = &json!({"timeout_sec": 60});
     std::thread::scope(|scope| {
         let asked = [&live, &rests].map(|id| {
             let rig = &rig;
-            scope.spawn(move || rig.ask(id, "/sleep", sleeps))
+            scope.spawn(move || rig.ask(id, "/wait", waits))
         });
-        wait_for("a container", LONG, || {
-            (!rig.containers().is_empty()).then_some(())
-        });
-        std::thread::sleep(Duration::from_secs(1));
+        let apart = wait_for("a container", LONG, || rig.containers().pop());
+        let apart = rig.stack.docker.container(apart);
+        let both = [rig.stack.container(&live), apart];
+        for container in &both {
+            rig.under_way(container, 1);
+        }
         nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
         let address = rig.address();
         wait_for("a closed door", LONG, || TcpStream::connect(&address).err());
+        for container in &both {
+            let_go(container);
+        }
         for reply in asked.map(|asked| asked.join().unwrap()) {
             assert_eq!(reply.status, 200, "{reply:?}");
         }

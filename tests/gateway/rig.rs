@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use mongodb::bson::{Document, doc};
 use serde_json::{Value, json};
+use tests::containers::Container;
 use tests::servers::mongo::document;
 use tests::stack::{BOTS, COUNTER, LONG, Stack, zipped};
-use tests::{Reply, http, wait_for};
+use tests::{Reply, http, text, wait_for};
 
 /// Answers both ways, as the contract has it, without an SDK.
 pub const QUERY: &str = r#"
@@ -38,6 +39,12 @@ def sleep(params):
     time.sleep(float(params.get("seconds", 1)))
     return {"slept": True}
 
+def wait(params):
+    subprocess.Popen(["sleep", "1000"])
+    while not os.path.exists("/tmp/go"):
+        time.sleep(0.05)
+    return {"waited": True}
+
 def fail(params):
     raise ValueError("what was asked cannot be had")
 
@@ -53,7 +60,7 @@ def environment(params):
     return sorted(os.environ)
 
 HANDLERS = {"/count": count, "/echo": echo, "/sleep": sleep, "/fail": fail, "/leave": leave, "/writes": writes,
-            "/environment": environment}
+            "/environment": environment, "/wait": wait}
 
 def answer(path, params):
     if path == "/info":
@@ -200,6 +207,16 @@ impl Rig {
         }
     }
 
+    /// Waits until so many questions `/wait` are with the query program in this container: each has a child there that
+    /// sleeps, as those of `/sleep` have.
+    pub fn under_way(&self, container: &Container<'_>, count: usize) {
+        let top = ["top", &container.name, "-eo", "pid,args"];
+        wait_for("questions that are under way", LONG, || {
+            let said = text(&self.stack.docker.output(top).stdout);
+            (said.matches("sleep 1000").count() == count).then_some(())
+        });
+    }
+
     /// Containers that were made for questions.
     pub fn containers(&self) -> Vec<String> {
         let stack = format!("label=the0.stack={}", self.stack.name());
@@ -240,4 +257,10 @@ impl Rig {
         all.sort();
         all
     }
+}
+
+/// Lets the questions `/wait` to the query program in this container be answered.
+pub fn let_go(container: &Container<'_>) {
+    let done = container.exec(&["touch", "/tmp/go"]);
+    assert!(done.status.success(), "{}", text(&done.stderr));
 }

@@ -58,9 +58,11 @@ fn the_same_question_under_way_is_asked_once_where_that_is_wanted() {
     wait_for("the end of its container", LONG, || {
         rig.containers().is_empty().then_some(())
     });
-    let ask = |seconds: f64| rig.ask(&id, "/sleep", &json!({"params": {"seconds": seconds}}));
+    // Long enough for each to come while the first is under way, which nobody tells.
+    let sleeps = json!({"params": {"seconds": 15}, "timeout_sec": 60});
+    let ask = || rig.ask(&id, "/sleep", &sleeps).status;
     let seen = std::thread::scope(|scope| {
-        let asked: Vec<_> = (0..3).map(|_| scope.spawn(|| ask(3.0).status)).collect();
+        let asked: Vec<_> = (0..3).map(|_| scope.spawn(ask)).collect();
         let mut seen = BTreeSet::new();
         while !asked.iter().all(std::thread::ScopedJoinHandle::is_finished) {
             seen.extend(rig.containers());

@@ -17,6 +17,15 @@ use bot::{
     ALL, Bot, CPP, DOTNET, ENDED, HASKELL, LATE, Language, NODE, PYTHON, RUST, SCALA, ask, number,
 };
 
+/// Waits until the query program tells a count above 0: there is a state then.
+fn counted(container: &Container) -> u64 {
+    wait_for("an answer of the query program", LATE, || {
+        ask(container, &["/count"])["data"]["count"]
+            .as_u64()
+            .filter(|count| *count > 0)
+    })
+}
+
 /// What a runtime promises, from the first start over a stop to a start elsewhere.
 fn lives(test: &str, language: &Language) {
     let Some(docker) = Docker::here(test) else {
@@ -28,11 +37,7 @@ fn lives(test: &str, language: &Language) {
     let first = bot.start("first");
     first.says(&format!("bot {} counts BTC/USD from 0", bot.id), LATE);
 
-    let counted = wait_for("an answer of the query program", LATE, || {
-        ask(&first, &["/count"])["data"]["count"]
-            .as_u64()
-            .filter(|count| *count > 0)
-    });
+    let counted = counted(&first);
     // The bots write their count in place: who reads in that moment gets none of it.
     wait_for("the count over the port", LATE, || {
         let reply = http(&format!("{}:9476", first.address()), "POST", "/count", "{}");
@@ -407,7 +412,15 @@ fn a_question_writes_to_nothing_of_the_bot_also_without_landlock() {
     };
     let first = bot.start("first");
     first.says("counts BTC/USD from 0", LATE);
+    counted(&first);
     assert_eq!(first.stop(), ENDED, "{}", first.logs());
+    let (_, names) = bot.stored();
+    assert_eq!(
+        names,
+        [".the0-state/", ".the0-state/count.json"],
+        "the state that is written to below: {}",
+        first.logs()
+    );
 
     let code = tempfile::tempdir().unwrap();
     fs::write(code.path().join("main.py"), COUNTER).unwrap();
@@ -418,12 +431,14 @@ fn a_question_writes_to_nothing_of_the_bot_also_without_landlock() {
     fs::write(profile.path(), NO_LANDLOCK).unwrap();
     let mut options = bot.hardened("asked");
     options.push("--env=QUERY_PATH=/writes".to_owned());
+    options.push("--env=THE0_QUERY_TIMEOUT=120s".to_owned());
     options.push(format!(
         "--security-opt=seccomp={}",
         profile.path().display()
     ));
     let asked = docker.run("asked", &options, &bot.image, &[]);
-    assert_eq!(asked.code(LATE), 0, "{}", asked.logs());
+    let ended = asked.code(Duration::from_secs(150));
+    assert_eq!(ended, 0, "{}", asked.logs());
     let logs = asked.logs();
     assert!(
         logs.contains("no Landlock"),

@@ -77,13 +77,15 @@ fn a_query_that_is_killed_answers_again() {
     let bot = Bot::new("deaf", json!({"word": "w"}));
     let pod = rig.run(&bot);
     let address = format!("{}:9476", pod.ready().address());
+    // Its own program answers, out of the state.
+    rig.wait_saved(&bot, "count", "1");
     kill_nine(&pod, "query", "query");
     restarted(&pod, "query");
     pod.ready();
-    assert_eq!(
-        tests::http(&address, "GET", "/health", "").json()["status"],
-        "ok"
-    );
+    wait_for("an answer", LONG, || {
+        let health = tests::http(&address, "GET", "/health", "").json();
+        (health["status"] == "ok").then_some(())
+    });
     assert_eq!(pod.container("bot")["restartCount"], 0);
 }
 

@@ -1,4 +1,5 @@
-//! A Pod as the contract has it, written by hand, and a store that Pods reach through a door.
+//! A Pod as the agent makes it, of what a test of the agent's own proves that to be, and a store that Pods reach through a
+//! door.
 
 use std::io::{Cursor, Write};
 use std::sync::LazyLock;
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use tests::cluster::{Cluster, HOST, LONG, Pod};
 use tests::door::Door;
 use tests::servers::{ACCESS_KEY, Minio, SECRET_KEY, Store};
-use tests::{text, wait_for};
+use tests::{read, repository, text, wait_for};
 
 /// Counts its runs in the state, says so, and ends as it is told: `crash` runs with 1 at once, one that is `once` with 0.
 /// At TERM it takes two seconds, and has last words.
@@ -59,6 +60,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
 http.server.HTTPServer(('127.0.0.1', int(os.environ['THE0_QUERY_PORT'])), Answer).serve_forever()
 ";
 
+/// How long a bot has between TERM and KILL: more than any here takes.
+const GRACE: &str = "30s";
 /// The token that questions over the network bring.
 pub const TOKEN: &str = "the-token-of-a-test";
 
@@ -83,25 +86,6 @@ impl Bot {
             config,
             memory: "256Mi",
         }
-    }
-
-    /// Its own environment.
-    fn variables(&self) -> Vec<Value> {
-        let kind = match self.restart {
-            "Always" => "realtime",
-            _ => "scheduled",
-        };
-        let pairs = [
-            ("BOT_ID", self.id),
-            ("RUNTIME", "python3.11"),
-            ("ENTRYPOINT", "main.py"),
-            ("QUERY_ENTRYPOINT", "answers.py"),
-            ("BOT_TYPE", kind),
-            ("LOG_LEVEL", "debug"),
-        ];
-        pairs
-            .map(|(name, value)| json!({"name": name, "value": value}))
-            .into()
     }
 }
 
@@ -163,125 +147,73 @@ impl Rig {
         }));
     }
 
-    /// The Pod of a bot.
+    /// The Pod of a bot: the agent's, with what is the test's own.
     pub fn manifest(&self, bot: &Bot) -> Value {
-        let folder = |name: &str| json!({"name": name, "emptyDir": {"sizeLimit": "256Mi"}});
-        let keys = json!({"name": "keys", "secret": {"secretName": format!("{}-keys", bot.id)}});
-        let mut first = vec![self.fetch(bot), self.sync(bot)];
-        if bot.restart == "Always" {
-            first.push(self.query(bot));
+        let golden = match bot.restart {
+            "Always" => "pod-with-query.json",
+            _ => "pod-of-a-tick.json",
+        };
+        let golden = read(&repository().join("agent/golden").join(golden));
+        let mut pod: Value = serde_json::from_str(&golden).expect("the agent's Pod");
+        pod["metadata"]["name"] = bot.id.into();
+        let spec = &mut pod["spec"];
+        assert_eq!(spec["restartPolicy"], bot.restart);
+        assert_eq!(spec["terminationGracePeriodSeconds"], 3600);
+        let fields = spec.as_object_mut().expect("its fields");
+        // Nobody is here to let it go.
+        fields.remove("schedulingGates");
+        fields.insert("dnsPolicy".to_owned(), "Default".into());
+        for volume in all(spec, "volumes") {
+            if let Some(secret) = volume.get_mut("secret") {
+                secret["secretName"] = format!("{}-keys", bot.id).into();
+                // The store has no certificate.
+                all(secret, "items").retain(|item| item["key"] == "keys.json");
+            }
         }
-        json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": bot.id, "finalizers": ["the0.app/saved"]},
-            "spec": {
-                "restartPolicy": bot.restart,
-                "terminationGracePeriodSeconds": 3600,
-                "automountServiceAccountToken": false,
-                "enableServiceLinks": false,
-                "dnsPolicy": "Default",
-                "securityContext": {
-                    "runAsNonRoot": true, "runAsUser": 1000, "runAsGroup": 1000, "fsGroup": 1000,
-                    "seccompProfile": {"type": "RuntimeDefault"},
-                },
-                "volumes": [folder("code"), folder("state"), folder("var"), folder("tmp"), folder("answers"), keys],
-                "initContainers": first,
-                "containers": [self.main(bot)],
-            },
-        })
+        for kind in ["initContainers", "containers"] {
+            for container in all(spec, kind) {
+                self.adapt(bot, container);
+            }
+        }
+        pod
     }
 
-    fn fetch(&self, bot: &Bot) -> Value {
-        let mounts = [
-            mount("code", "/bot"),
-            mount("state", "/state"),
-            mount("var", "/var/the0"),
-            keys(),
-        ];
-        let env = [bot.variables(), self.place(bot)].concat();
-        self.container("fetch", &["sync", "fetch"], &env, &mounts)
-    }
-
-    fn sync(&self, bot: &Bot) -> Value {
-        let mounts = [
-            read("code", "/bot"),
-            mount("state", "/state"),
-            mount("var", "/var/the0"),
-            keys(),
-        ];
-        let env = [bot.variables(), self.place(bot)].concat();
-        let words = ["sync", "watch", "--until-saved", "--readiness-port", "9475"];
-        let mut container = self.container("sync", &words, &env, &mounts);
-        container["restartPolicy"] = "Always".into();
-        let asked = json!({"path": "/", "port": 9475});
-        container["startupProbe"] =
-            json!({"httpGet": asked, "periodSeconds": 1, "failureThreshold": 60});
-        container
-    }
-
-    fn query(&self, bot: &Bot) -> Value {
-        let mounts = [
-            read("code", "/bot"),
-            read("state", "/state"),
-            read("var", "/var/the0"),
-            mount("tmp", "/tmp"),
-            mount("answers", "/query"),
-        ];
-        // `query` below an init, which collects what its program leaves behind.
-        let words = ["supervisor", "execute", "--query-server-only"];
-        let mut env = bot.variables();
-        env.extend([
-            secret(bot, "BOT_CONFIG", "config"),
-            secret(bot, "THE0_QUERY_TOKEN", "token"),
-        ]);
-        let mut container = self.container("query", &words, &env, &mounts);
-        container["restartPolicy"] = "Always".into();
-        // Not whether the bot's own query program is well: that may need the bot, which is started after this.
-        container["readinessProbe"] = json!({"tcpSocket": {"port": 9476}, "periodSeconds": 1});
-        container
-    }
-
-    fn main(&self, bot: &Bot) -> Value {
-        let mounts = [
-            mount("code", "/bot"),
-            mount("state", "/state"),
-            mount("var", "/var/the0"),
-            mount("tmp", "/tmp"),
-            mount("answers", "/query"),
-        ];
-        let mut env = bot.variables();
-        env.push(secret(bot, "BOT_CONFIG", "config"));
-        let words = ["supervisor", "--restart", "never", "--no-side-processes"];
-        let mut container = self.container("bot", &words, &env, &mounts);
-        container["resources"] = json!({"limits": {"memory": bot.memory}});
-        container
-    }
-
-    fn container(&self, name: &str, words: &[&str], env: &[Value], mounts: &[Value]) -> Value {
-        let program = format!("/opt/the0/bin/{}", words[0]);
-        json!({
-            "name": name,
-            "image": self.image, "imagePullPolicy": "Never",
-            "command": [program], "args": words[1..],
-            "env": env, "volumeMounts": mounts,
-            "securityContext": {
-                "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
-                "capabilities": {"drop": ["ALL"]},
-            },
-        })
-    }
-
-    /// Where the store is, and the keys.
-    fn place(&self, bot: &Bot) -> Vec<Value> {
-        let pairs = [
+    /// Makes a container of the agent's the test's.
+    fn adapt(&self, bot: &Bot, container: &mut Value) {
+        container["image"] = self.image.as_str().into();
+        container["imagePullPolicy"] = "Never".into();
+        let name = container["name"].clone();
+        if name == "bot" {
+            let resources = &mut container["resources"];
+            resources["limits"]["memory"] = bot.memory.into();
+            resources["requests"]["memory"] = bot.memory.into();
+            // As of one that asks for none itself: all tests have one node.
+            resources["requests"]["cpu"] = "100m".into();
+        }
+        let own = [
+            ("BOT_ID", bot.id),
             ("CODE_FILE", bot.id),
+            ("ENTRYPOINT", "main.py"),
             ("MINIO_ENDPOINT", self.door.address()),
-            ("THE0_KEYS_FILE", "/run/the0/keys/keys.json"),
-            ("THE0_FETCH_DEADLINE", "5s"),
+            ("QUERY_ENTRYPOINT", "answers.py"),
+            ("RUNTIME", "python3.11"),
+            ("THE0_GRACE", GRACE),
         ];
-        pairs
-            .map(|(name, value)| json!({"name": name, "value": value}))
-            .into()
+        let variables = all(container, "env");
+        variables.retain(|variable| variable["name"] != "THE0_CA_FILE");
+        for variable in variables.iter_mut() {
+            let value = own.iter().find(|(name, _)| variable["name"] == *name);
+            if let Some((_, value)) = value {
+                variable["value"] = (*value).into();
+            }
+            if let Some(secret) = variable.pointer_mut("/valueFrom/secretKeyRef/name") {
+                *secret = format!("{}-config", bot.id).into();
+            }
+        }
+        variables.push(json!({"name": "LOG_LEVEL", "value": "debug"}));
+        if name == "fetch" || name == "sync" {
+            variables.push(json!({"name": "THE0_FETCH_DEADLINE", "value": "5s"}));
+        }
     }
 
     /// A file of the state in the store.
@@ -307,21 +239,10 @@ impl Rig {
     }
 }
 
-fn mount(volume: &str, path: &str) -> Value {
-    json!({"name": volume, "mountPath": path})
-}
-
-fn read(volume: &str, path: &str) -> Value {
-    json!({"name": volume, "mountPath": path, "readOnly": true})
-}
-
-fn keys() -> Value {
-    read("keys", "/run/the0/keys")
-}
-
-fn secret(bot: &Bot, name: &str, entry: &str) -> Value {
-    let reference = json!({"name": format!("{}-config", bot.id), "key": entry});
-    json!({"name": name, "valueFrom": {"secretKeyRef": reference}})
+/// All that a list in an object has.
+fn all<'a>(object: &'a mut Value, name: &str) -> &'a mut Vec<Value> {
+    let list = object.get_mut(name).and_then(Value::as_array_mut);
+    list.unwrap_or_else(|| panic!("no {name}"))
 }
 
 fn zipped(files: &[(&str, &str)]) -> Vec<u8> {

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use mongodb::bson::Document;
 use serde_json::{Value, json};
 use tests::servers::{ACCESS_KEY, SECRET_KEY, mongo, nats};
-use tests::stack::BOTS;
 
 use crate::lines::{hold, instances, written};
 use crate::world::{Bot, CANARY, World};
@@ -42,24 +40,8 @@ impl World {
     /// The database has what the last event said, and nothing else.
     fn documents_are_as_said(&self) {
         for bot in &self.bots {
-            let wanted = bot.wanted.as_ref().map(|wanted| wanted["round"].clone());
-            self.journal
-                .wait(&bot.id, RECOVERY, || match self.round_of(bot) {
-                    found if found == wanted => Ok(()),
-                    found => Err(format!("its document has round {found:?}, not {wanted:?}")),
-                });
+            bot.is_documented(&self.stack.mongo, &self.journal);
         }
-    }
-
-    /// The round of a bot's document, if there is one that is not the mark of a deletion.
-    fn round_of(&self, bot: &Bot) -> Option<Value> {
-        let mut all = self.stack.mongo.all(BOTS);
-        all.retain(|document: &Document| document.get_str("id").is_ok_and(|id| id == bot.id));
-        self.journal.check(&bot.id, all.len() <= 1, || {
-            format!("it has {} documents", all.len())
-        });
-        let found = serde_json::to_value(all.pop()?).expect("a document");
-        found["config"].get("round").cloned()
     }
 
     fn runs_as_said(&self, bot: &Bot) {

@@ -1,5 +1,6 @@
-//! The soak of a cluster: bots as Pods, what is done to them, and what is looked at when all is healed.
+//! The soak of a cluster: bots as Pods, and what is done to them and to all that they need.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,48 +8,61 @@ use std::time::{Duration, Instant};
 use mongodb::bson::doc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::{Value, json};
 use tests::cluster::{HOST, Pod};
 use tests::door::{Door, Way};
-use tests::servers::{ACCESS_KEY, Client, SECRET_KEY};
+use tests::servers::Client;
+use tests::servers::nats::{Nats, event};
 use tests::stack::BOTS;
 use tests::{repository, run};
 
 use crate::dice::Dice;
 use crate::end::RECOVERY;
 use crate::journal::Journal;
-use crate::lines::{hold, instances, written};
+use crate::questions::{ANSWERS, Questions};
 use crate::rig::{Agent, Rig};
+use crate::ticks;
 use crate::watch::Watch;
-use crate::world::{CANARY, PROGRAM};
+use crate::world::{Bot, PROGRAM};
 
 /// How many bots there are.
-const COUNT: usize = 3;
+pub const COUNT: usize = 3;
+/// The agents' consumer of events.
+const CONSUMER: &str = "the0-default-bots";
 
 #[derive(Debug, Clone, Copy)]
 enum Act {
-    Update,
-    Remove,
+    Say(&'static str),
+    Repeat,
+    Edit,
+    Redeliver,
+    Ask,
     KillSync,
     KillSupervisor,
     KillBot,
     DeletePod,
     KillAgent,
-    Api,
-    Store,
-    Kubelet,
+    Break(Broken),
 }
 
-const ACTS: [(u64, Act); 10] = [
-    (6, Act::Update),
-    (2, Act::Remove),
+const ACTS: [(u64, Act); 17] = [
+    (5, Act::Say("updated")),
+    (4, Act::Say("created")),
+    (2, Act::Say("deleted")),
+    (3, Act::Repeat),
+    (2, Act::Edit),
+    (1, Act::Redeliver),
+    (6, Act::Ask),
     (4, Act::KillSync),
     (2, Act::KillSupervisor),
     (3, Act::KillBot),
     (3, Act::DeletePod),
     (3, Act::KillAgent),
-    (4, Act::Api),
-    (3, Act::Store),
-    (2, Act::Kubelet),
+    (4, Act::Break(Broken::Api)),
+    (3, Act::Break(Broken::Store)),
+    (2, Act::Break(Broken::Mongo)),
+    (2, Act::Break(Broken::Nats)),
+    (2, Act::Break(Broken::Kubelet)),
 ];
 
 /// What is broken for a while.
@@ -56,23 +70,29 @@ const ACTS: [(u64, Act); 10] = [
 enum Broken {
     Api,
     Store,
+    Mongo,
+    Nats,
     Kubelet,
     Agent(usize),
 }
 
 /// All of it; what is dropped first stands first.
 pub struct Pods {
-    agents: Vec<Agent>,
+    pub agents: Vec<Agent>,
     pub watch: Watch,
-    /// The bots, and the round of the document of each that is wanted.
-    bots: Vec<(String, Option<i64>)>,
+    pub bots: Vec<Bot>,
+    pub questions: Questions,
     broken: Vec<(Instant, Broken)>,
     /// The way to the store, of agents and of Pods.
-    door: Door,
-    rig: Rig,
+    store: Door,
+    /// The agents' ways.
+    mongo: Door,
+    to_nats: Door,
+    pub nats: Nats,
+    pub rig: Rig,
     length: Duration,
-    round: i64,
-    journal: Arc<Journal>,
+    round: u64,
+    pub journal: Arc<Journal>,
 }
 
 impl Drop for Pods {
@@ -82,45 +102,75 @@ impl Drop for Pods {
 }
 
 impl Pods {
-    /// With all bots running.
-    pub fn start(rig: Rig, journal: Journal, length: Duration) -> Self {
+    /// With all bots running; `None` when a part is missing, which has been said.
+    pub fn start(rig: Rig, journal: Journal, length: Duration) -> Option<Self> {
         let journal = Arc::new(journal);
-        let ids: Vec<String> = (0..COUNT).map(|n| format!("soak{n}")).collect();
+        let nats = Nats::start_with_password()?;
+        nats.make_stream();
+        let bots = (0..COUNT).map(|place| Bot::new(place, format!("soak{place}")));
+        let bots: Vec<Bot> = bots.collect();
         let client = Client::new(rig.store.address(), None);
-        let watch = Watch::start(client, ids.clone(), Arc::clone(&journal));
-        let door = Door::before(HOST, rig.store.address());
-        let through = [("MINIO_ENDPOINT", door.address())];
-        let agents = vec![rig.agent(&through), rig.agent(&through)];
+        let ids = bots.iter().map(|bot| bot.id.clone()).collect();
+        let watch = Watch::start(client, ids, Arc::clone(&journal));
+        let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let mut pods = Self {
-            agents,
+            agents: Vec::new(),
             watch,
-            bots: ids.into_iter().map(|id| (id, None)).collect(),
+            bots,
+            questions: Questions::default(),
             broken: Vec::new(),
-            door,
+            store: Door::before(HOST, rig.store.address()),
+            mongo: Door::before(here, rig.mongo.address()),
+            to_nats: Door::before(here, nats.address()),
+            nats,
             rig,
             length,
             round: 0,
             journal,
         };
+        pods.open();
+        Some(pods)
+    }
+
+    fn open(&mut self) {
+        let mongo = self.rig.mongo.uri_at(self.mongo.address());
+        let (own, door) = (self.nats.address(), self.to_nats.address());
+        let nats = self.nats.uri().replace(own, door);
+        let through = [
+            ("MINIO_ENDPOINT", self.store.address()),
+            ("MONGO_URI", &mongo),
+            ("NATS_URL", &nats),
+        ];
+        self.agents = vec![self.rig.agent(&through), self.rig.agent(&through)];
+        let code = zipped(&[("main.py", PROGRAM), ("answers.py", ANSWERS)]);
         for bot in 0..COUNT {
-            pods.update(bot);
+            let key = key(&self.bots[bot].id);
+            self.rig.store.client().put("custom-bots", &key, &code);
+            self.say(bot, "created");
         }
-        for (id, _) in &pods.bots {
-            pods.journal.wait(id, RECOVERY, || {
-                let highest = pods.watch.highest(id);
+        ticks::begin(&self.rig);
+        for bot in &self.bots {
+            self.journal.wait(&bot.id, RECOVERY, || {
+                let highest = self.watch.highest(&bot.id);
                 let none = || "it has no number in the store".to_owned();
                 (highest > 0).then_some(()).ok_or_else(none)
             });
         }
-        pods
     }
 
     /// Does one thing.
     pub fn act(&mut self, dice: &mut Dice) {
         let (act, bot) = (dice.choose(&ACTS), dice.index(COUNT));
         match act {
-            Act::Update => self.update(bot),
-            Act::Remove => self.remove(bot),
+            Act::Say(what) => self.say(bot, what),
+            Act::Repeat => {
+                let said = &self.bots[bot].said;
+                let (what, parameters) = said[dice.index(said.len())].clone();
+                self.tell(bot, what, parameters);
+            }
+            Act::Edit => self.edit(bot),
+            Act::Redeliver => self.redeliver(),
+            Act::Ask => self.ask(bot, dice),
             Act::KillSync => self.kill(bot, "sync", "sync"),
             Act::KillSupervisor => self.kill(bot, "bot", "supervisor"),
             Act::KillBot => self.kill(bot, "bot", "python3"),
@@ -129,33 +179,64 @@ impl Pods {
                 let agent = dice.index(self.agents.len());
                 self.hurt(Broken::Agent(agent), dice);
             }
-            Act::Api => self.hurt(Broken::Api, dice),
-            Act::Store => self.hurt(Broken::Store, dice),
-            Act::Kubelet => self.hurt(Broken::Kubelet, dice),
+            Act::Break(what) => self.hurt(what, dice),
         }
     }
 
-    /// The bot's document says something new.
-    fn update(&mut self, bot: usize) {
+    /// An event of the bot, with parameters that none had before.
+    pub fn say(&mut self, bot: usize, what: &'static str) {
         self.round += 1;
-        let config = doc! {"round": self.round, "ballast": 0, "key": CANARY};
-        let (id, wanted) = &mut self.bots[bot];
-        self.rig.running(id, PROGRAM, config);
-        *wanted = Some(self.round);
-        self.journal.note(&format!("{id} round {}", self.round));
+        let parameters = match what {
+            "deleted" => json!({}),
+            _ => self.bots[bot].parameters(self.round),
+        };
+        self.tell(bot, what, parameters);
     }
 
-    fn remove(&mut self, bot: usize) {
-        let (id, wanted) = &mut self.bots[bot];
-        self.rig.mongo.delete(BOTS, doc! {"id": &*id});
-        *wanted = None;
-        self.journal.note(&format!("{id} removed"));
+    fn tell(&mut self, bot: usize, what: &'static str, parameters: Value) {
+        let bot = &mut self.bots[bot];
+        let mut event = event(&bot.id, &key(&bot.id), &parameters);
+        event["custom"]["config"]["entrypoints"]["query"] = "answers.py".into();
+        self.nats.say(&format!("the0.bot.{what}"), &event);
+        bot.hears(what, parameters, &self.journal);
     }
 
-    fn pod(&self, bot: usize) -> Pod<'_> {
-        self.rig
-            .cluster
-            .pod(format!("default-{}", self.bots[bot].0))
+    /// A person changes a document in the database.
+    fn edit(&mut self, bot: usize) {
+        self.round += 1;
+        let id = &self.bots[bot].id;
+        let change = doc! {"$set": {"config.edited": i64::try_from(self.round).expect("a round")}};
+        let found = self.rig.mongo.update(BOTS, doc! {"id": id}, change);
+        let note = format!("edited {found} document of {id}");
+        self.journal.note(&note);
+    }
+
+    /// The consumer is lost, and everything that was ever said comes again.
+    fn redeliver(&self) {
+        let there = self.nats.try_consumer(CONSUMER).is_some();
+        if there {
+            self.nats.remove_consumer(CONSUMER);
+        }
+        self.journal.note(&format!("removed the consumer: {there}"));
+    }
+
+    /// Asks a bot, through an agent that runs.
+    fn ask(&mut self, bot: usize, dice: &mut Dice) {
+        let agent = dice.index(self.agents.len());
+        if self.is_broken(Broken::Agent(agent)) {
+            return;
+        }
+        let id = &self.bots[bot].id;
+        let saved = self.watch.highest(id);
+        self.journal.note(&format!("asks {id} through {agent}"));
+        let gateway = &self.agents[agent].gateway;
+        self.questions.ask(gateway, id, saved, &self.journal);
+    }
+
+    /// The bot's Pod.
+    pub fn pod(&self, bot: usize) -> Pod<'_> {
+        let id = &self.bots[bot].id;
+        self.rig.cluster.pod(format!("default-{id}"))
     }
 
     fn kill(&self, bot: usize, container: &str, program: &str) {
@@ -174,29 +255,44 @@ impl Pods {
         self.journal.note(&format!("deleted {}: {done}", pod.name));
     }
 
+    fn is_broken(&self, what: Broken) -> bool {
+        self.broken.iter().any(|(_, broken)| *broken == what)
+    }
+
     /// Breaks something, unless it is broken.
     fn hurt(&mut self, what: Broken, dice: &mut Dice) {
         let most = (self.length.as_millis() / 8).clamp(3_000, 15_000);
         let most = u64::try_from(most).expect("milliseconds");
         let long = Duration::from_millis(dice.between(500, most));
-        let way = dice.choose(&[
+        // The last one speaks HTTP.
+        let ways = [
             (2, Way::Refused),
             (2, Way::Hangs),
             (1, Way::Slow(Duration::from_millis(700))),
             (1, Way::Answers(503)),
-        ]);
-        if self.broken.iter().any(|(_, broken)| *broken == what) {
+        ];
+        let speaks_http = matches!(what, Broken::Api | Broken::Store);
+        let way = dice.choose(&ways[..ways.len() - usize::from(!speaks_http)]);
+        if self.is_broken(what) {
             return;
         }
         self.journal
             .note(&format!("{what:?} for {long:?}, {way:?}"));
         match what {
-            Broken::Api => self.rig.api.is(way),
-            Broken::Store => self.door.is(way),
             Broken::Kubelet => part("halt", "kubelet"),
             Broken::Agent(agent) => self.agents[agent].kill(),
+            Broken::Api | Broken::Store | Broken::Mongo | Broken::Nats => self.door(what).is(way),
         }
         self.broken.push((Instant::now() + long, what));
+    }
+
+    fn door(&self, before: Broken) -> &Door {
+        match before {
+            Broken::Store => &self.store,
+            Broken::Mongo => &self.mongo,
+            Broken::Nats => &self.to_nats,
+            Broken::Api | Broken::Kubelet | Broken::Agent(_) => &self.rig.api,
+        }
     }
 
     /// Heals what `is` due.
@@ -207,93 +303,11 @@ impl Pods {
         for (_, broken) in due {
             self.journal.note(&format!("healed {broken:?}"));
             match broken {
-                Broken::Api => self.rig.api.is(Way::Open),
-                Broken::Store => self.door.is(Way::Open),
                 Broken::Kubelet => part("resume", "kubelet"),
                 Broken::Agent(agent) => self.agents[agent].start(&self.rig),
-            }
-        }
-    }
-
-    /// Heals everything, wants all bots with parameters of their own, and waits until it is so.
-    pub fn settle(&mut self) {
-        self.journal.note("-- the end begins");
-        self.heal(|_| true);
-        for bot in 0..COUNT {
-            self.update(bot);
-        }
-        for bot in 0..COUNT {
-            self.runs_as_said(bot);
-        }
-        let mut names: Vec<String> = (0..COUNT).map(|bot| self.pod(bot).name).collect();
-        names = names.iter().map(|name| format!("pod/{name}")).collect();
-        let there = self.rig.names("pods");
-        self.journal.check("all", there == names, || {
-            format!("there are {there:?}, not {names:?}")
-        });
-        for agent in &self.agents {
-            for (id, _) in &self.bots {
-                agent.wait_row(&self.rig, id, |row| {
-                    (row["state"] == "running").then_some(())
-                });
-            }
-        }
-    }
-
-    /// It runs on its last document, and what it had written by then comes into the store.
-    fn runs_as_said(&self, bot: usize) {
-        let (id, wanted) = &self.bots[bot];
-        let said = format!("round={}", wanted.expect("a wanted bot"));
-        let mut by_then = None;
-        self.journal.wait(id, RECOVERY, || {
-            let logs = self.pod(bot).logs("bot");
-            let begun = |line: &str| line.contains("BEGAN") && line.ends_with(&said);
-            if !logs.lines().any(begun) {
-                let state = self.pod(bot).container("bot");
-                return Err(format!("it has not begun with {said}: {state}\n{logs}"));
-            }
-            let last = logs.lines().filter_map(number).max();
-            let by_then = *by_then.get_or_insert(last.ok_or("it has no number")?);
-            let saved = self.watch.highest(id);
-            let late = || format!("it wrote {by_then}, and {saved} is in the store");
-            (saved >= by_then).then_some(()).ok_or_else(late)
-        });
-        self.watch.holds();
-    }
-
-    /// Removes all bots: nothing of them stays but what is in the store, and that is whole.
-    pub fn finish(&mut self) {
-        for bot in 0..COUNT {
-            self.remove(bot);
-        }
-        self.journal.wait("all", RECOVERY, || {
-            let left = self.rig.names("pods");
-            left.is_empty()
-                .then_some(())
-                .ok_or_else(|| format!("{left:?} stay"))
-        });
-        let (mut lives, mut numbers) = (0, 0);
-        for (id, _) in &self.bots {
-            let all = instances(self.rig.store.client(), id);
-            if let Err(why) = hold(&all, &self.watch.seen(id)) {
-                self.journal.broken(id, &why);
-            }
-            let written = written(&all);
-            self.journal.wait(id, RECOVERY, || {
-                let saved = self.watch.highest(id);
-                let lost = || format!("{written} was written, and {saved} is in the store");
-                let holds = written > 0 && saved >= written;
-                holds.then_some(()).ok_or_else(lost)
-            });
-            (lives, numbers) = (lives + all.len(), numbers + written);
-        }
-        println!("soak: {numbers} numbers by {lives} instances of {COUNT} bots in Pods");
-        for agent in &self.agents {
-            let said = agent.said();
-            for word in [CANARY, ACCESS_KEY, SECRET_KEY] {
-                let holds = !said.is_empty() && !said.contains(word);
-                self.journal
-                    .check("agents", holds, || format!("one said {word}"));
+                Broken::Api | Broken::Store | Broken::Mongo | Broken::Nats => {
+                    self.door(broken).is(Way::Open);
+                }
             }
         }
     }
@@ -306,8 +320,15 @@ fn part(act: &str, part: &str) {
     assert!(done.status.success(), "{act} {part}");
 }
 
-/// The number that a line says was written.
-fn number(line: &str) -> Option<u64> {
-    let (_, rest) = line.split_once("WROTE n=")?;
-    rest.split(' ').next()?.parse().ok()
+/// Where a bot's code is.
+fn key(id: &str) -> String {
+    format!("tests/{id}/1.0.0")
+}
+
+fn zipped(files: &[(&str, &str)]) -> Vec<u8> {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).expect("a file of it");
+    }
+    tests::stack::zipped(folder.path())
 }

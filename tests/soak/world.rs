@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mongodb::bson::Document;
 use serde_json::{Value, json};
 use tests::containers::{Daemon, Docker};
 use tests::servers::mongo::Mongo;
 use tests::servers::nats::Nats;
 use tests::servers::{Client, Link, Proxy};
-use tests::stack::Stack;
+use tests::stack::{self, Stack};
 
 use crate::agents::Agent;
 use crate::journal::Journal;
@@ -140,7 +141,7 @@ impl World {
     /// Parameters that no document had before.
     pub fn parameters(&mut self, bot: usize) -> Value {
         self.round += 1;
-        json!({"round": self.round, "ballast": self.bots[bot].ballast, "key": CANARY})
+        self.bots[bot].parameters(self.round)
     }
 
     /// Says that there is a bot.
@@ -153,14 +154,7 @@ impl World {
     pub fn say(&mut self, bot: usize, what: &'static str, parameters: Value) {
         let bot = &mut self.bots[bot];
         self.stack.say(what, &bot.id, &parameters);
-        self.journal
-            .note(&format!("{what} {} round {}", bot.id, parameters["round"]));
-        match what {
-            "deleted" => bot.wanted = None,
-            "created" if bot.wanted.is_some() => {}
-            _ => bot.wanted = Some(parameters.clone()),
-        }
-        bot.said.push((what, parameters));
+        bot.hears(what, parameters, &self.journal);
     }
 
     /// Heals what has been broken for as long as it should be.
@@ -190,13 +184,52 @@ impl World {
 }
 
 impl Bot {
-    fn new(place: usize, id: String) -> Self {
+    /// One of which nothing was said yet.
+    pub fn new(place: usize, id: String) -> Self {
         Self {
             id,
             wanted: None,
             said: Vec::new(),
             ballast: if place == 0 { 11 << 20 } else { 0 },
         }
+    }
+
+    /// Its parameters of that round.
+    pub fn parameters(&self, round: u64) -> Value {
+        json!({"round": round, "ballast": self.ballast, "key": CANARY})
+    }
+
+    /// Such an event was said of it: what its document is to be by that.
+    pub fn hears(&mut self, what: &'static str, parameters: Value, journal: &Journal) {
+        journal.note(&format!("{what} {} round {}", self.id, parameters["round"]));
+        match what {
+            "deleted" => self.wanted = None,
+            "created" if self.wanted.is_some() => {}
+            _ => self.wanted = Some(parameters.clone()),
+        }
+        self.said.push((what, parameters));
+    }
+
+    /// Waits until the database has of it what the last event said, and nothing else.
+    pub fn is_documented(&self, mongo: &Mongo, journal: &Journal) {
+        let wanted = self.wanted.as_ref().map(|wanted| wanted["round"].clone());
+        journal.wait(&self.id, crate::end::RECOVERY, || {
+            match self.round_of(mongo, journal) {
+                found if found == wanted => Ok(()),
+                found => Err(format!("its document has round {found:?}, not {wanted:?}")),
+            }
+        });
+    }
+
+    /// The round of its document, if there is one that is not the mark of a deletion.
+    fn round_of(&self, mongo: &Mongo, journal: &Journal) -> Option<Value> {
+        let mut all = mongo.all(stack::BOTS);
+        all.retain(|document: &Document| document.get_str("id").is_ok_and(|id| id == self.id));
+        journal.check(&self.id, all.len() <= 1, || {
+            format!("it has {} documents", all.len())
+        });
+        let found = serde_json::to_value(all.pop()?).expect("a document");
+        found["config"].get("round").cloned()
     }
 }
 
