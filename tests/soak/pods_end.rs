@@ -135,10 +135,13 @@ impl Pods {
             let runs = self.agents[0].ask(&self.rig, &words);
             let mut runs = runs.as_array().expect("runs").clone();
             runs.retain(|run| run["run"] != 0);
-            let numbers = runs.iter().map(|run| run["run"].to_string());
-            let numbers: BTreeSet<String> = numbers.collect();
+            // Each Pod counts its own.
+            let names = runs
+                .iter()
+                .map(|run| format!("{} {}", run["container"], run["run"]));
+            let names: BTreeSet<String> = names.collect();
             let ended = runs.iter().all(|run| run["ended_at"].is_string());
-            let holds = ended && numbers.len() == runs.len() && runs.len() >= lives;
+            let holds = ended && names.len() == runs.len() && runs.len() >= lives;
             let wrong = || format!("there were {lives} instances, and history has {runs:#?}");
             holds.then_some(()).ok_or_else(wrong)
         });

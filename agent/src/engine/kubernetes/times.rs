@@ -424,6 +424,7 @@ async fn settle(
     secrets: Option<secret::Names>,
 ) {
     sleep(SETTLE).await;
+    let mut pause = super::AGAIN;
     while access.lease.may_act()
         && let Err(why) = cronjob_work::remove_jobs(&access, &bot).await
     {
@@ -433,7 +434,8 @@ async fn settle(
         {
             return;
         }
-        sleep(super::AGAIN).await;
+        sleep(pause).await;
+        pause = (pause * 2).min(AGAIN);
     }
     let _ = news.send(News::Times(Word::Settled(bot, secrets)));
 }
