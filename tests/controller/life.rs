@@ -1,5 +1,6 @@
 //! What becomes of a document.
 
+use std::fs;
 use std::time::Duration;
 
 use mongodb::bson::doc;
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 use tests::cluster::LONG;
 use tests::{http, wait_for};
 
-use crate::rig::Rig;
+use crate::rig::{COUNTS, Rig};
 
 fn uid(pod: &Value) -> String {
     pod["metadata"]["uid"]
@@ -168,4 +169,41 @@ fn a_tick_runs_once_in_a_pod_that_goes_when_its_end_is_written_down() {
         run["cause"] == "tick" && run["exit"] == 0 && run["saved"]["all"] == true
     });
     assert_eq!(rig.saved("timed", "count").as_deref(), Some("1"));
+}
+
+#[test]
+fn bots_of_a_folder_run_as_pods_without_a_database() {
+    let Some(rig) = Rig::start("controller::folder") else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let bot = folder.path().join("counter");
+    fs::create_dir(&bot).unwrap();
+    let definition = "name: counter\nruntime: python3.11\nversion: 1.0.0\ntype: realtime\nentrypoints:\n  bot: main.py\n";
+    fs::write(bot.join("bot-config.yaml"), definition).unwrap();
+    fs::write(bot.join("main.py"), COUNTS).unwrap();
+    let mut agent = rig.agent_of(folder.path());
+    let runs = |row: &Value| (row["state"] == "running").then_some(());
+    // Its id is made of the machine's and the folder's.
+    let id = wait_for("a bot", LONG, || {
+        let rows = agent.ask(&rig, &["ps"]);
+        rows[0]["id"].as_str().map(str::to_owned)
+    });
+    rig.wait_saved(&id, "count", "1");
+    agent.kill();
+    agent.start(&rig);
+    agent.wait_row(&rig, &id, runs);
+    fs::write(
+        bot.join("bot-config.yaml"),
+        format!("{definition}config:\n  word: other\n"),
+    )
+    .unwrap();
+    rig.wait_saved(&id, "count", "2");
+    rig.wait_saved(&id, "word", "other");
+    fs::remove_dir_all(&bot).unwrap();
+    rig.cluster.pod(format!("default-{id}")).gone();
+    agent.wait_history(&rig, &id, |runs| {
+        let stopped = runs.iter().map(|run| run["stopped"].as_str());
+        stopped.eq([Some("changed"), Some("removed")])
+    });
 }

@@ -149,6 +149,14 @@ impl Rig {
         agent
     }
 
+    /// One of the bots of a folder, without a database; it runs.
+    pub fn agent_of(&self, folder: &Path) -> Agent {
+        let mut agent = Self::idle(&[]);
+        agent.folder = Some(folder.to_owned());
+        agent.start(self);
+        agent
+    }
+
     /// One that is not known to the cluster as anybody.
     pub fn stranger(&self) -> Agent {
         let own = read(&self.kubeconfig());
@@ -167,6 +175,7 @@ impl Rig {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
+            folder: None,
             dir,
             process: None,
         }
@@ -270,6 +279,8 @@ pub struct Agent {
     /// Where it answers questions.
     pub gateway: String,
     more: Vec<(String, String)>,
+    /// Its bots, where they are not the database's.
+    folder: Option<PathBuf>,
     process: Option<Process>,
 }
 
@@ -302,6 +313,9 @@ impl Agent {
         let mut command = self.command(rig);
         command.args(["controller", "--namespace", rig.cluster.namespace()]);
         command.args(["--reconcile-interval", "1s", "--settle", "2s"]);
+        if let Some(folder) = &self.folder {
+            command.arg("--bots").arg(folder).env_remove("MONGO_URI");
+        }
         command.stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log);
         self.process = Some(Process::start(&mut command));
