@@ -20,6 +20,8 @@ mod late;
 mod life;
 #[path = "controller/lines.rs"]
 mod lines;
+#[path = "controller/lost.rs"]
+mod lost;
 #[path = "controller/outages.rs"]
 mod outages;
 #[path = "controller/rig.rs"]

@@ -10,7 +10,7 @@ use tests::door::Way;
 use tests::{stays, wait_for};
 
 use crate::jobs::{SLOW, Site, TIME, TOO_LONG, let_end};
-use crate::rig::Rig;
+use crate::lost::Lost;
 
 /// So much later comes each answer of the API server, where a test needs the time between two of them.
 const LATE: Duration = Duration::from_secs(2);
@@ -134,76 +134,6 @@ fn a_store_that_is_away_as_a_job_ends_costs_neither_its_result_nor_its_outcome()
     site.leaves_nothing(&["kept", "late"]);
 }
 
-/// A node that no kubelet has: what is bound to it is as on one that was lost.
-struct Lost<'a> {
-    rig: &'a Rig,
-    name: String,
-}
-
-impl<'a> Lost<'a> {
-    fn new(rig: &'a Rig) -> Self {
-        let name = rig.cluster.namespace().to_owned();
-        let alone = json!({"key": "the0.test/alone", "value": name, "effect": "NoSchedule"});
-        rig.cluster.apply(&json!({
-            "apiVersion": "v1", "kind": "Node",
-            "metadata": {"name": name, "labels": {"the0.test/node": name}}, "spec": {"taints": [alone]},
-        }));
-        let node = Self { rig, name };
-        node.is("True");
-        node
-    }
-
-    /// What its kubelet says of it, or nobody knows.
-    fn is(&self, ready: &str) {
-        let now = contract::record::Time::now().to_string();
-        let room =
-            json!({"cpu": "8", "memory": "16Gi", "ephemeral-storage": "100Gi", "pods": "20"});
-        self.patch(
-            "node",
-            &self.name,
-            &json!({"status": {
-                "capacity": room, "allocatable": room,
-                "conditions": [{
-                    "type": "Ready", "status": ready, "reason": "Test", "message": "a test says so",
-                    "lastHeartbeatTime": now, "lastTransitionTime": now,
-                }],
-            }}),
-        );
-    }
-
-    fn patch(&self, kind: &str, name: &str, patch: &Value) {
-        let patch = patch.to_string();
-        let words = ["patch", kind, name, "--subresource=status", "--type=merge"];
-        let words = words.into_iter().chain(["--patch", &patch]);
-        self.rig.cluster.ask(words);
-    }
-
-    /// What the operator sets, so that Pods come here and are taken away soon.
-    fn template(&self) -> String {
-        let soon = |what: &str| {
-            let key = format!("node.kubernetes.io/{what}");
-            json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1})
-        };
-        let any = json!({"operator": "Exists", "effect": "NoSchedule"});
-        json!({
-            "dnsPolicy": "Default", "nodeSelector": {"the0.test/node": self.name},
-            "tolerations": [any, soon("unreachable"), soon("not-ready")],
-        })
-        .to_string()
-    }
-
-    fn remove(&self) {
-        let words = ["delete", "node", &self.name, "--ignore-not-found"];
-        self.rig.cluster.output(words);
-    }
-}
-
-impl Drop for Lost<'_> {
-    fn drop(&mut self) {
-        self.remove();
-    }
-}
-
 #[test]
 fn a_job_on_a_lost_node_is_not_run_again_and_has_failed_when_the_node_is_known_to_be_gone() {
     let Some(mut site) = Site::start("controller::jobs_node", &[]) else {
@@ -219,16 +149,7 @@ fn a_job_on_a_lost_node_is_not_run_again_and_has_failed_when_the_node_is_known_t
     pod.wait("a Pod on the node", |pod| {
         (pod["spec"]["nodeName"] == node.name.as_str()).then_some(())
     });
-    // The last that its kubelet has said.
-    let started = contract::record::Time::now().to_string();
-    node.patch(
-        "pod",
-        &pod.name,
-        &json!({"status": {"phase": "Running", "containerStatuses": [{
-            "name": "bot", "image": "i", "imageID": "i", "ready": true, "restartCount": 0,
-            "state": {"running": {"startedAt": started}},
-        }]}}),
-    );
+    node.runs(&pod.name);
     let first = uid(&pod.get()).clone();
     node.is("Unknown");
     pod.wait("a Pod that is to end", |pod| {

@@ -9,6 +9,16 @@ use tests::wait_for;
 
 use crate::rig::{Bot, Rig};
 
+/// Writes 0 into the state, and 1 at USR1, at which it ends.
+const TOLD: &str = r"
+import signal
+def main(id, config):
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    open('/state/count', 'w').write('0')
+    signal.sigtimedwait([signal.SIGUSR1], 1000)
+    open('/state/count', 'w').write('1')
+";
+
 /// Kills the first process of a container.
 fn kill_nine(pod: &Pod<'_>, container: &str, program: &str) {
     let pid = pod.process(container, program);
@@ -39,6 +49,46 @@ fn a_sync_that_is_killed_in_a_push_pushes_again() {
     rig.wait_saved(&bot, "count", "1");
     assert_eq!(pod.container("bot")["restartCount"], 0);
     assert_eq!(pod.container("fetch")["restartCount"], 0);
+}
+
+#[test]
+fn a_sync_that_is_killed_when_a_run_has_ended_saves_the_end_all_the_same() {
+    let Some(rig) = Rig::start("kubernetes::last") else {
+        return;
+    };
+    let mut bot = Bot::new("once", json!({"word": "w"}));
+    bot.restart = "Never";
+    let pod = rig.run_code(&bot, TOLD);
+    rig.wait_saved(&bot, "count", "0");
+    rig.door.is(Way::Hangs);
+    let program = Pid::from_raw(pod.process("bot", "python3"));
+    kill(program, Signal::SIGUSR1).unwrap();
+    wait_for("the end of the run", LONG, || {
+        let gone = pod.find_process("bot", "python3").is_none();
+        gone.then_some(())
+    });
+    kill_nine(&pod, "sync", "sync");
+    rig.door.is(Way::Open);
+    pod.wait("a Pod that is over", |pod| {
+        (pod["status"]["phase"] == "Succeeded").then_some(())
+    });
+    assert_eq!(rig.saved(&bot, "count").as_deref(), Some("1"));
+}
+
+#[test]
+fn a_fetch_that_is_killed_is_done_again() {
+    let Some(rig) = Rig::start("kubernetes::fetch") else {
+        return;
+    };
+    rig.door.is(Way::Keeps("GET /custom-bots/fetched"));
+    let bot = Bot::new("fetched", json!({"word": "w"}));
+    let pod = rig.run(&bot);
+    wait_for("a fetch", LONG, || (rig.door.kept() > 0).then_some(()));
+    let fetch = wait_for("its process", LONG, || pod.find_process("fetch", "sync"));
+    kill(Pid::from_raw(fetch), Signal::SIGKILL).unwrap();
+    rig.door.is(Way::Open);
+    rig.wait_saved(&bot, "count", "1");
+    assert!(pod.container("fetch")["restartCount"].as_u64() >= Some(1));
 }
 
 #[test]

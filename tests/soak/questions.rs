@@ -40,8 +40,15 @@ const PATIENCE: u32 = 20;
 #[derive(Debug, Default)]
 pub struct Questions {
     asked: Vec<JoinHandle<()>>,
-    /// How many had an answer, and the first that was not as it should be: of which bot, and why.
-    found: Arc<Mutex<(usize, Option<(String, String)>)>>,
+    found: Arc<Mutex<Found>>,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    /// How many had an answer.
+    answers: usize,
+    /// The first that was not as it should be: of which bot, and why.
+    wrong: Option<(String, String)>,
 }
 
 impl Questions {
@@ -55,11 +62,11 @@ impl Questions {
             let mut found = found.lock().expect("what was found");
             let is_excused = EXCUSES.contains(&status) && body["error"].is_string();
             if status == 200 && body["data"].as_u64() >= Some(saved) {
-                found.0 += 1;
+                found.answers += 1;
             // 0: its gateway was killed.
             } else if status != 0 && !is_excused {
                 let why = format!("{saved} was in the store, and it answered {status} {body}");
-                found.1.get_or_insert((bot, why));
+                found.wrong.get_or_insert((bot, why));
             }
         }));
     }
@@ -70,10 +77,10 @@ impl Questions {
             asked.join().expect("somebody who asks");
         }
         let found = self.found.lock().expect("what was found");
-        if let Some((bot, why)) = &found.1 {
+        if let Some((bot, why)) = &found.wrong {
             journal.broken(bot, why);
         }
-        found.0
+        found.answers
     }
 }
 

@@ -456,19 +456,22 @@ fn not_scheduled(status: &PodStatus) -> Option<String> {
         .then(|| format!("its Pod cannot be scheduled: {why}"))
 }
 
-/// That its node does not answer: the cluster says that the Pod is not ready whose kubelet said that its containers are.
+/// That its node does not answer: the cluster says that the Pod is not ready whose kubelet said that its containers are; or
+/// that it is taken from its node.
 fn cut_off(status: &PodStatus) -> Option<String> {
     let find = |kind: &str| {
-        status
-            .conditions
-            .as_ref()?
-            .iter()
-            .find(|it| it.type_ == kind)
+        let mut all = status.conditions.iter().flatten();
+        all.find(|it| it.type_ == kind)
     };
-    let (ready, containers) = (find("Ready")?, find("ContainersReady")?);
-    let is_gate = ready.reason.as_deref() == Some("ReadinessGatesNotReady");
-    let is_it = ready.status == "False" && containers.status == "True" && !is_gate;
-    is_it.then(|| "its node does not answer: whether it runs is not known".to_owned())
+    let is = |kind: &str, value: &str| find(kind).filter(|it| it.status == value);
+    let ready = is("Ready", "False").filter(|_| is("ContainersReady", "True").is_some());
+    let gates = Some("ReadinessGatesNotReady");
+    if ready.is_some_and(|ready| ready.reason.as_deref() != gates) {
+        return Some("its node does not answer: whether it runs is not known".to_owned());
+    }
+    let why = is("DisruptionTarget", "True")?;
+    let words = why.message.as_ref().or(why.reason.as_ref())?;
+    Some(format!("it is taken from its node: {words}"))
 }
 
 /// Why a container does not run that should.

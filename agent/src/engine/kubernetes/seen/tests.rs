@@ -156,6 +156,8 @@ fn a_node_that_does_not_answer_is_told() {
     };
     let said = of(json!({"type": "Ready", "status": "False"}));
     assert!(said.unwrap().contains("its node does not answer"));
+    let taken = of(json!({"type": "DisruptionTarget", "status": "True", "message": "a taint"}));
+    assert_eq!(taken.as_deref(), Some("it is taken from its node: a taint"));
     for well in [
         json!({"type": "Ready", "status": "True"}),
         json!({"type": "Ready", "status": "False", "reason": "ReadinessGatesNotReady"}),
