@@ -125,7 +125,7 @@ fn its_rights_are_those_it_needs_in_the_namespace_of_the_bots() {
             {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
             {"apiGroups": ["metrics.k8s.io"], "resources": ["pods"], "verbs": ["list"]},
             {"apiGroups": ["batch"], "resources": ["cronjobs"], "verbs": ["create", "delete", "list", "patch", "watch"]},
-            {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["delete"]},
+            {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["delete", "list"]},
             {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create", "delete", "list", "patch"]},
         ]);
         assert_eq!(role["rules"], rules);

@@ -183,20 +183,21 @@ fn answers(agent: &Agent, id: &str) {
     }
 }
 
-/// Packets of connections that nobody carries any more, and nobody says so.
-struct Lost(Vec<String>);
+/// Connections whose packets nobody carries any more, and nobody says so: of each the two ports.
+struct Lost(Vec<[String; 2]>);
 
 impl Lost {
     /// Of those that an agent has with `server` now.
     fn of(agent: Pid, server: &str) -> Self {
-        let server = format!("dst {server}");
-        let shown = run(Command::new("ss").args(["-Htnp", "state", "established", &server]));
+        let (_, listens) = server.rsplit_once(':').expect("host and port");
+        let to = format!("dst {server}");
+        let shown = run(Command::new("ss").args(["-Htnp", "state", "established", &to]));
         let owner = format!("pid={agent},");
         let shown = text(&shown.stdout);
         let its = shown.lines().filter(|line| line.contains(&owner));
         let port = |line: &str| {
             let own = line.split_whitespace().nth(2)?;
-            Some(own.rsplit_once(':')?.1.to_owned())
+            Some([own.rsplit_once(':')?.1.to_owned(), listens.to_owned()])
         };
         let lost = Self(its.filter_map(port).collect());
         assert!(!lost.0.is_empty(), "no connection: {shown}");
@@ -205,11 +206,12 @@ impl Lost {
     }
 
     fn rules(&self, act: &str) {
-        for port in &self.0 {
-            for side in ["--sport", "--dport"] {
+        // Both ports, lest others' connections are lost, which use one of them again.
+        for [own, other] in &self.0 {
+            for [from, to] in [[own, other], [other, own]] {
                 let mut rule = Command::new("iptables");
-                rule.args(["-w", act, "INPUT", "-i", "lo", "-p", "tcp", side, port]);
-                run(rule.args(["-j", "DROP"]));
+                rule.args(["-w", act, "INPUT", "-i", "lo", "-p", "tcp"]);
+                run(rule.args(["--sport", from, "--dport", to, "-j", "DROP"]));
             }
         }
     }

@@ -69,7 +69,7 @@ fn a_doctor_finds_a_cluster_well_and_says_what_keeps_bots_from_it() {
     });
     let found = findings(&rig.stranger(), &rig);
     let rights = "failed rights: not allowed: pods: create, delete, get, list, patch, watch; pods/log: get; \
-                  secrets: create, delete, list, patch; cronjobs: create, delete, list, patch, watch; jobs: delete";
+                  secrets: create, delete, list, patch; cronjobs: create, delete, list, patch, watch; jobs: delete, list";
     assert_eq!(found[1], rights, "{found:#?}");
     assert!(
         rig.names("pods").is_empty() && rig.names("secrets").is_empty(),

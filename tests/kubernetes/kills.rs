@@ -60,9 +60,10 @@ fn a_sync_that_is_killed_when_a_run_has_ended_saves_the_end_all_the_same() {
     bot.restart = "Never";
     let pod = rig.run_code(&bot, TOLD);
     rig.wait_saved(&bot, "count", "0");
+    // The kubelet may tell of it later.
+    let program = wait_for("its program", LONG, || pod.find_process("bot", "python3"));
     rig.door.is(Way::Hangs);
-    let program = Pid::from_raw(pod.process("bot", "python3"));
-    kill(program, Signal::SIGUSR1).unwrap();
+    kill(Pid::from_raw(program), Signal::SIGUSR1).unwrap();
     wait_for("the end of the run", LONG, || {
         let gone = pod.find_process("bot", "python3").is_none();
         gone.then_some(())

@@ -24,7 +24,7 @@ pub const USER: &str = "the0-test-user";
 pub const PASSWORD: &str = "the0-test-p@ss/word";
 
 const SET: &str = "rs0";
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A running mongod of the caller's own.
 #[derive(Debug)]
