@@ -377,8 +377,14 @@ fn lost(status: &PodStatus, main: &ContainerStatus, birth: &Birth) -> Option<Run
     }
     let changes = status.conditions.iter().flatten();
     let changed = changes.filter_map(|it| time(it.last_transition_time.as_ref()));
+    // Kubelets tell whole seconds.
     let started_at = time(running.started_at.as_ref()).unwrap_or(birth.start.at);
-    let why = status.message.as_deref().unwrap_or("its node is lost");
+    let started_at = started_at.max(birth.start.at);
+    let mut targets = status.conditions.iter().flatten();
+    let target = targets.find(|it| it.type_ == "DisruptionTarget");
+    let why = target.and_then(|it| it.message.as_deref());
+    let why = status.message.as_deref().or(why);
+    let why = why.unwrap_or("its node is lost");
     Some(RunRecord {
         run: u64::from(main.restart_count.cast_unsigned()) + 1,
         code: UNSEEN,
