@@ -39,11 +39,9 @@ fn a_tick_that_is_wanted_now_runs_once_and_the_next_one_keeps_its_time() {
     let next = listed(&rig, &id)["next_tick"].clone();
     let asked = now();
     rig.stack.ok(&["cron", "run", &id]);
+    let asked = asked..=now();
     let (at, _) = rig.until(&id, "tick that runs", |_, word| word == "started");
-    assert!(
-        (asked..=asked + 2).contains(&at),
-        "{at} was asked at {asked}"
-    );
+    assert!(asked.contains(&at), "{at} was asked at {asked:?}");
     // One that is asked for while one runs comes after it, and is remembered over the agent's end.
     rig.stack.ok(&["cron", "run", &id]);
     rig.stack.kill();

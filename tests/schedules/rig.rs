@@ -5,7 +5,7 @@ use std::fs::File;
 use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Bson, DateTime, Document, doc};
 use tempfile::TempDir;
 use tests::servers::mongo::document;
 use tests::stack::{LONG, Stack};
@@ -13,6 +13,9 @@ use tests::{Process, read};
 
 /// Where bots are that run at times.
 pub const SCHEDULES: &str = "bot_scheduler.bot_schedules";
+
+/// Where the history of runs is.
+const RUNS: &str = "bot_runner.runs";
 
 /// Adds one to its number, says so, and ends as its parameters say.
 pub const ADDS: &str = r#"
@@ -40,16 +43,11 @@ impl Rig {
         let stack = Stack::start(test, &["python3.11"])?;
         let dir = tempfile::tempdir().unwrap();
         let filter = format!("label=the0.stack={}", stack.name());
-        let mut command = stack.docker.command();
-        command.args([
-            "events",
-            "--since",
-            "0s",
-            "--filter",
-            &filter,
-            "--filter",
-            "event=start",
-        ]);
+        // The listener of a test that is killed ends after an hour.
+        let [since, until] = [0, 3600].map(|more| (now() + more).to_string());
+        let mut command = stack.docker.listener();
+        command.args(["events", "--since", &since, "--until", &until]);
+        command.args(["--filter", &filter, "--filter", "event=start"]);
         let form =
             "{{index .Actor.Attributes \"runtime.id\"}} {{index .Actor.Attributes \"the0.tick\"}}";
         command.args(["--format", form]);
@@ -75,11 +73,18 @@ impl Rig {
         starts
     }
 
-    /// The ticks that were started, each once.
+    /// The ticks that were started, each try of them once. One whose bot could not begin is tried again.
     pub fn ticks(&self, id: &str) -> Vec<i64> {
         let starts = self.starts(id);
-        assert!(starts.values().all(|times| *times == 1), "{starts:?}");
-        starts.keys().map(|tick| tick.parse().unwrap()).collect()
+        let said = self.stack.said();
+        assert!(
+            starts.values().all(|times| *times == 1),
+            "{starts:?}\n{said}"
+        );
+        let at = |tick: &String| tick.split('/').next().unwrap().parse::<i64>().unwrap();
+        let mut ticks: Vec<i64> = starts.keys().map(at).collect();
+        ticks.dedup();
+        ticks
     }
 
     /// Registers a Python bot with the program `main` and these parameters, due next at `next`.
@@ -130,6 +135,24 @@ impl Rig {
         }
     }
 
+    /// Waits until the bot has run to a good end for a tick after `after`, which it gives, by what stays: of the last tick
+    /// that may be written for a moment only.
+    pub fn completed(&self, id: &str, after: i64) -> i64 {
+        let end = Instant::now() + LONG;
+        loop {
+            let mut runs = self.stack.mongo.all(RUNS);
+            runs.retain(|run| run.get_str("bot").is_ok_and(|of| of == id));
+            let ticks = self.ticks(id);
+            let mut later = ticks.iter().filter(|at| **at > after);
+            if let Some(at) = later.find(|at| runs.iter().any(|run| is_well(run, **at))) {
+                return *at;
+            }
+            let (ticks, said) = (self.starts(id), self.stack.said());
+            assert!(Instant::now() < end, "{after}: {ticks:?}: {runs:?}\n{said}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Waits until so many ticks were started.
     pub fn reach(&self, id: &str, count: usize) -> Vec<i64> {
         let end = Instant::now() + LONG;
@@ -144,6 +167,15 @@ impl Rig {
         }
         self.ticks(id)
     }
+}
+
+/// Whether it is a run of the tick that was due at `at`, which has ended well.
+fn is_well(run: &Document, at: i64) -> bool {
+    let due = DateTime::from_millis(at * 1000);
+    let due = due.try_to_rfc3339_string().unwrap();
+    let is_of = run.get_str("because").is_ok_and(|of| of.starts_with(&due));
+    let is_exit = run.get_str("reason").is_ok_and(|how| how == "exited");
+    is_of && is_exit && number(run.get("exit")) == 0
 }
 
 /// A whole number of a document, whichever it is.

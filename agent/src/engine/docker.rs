@@ -126,6 +126,8 @@ pub enum News {
     Listed(Box<Snapshot>),
     /// Something has happened to a bot's container.
     Happened(BotId),
+    /// A container of a bot was started, by us or another.
+    Began,
     /// A start has come to its end.
     Started(BotId, Result<Running, NotStarted>),
     /// A container was looked at.
@@ -209,12 +211,13 @@ impl Engine {
             slot.failures = before.failures;
             slot.instance.reason = before.instance.reason;
         }
-        match self.obstacle(&bot.id) {
-            Some(why) => {
-                let not = NotStarted::new(Outcome::Busy, why);
-                self.not_started(&bot.id, &mut slot, not, now);
-            }
-            None => slot.work = Work::Starting(Some(self.begin(bot, start))),
+        if let Some(why) = self.obstacle(&bot.id) {
+            let not = NotStarted::new(Outcome::Busy, why);
+            self.not_started(&bot.id, &mut slot, not, now);
+        } else {
+            // What was made before makes way, or is started.
+            self.made.remove(&bot.id);
+            slot.work = Work::Starting(Some(self.begin(bot, start)));
         }
         self.slots.insert(bot.id.clone(), slot);
     }

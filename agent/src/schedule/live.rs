@@ -44,6 +44,8 @@ pub fn live(
         }
     }
     match (engine.made(bot), end) {
+        // What has ended has run, whatever was made for it before.
+        (Some(key), Some((ended, exit))) if key == *ended => Live::Ended(key, exit.clone()),
         (Some(key), _) => Live::Made(key),
         (None, Some((key, exit))) => Live::Ended(*key, exit.clone()),
         (None, None) => Live::None,

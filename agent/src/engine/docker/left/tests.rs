@@ -5,6 +5,7 @@ use crate::engine::docker::tests::{Stage, block_on, bot, stage, started, volumes
 use crate::history::Start;
 use crate::history::cause::Cause;
 use crate::plan::Phase;
+use crate::schedule::ledger::Key;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -154,4 +155,36 @@ fn volumes_go_only_with_the_container_that_the_verdict_is_about() {
     let (result, volumes) = discarded((409, "{\"message\": \"it runs\"}"));
     assert!(result.unwrap_err().contains("it runs"));
     assert_eq!(volumes, 0);
+}
+
+#[test]
+fn what_was_made_for_a_tick_is_not_there_any_more_when_that_is_started() {
+    block_on(async {
+        let mut stage = stage(|_| None);
+        let (engine, bot) = (&mut stage.engine, bot("b"));
+        engine.access.lease = crate::lease::Lease::held_for(Duration::from_mins(1));
+        let key = Key { at: 60, attempt: 1 };
+        let stack = &engine.access.template.stack;
+        let mut labels = stack.labels(&bot.id);
+        labels.insert(names::TICK.to_owned(), key.to_string());
+        let seen = Seen {
+            id: "c1".into(),
+            name: stack.container_for(&bot.id, Some(key)),
+            stage: Far::Created,
+            address: None,
+            image: "i".into(),
+            labels,
+            made: None,
+        };
+        let mut snapshot = volumes_alone(0, &[&bot]);
+        snapshot.ours.insert(bot.id.clone(), seen);
+        engine.take(News::Listed(Box::new(snapshot)), SECOND);
+        assert_eq!(engine.made(&bot.id), Some(key));
+        let start = Start {
+            tick: Some(key),
+            ..Start::now(Cause::Tick, None)
+        };
+        engine.start(&bot, start, SECOND);
+        assert_eq!(engine.made(&bot.id), None);
+    });
 }
