@@ -189,6 +189,8 @@ fn the_platforms_query_server_answers_beside_the_agent_that_acts_and_acts_never(
     };
     let live = rig.bot("live", doc! {});
     let rests = rig.bot("rests", doc! {"enabled": false});
+    // What only answers would ask it apart before.
+    rig.stack.container(&live).says("BEGAN", LONG);
     let data = tempfile::tempdir().unwrap();
     let log = fs::File::create(data.path().join("log")).unwrap();
     let mut command = rig.stack.command(&["query-server", "--port", "0"]);
@@ -213,6 +215,8 @@ fn the_platforms_query_server_answers_beside_the_agent_that_acts_and_acts_never(
     assert_eq!(server.code(LONG), 0);
     let said = tests::read(&data.path().join("log"));
     assert!(!said.contains("started, container"), "{said}");
+    let word = format!("bot {live} \"/count\": 200, live");
+    assert!(said.contains(&word), "{said}");
     assert_eq!(
         rig.stack.container(&live).logs().matches("BEGAN").count(),
         1

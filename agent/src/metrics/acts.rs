@@ -28,7 +28,10 @@ fn of_docker(news: &docker::News) -> Option<Act> {
         docker::News::Renewed(_, _, result) => Some(("renew_keys", result.is_ok(), None)),
         docker::News::Removed(_, result) => Some(("remove", result.is_ok(), None)),
         docker::News::Opened(_, result) => Some(("open", result.is_ok(), None)),
-        docker::News::Down(_) | docker::News::Listed(_) | docker::News::Happened(_) => None,
+        docker::News::Down(_)
+        | docker::News::Listed(_)
+        | docker::News::Happened(_)
+        | docker::News::Began => None,
     }
 }
 

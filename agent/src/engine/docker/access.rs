@@ -14,7 +14,7 @@ use super::image::Images;
 use super::link;
 use super::metadata;
 use super::names;
-use super::refusal::NotStarted;
+use super::refusal::{NotStarted, has_status};
 use super::template::Template;
 use crate::breaker::Gate;
 use crate::engine::keys::KeyMaker;
@@ -178,8 +178,11 @@ impl Access {
         let name = self.template.stack.network();
         let failed = |err| NotStarted::by_engine(&format!("make network {name}"), &err);
         if self.find(&name).await.map_err(failed)?.is_empty() {
-            let made = self.docker.create_network(self.request(&name)).await;
-            made.map_err(failed)?;
+            match self.docker.create_network(self.request(&name)).await {
+                // Another agent has made it meanwhile: daemons after API 1.43 have one of a name.
+                Err(err) if !has_status(&err, 409) => return Err(failed(err)),
+                _ => {}
+            }
         }
         let found = self.find(&name).await.map_err(failed)?;
         self.single(found).await.ok_or_else(|| {
@@ -195,8 +198,9 @@ impl Access {
         while networks.len() > 1 && at > 0 {
             at -= 1;
             let id = networks[at].id.clone().unwrap_or_default();
-            if self.docker.remove_network(&id).await.is_ok() {
-                networks.remove(at);
+            match self.docker.remove_network(&id).await {
+                Err(err) if !has_status(&err, 404) => {}
+                _ => drop(networks.remove(at)),
             }
         }
         networks.into_iter().next()

@@ -133,6 +133,9 @@ pub async fn watch(source: Source, interval: Duration, news: UnboundedSender<New
     }
 }
 
+/// The event of a container that begins to run.
+const START: &str = "start";
+
 /// Follows the events of a daemon that answers; gives why it does not any more.
 async fn follow(source: &Source, interval: Duration, news: &UnboundedSender<News>) -> String {
     let Source {
@@ -145,7 +148,10 @@ async fn follow(source: &Source, interval: Duration, news: &UnboundedSender<News
     let quick = docker.clone().with_timeout(LOOK);
     let filters = HashMap::from([
         ("type", vec!["container".to_owned()]),
-        ("event", vec!["die".to_owned(), "destroy".to_owned()]),
+        (
+            "event",
+            vec![START.to_owned(), "die".to_owned(), "destroy".to_owned()],
+        ),
         ("label", vec![format!("{}={stack}", names::STACK)]),
     ]);
     let options = EventsOptionsBuilder::default().filters(&filters).build();
@@ -168,7 +174,9 @@ async fn follow(source: &Source, interval: Duration, news: &UnboundedSender<News
                 event = events.next() => match event {
                     Some(Ok(event)) => {
                         if let Some(bot) = subject(stack, &event) {
-                            let _ = news.send(News::Happened(bot));
+                            let is_start = event.action.as_deref() == Some(START);
+                            let word = if is_start { News::Began } else { News::Happened(bot) };
+                            let _ = news.send(word);
                         }
                     }
                     Some(Err(err)) => return said(&err),

@@ -21,6 +21,9 @@ impl Engine {
             News::Down(why) => self.down(why),
             News::Listed(snapshot) => self.listed(*snapshot, now),
             News::Happened(bot) => self.happened(&bot),
+            // Where another agent starts them it is known at once what runs, and who is asked.
+            News::Began if !self.access.lease.may_act() => self.again.notify_one(),
+            News::Began => {}
             News::Started(bot, result) => self.started(&bot, result, now),
             News::Looked(bot, result) => self.looked(&bot, result, now),
             News::Signalled(bot, result) => self.signalled(&bot, result.is_ok()),
