@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use contract::launch::Variables;
-use contract::record::{Outcome, Reason, RunRecord, State, Synced, Time};
+use contract::record::{Reason, RunRecord, State, Synced, Time};
 use contract::{BotType, Launch, LaunchError, exit, journal, vars};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -268,15 +268,15 @@ fn free_journal() -> io::Result<std::os::fd::OwnedFd> {
     Ok(given)
 }
 
-/// What `sync` said in an earlier life is no news; that this bot must not run still is, where `sync` is not ours: it
-/// goes on through our lives, and may have found out before we were here.
+/// What `sync` said in an earlier life is no news. Where it is not ours it is: it goes on through our lives, and may have
+/// spoken before we were here.
 fn said_before(launch: &Launch, sides: Sides) -> Option<Synced> {
-    let said: Option<Synced> = contract::file::read_json(&launch.paths.synced())
-        .ok()
-        .flatten();
-    said.filter(|said| {
-        sides == Sides::Ours || matches!(said.outcome, Outcome::Ok | Outcome::Failed)
-    })
+    match sides {
+        Sides::Ours => contract::file::read_json(&launch.paths.synced())
+            .ok()
+            .flatten(),
+        Sides::Elsewhere => None,
+    }
 }
 
 fn watch(folder: &Path) -> Option<Inotify> {

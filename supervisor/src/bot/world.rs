@@ -69,7 +69,9 @@ impl Bot {
     }
 
     fn deadline(&self) -> Option<Duration> {
-        let matters = matches!(self.main, Main::Alive { .. }) || self.sides == SidesAim::Up;
+        let matters = matches!(self.main, Main::Alive { .. })
+            || self.sides == SidesAim::Up
+            || self.machine.is_draining();
         let blind = (self.is_blind() && matters).then(|| self.now() + WITHOUT_WATCH);
         let all = [
             self.machine.deadline(),
