@@ -38,7 +38,7 @@ use crate::show::Console;
 use book::{Book, Written};
 use decide::{Step, Whose};
 use entry::{Entry, Hand, Work};
-use ledger::{Key, Ledger};
+use ledger::{Key, Ledger, Tick};
 use permit::Permits;
 use timetable::Seconds;
 
@@ -231,22 +231,32 @@ impl Schedules {
                 "its CronJob has not started the tick of {at} (kubectl describe may say why): the agent takes the schedule back, and it or a later one runs"
             ));
         }
-        match entry.hand(whose, &live, now, may) {
-            _ if !engine.can_hand(bot) => {}
-            Hand::Over => return Some(Order::HandOver(Arc::clone(&entry.row))),
+        let order = match entry.hand(whose, &live, now, may) {
+            Hand::Over => Some(Order::HandOver(Arc::clone(&entry.row))),
             Hand::Keep if !engine.is_clocked_as(&entry.row) => {
-                return Some(Order::HandOver(Arc::clone(&entry.row)));
+                Some(Order::HandOver(Arc::clone(&entry.row)))
             }
-            Hand::Back => return Some(Order::TakeBack(bot.clone())),
-            Hand::Keep | Hand::Leave => {}
+            Hand::Back => Some(Order::TakeBack(bot.clone())),
+            Hand::Keep | Hand::Leave => None,
+        };
+        let is_owed = order.is_some();
+        if is_owed && engine.can_hand(bot) {
+            return order;
         }
         let is_live = matches!(live, decide::Live::Runs(_));
         let step = entry.decide(live, now, &self.me, whose);
-        if let (Step::Wait(_), Whose::Nobodys) = (&step, whose) {
-            return None;
+        match (&step, whose) {
+            (Step::Wait(_), Whose::Nobodys) => return None,
+            // What the cluster's clock must not start, or not so, is not left to its next tick.
+            (Step::Wait(_), Whose::Clusters(_)) if is_owed => {
+                self.arm(bot, Some(now + decide::SOON));
+                return None;
+            }
+            _ => {}
         }
+        let quiet = entry.quiet_at(now).filter(|_| engine.keeps_a_clock());
         match step {
-            Step::Wait(at) => self.rest(bot, at, is_live),
+            Step::Wait(at) => self.rest(bot, at.into_iter().chain(quiet).min(), is_live),
             Step::Write(to) => self.write(bot, to, Work::Writing),
             Step::Claim(to) if may && self.starting.len() < self.most => {
                 self.starting.insert(bot.clone());
@@ -391,7 +401,14 @@ impl Schedules {
             return false;
         };
         let last = entry.ledger.tick.as_ref().map(|tick| tick.at);
-        let is_new = of.is_some_and(|of| of.attempt == Key::CLUSTERS && last < Some(of.at));
+        let is_clusters = |of: &Key| of.attempt == Key::CLUSTERS;
+        let is_new = of.is_some_and(|of| is_clusters(&of) && last < Some(of.at));
+        // The tick is tried again: that the first try has ended is written down.
+        let tick = entry.ledger.tick.as_ref();
+        let is_again = |tick: &Tick| tick.attempt != Key::CLUSTERS;
+        if of.as_ref().is_some_and(is_clusters) && !is_new && tick.is_some_and(is_again) {
+            return false;
+        }
         is_new || entry.ledger.is_open() || entry.work != Work::Rest
     }
 

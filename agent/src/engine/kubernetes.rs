@@ -314,7 +314,7 @@ impl Engine {
         let (mut stops, mut releases, mut renewals) = (Vec::new(), Vec::new(), Vec::new());
         let (mut lost, wall) = (Vec::new(), SystemTime::now());
         for (bot, slot) in &mut self.slots {
-            if let Some(why) = slot.overdue(wall).filter(|_| may_act) {
+            if may_act && let Some(why) = slot.overdue(wall) {
                 self.console.about(bot, &slot.name).warn(&why);
             }
             if slot.is_stop_due(now) {
@@ -432,9 +432,10 @@ impl Engine {
         self.pods.get(bot)?.iter().find(is_it)
     }
 
-    /// What is known may be old: it is not ready before it has looked anew.
+    /// What is known may be old: it is not ready before it has looked anew, nor is it known what others have left behind.
     pub fn look_anew(&mut self) {
         self.needed = self.clock.tick();
+        self.sweep_at = Duration::ZERO;
         self.again.notify_one();
         self.times.look_anew();
     }

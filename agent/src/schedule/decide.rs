@@ -26,7 +26,7 @@ const LOOK: u32 = 2_000;
 /// A tick that the cluster's clock has not started so long after its time is not waited for.
 pub const GIVEN_UP: Seconds = 120;
 /// The time to the next look at what cannot be done yet.
-const SOON: Seconds = 5;
+pub const SOON: Seconds = 5;
 
 /// What is looked at.
 pub struct See<'a> {

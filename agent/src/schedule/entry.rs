@@ -150,13 +150,25 @@ impl Entry {
         is_far && !self.ledger.is_open() && !matches!(live, Live::Runs(_) | Live::Made(_))
     }
 
+    /// Whether a tick was so lately that a clock which is behind would start it once more.
+    fn is_fresh(&self, now: Seconds) -> bool {
+        let last = self.ledger.tick.as_ref();
+        last.is_some_and(|tick| tick.at + MARGIN >= now)
+    }
+
+    /// When its last tick will be long enough ago to change who starts them.
+    pub fn quiet_at(&self, now: Seconds) -> Option<Seconds> {
+        let last = self.ledger.tick.as_ref().filter(|_| self.is_fresh(now));
+        last.map(|tick| tick.at + MARGIN + 1)
+    }
+
     /// What is to be done about who starts its ticks; `may`: any are to be started.
     pub fn hand(&self, whose: Whose, live: &Live, now: Seconds, may: bool) -> Hand {
         let is_free = self.work == Work::Rest;
         match whose {
             Whose::Ours => {
                 let is_due = self.ledger.next.is_none_or(|next| next <= now);
-                let wants = is_free && self.is_clusters(may) && !is_due;
+                let wants = is_free && self.is_clusters(may) && !is_due && !self.is_fresh(now);
                 if wants && self.is_quiet(live, now - MARGIN, now) {
                     Hand::Over
                 } else {
@@ -285,9 +297,11 @@ mod tests {
             plain().hand(Whose::Ours, &Live::None, MINUTE + 30, false),
             Hand::Leave
         );
-        for at in [56, 60, 63] {
+        for at in [2, MARGIN, 56, 60, 63] {
             assert_eq!(hand(&plain(), &Live::None, at), Hand::Leave, "{at}");
         }
+        assert_eq!(plain().quiet_at(MINUTE + 2), Some(MINUTE + MARGIN + 1));
+        assert_eq!(hand(&plain(), &Live::None, MARGIN + 1), Hand::Over);
         assert_eq!(hand(&plain(), &Live::Runs(None), 30), Hand::Leave);
         let open = entry(&json!({"schedule": "* * * * *"}), State::Started);
         assert_eq!(hand(&open, &Live::None, 30), Hand::Leave);

@@ -98,3 +98,37 @@ fn of_many_that_are_due_so_many_are_started_at_once_the_longest_due_first() {
         }
     });
 }
+
+#[test]
+fn what_the_first_try_left_is_not_needed_when_it_is_written_down_that_there_is_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let (id, row) = row("b", wall() + 1000);
+    let (mut schedules, _news) = schedules(dir.path(), 3);
+    let mut listing = Listing::default();
+    listing.bots.insert(id.clone(), row);
+    schedules.listed(&listing, Instant::now());
+    let mut holds = |attempt: u32, of: Key| {
+        let tick = Tick {
+            at: 60,
+            attempt,
+            state: ledger::State::Claimed,
+            outcome: None,
+            why: None,
+            by: String::new(),
+            since: 60,
+            missed: 0,
+            not_before: None,
+            rev: 1,
+        };
+        schedules.known.get_mut(&id).unwrap().ledger.tick = Some(tick);
+        schedules.holds(&id, Some(of))
+    };
+    let of = |at: Seconds, attempt: u32| Key { at, attempt };
+    assert!(holds(Key::CLUSTERS, of(60, Key::CLUSTERS)));
+    assert!(!holds(1, of(60, Key::CLUSTERS)));
+    assert!(holds(1, of(60, 1)));
+    assert!(
+        holds(1, of(120, Key::CLUSTERS)),
+        "of that nothing is written"
+    );
+}

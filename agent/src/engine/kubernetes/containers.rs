@@ -190,10 +190,9 @@ impl Parts<'_> {
 
     /// What a program that waits and moves bytes may use.
     pub(super) fn light(&self, memory: u64) -> ResourceRequirements {
-        resources(
-            (memory.min(32 * MIB), CPU / 100),
-            (memory, self.cpu.max(CPU)),
-        )
+        let cpu = self.cpu.max(CPU);
+        let (kept, cpu_kept) = self.template.side_request;
+        resources((kept.min(memory), cpu_kept.min(cpu)), (memory, cpu))
     }
 
     pub(super) fn environment(&self) -> Vec<EnvVar> {

@@ -2,6 +2,7 @@
 //! what is there, and what comes late changes nothing ([`super::times`]).
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use contract::BotId;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
@@ -13,11 +14,15 @@ use super::access::Access;
 use super::cronjob::{self, There};
 use super::keys::Term;
 use super::refusal::{has_status, or_gone};
-use super::work::{MANAGER, answer, is_old, patching, term, told};
+use super::work::{MANAGER, age, answer, patching, term, told};
 use super::{names, secret};
 use crate::document::Bot;
 use crate::engine::not_started::NotStarted;
 use crate::plan::Outcome;
+
+/// A Job of a CronJob that is not there, of which nothing runs, is left behind when it is so old: that is longer than a Job
+/// and a CronJob take to be seen.
+const LEFT: Duration = Duration::from_secs(30);
 
 /// Makes the CronJob, or makes the one of `before` what it should be; gives it as it is then, and the life of its keys.
 ///
@@ -111,7 +116,8 @@ pub async fn sweep(access: Access, kept: BTreeSet<String>) {
     for job in listed.map_or(Vec::new(), |list| list.items) {
         let name = job.name_any();
         let of = name.rsplit_once('-').map_or("", |(of, _)| of);
-        let is_left = is_idle(&job) && is_old(&job.metadata) && !kept.contains(of);
+        let is_old = age(&job.metadata).is_some_and(|age| age > LEFT);
+        let is_left = is_idle(&job) && is_old && !kept.contains(of);
         if is_left && access.may_act().is_ok() {
             let _ = told(remove_job(&access, &job)).await;
         }

@@ -262,7 +262,10 @@ impl Slot {
             has_run: has_run(records, Some(seen.birth.start.at)),
             kind: self.kind,
             // One that somebody else has deleted, or a node that makes room, was told to as well.
-            asked: stop.map_or(seen.is_ending, |outcome| outcome == Outcome::Stopped),
+            // What a CronJob's Job has left is removed when it is old, however it ended.
+            asked: stop.map_or(seen.is_ending && !seen.is_clocked(), |outcome| {
+                outcome == Outcome::Stopped
+            }),
         };
         let mut verdict = ending::judge(&facts);
         if let Some(outcome) = stop.filter(|outcome| *outcome != Outcome::Stopped) {

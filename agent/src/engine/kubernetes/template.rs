@@ -42,6 +42,9 @@ pub struct Template {
     pub cpu_request: u64,
     /// Bytes of memory that `sync` may use.
     pub sync_memory: u64,
+    /// Bytes of memory and billionths of a processor that are kept for each of those that wait and move bytes: `fetch`,
+    /// `sync`, `query`.
+    pub side_request: (u64, u64),
     /// Bytes of the folders.
     pub sizes: Sizes,
     /// Seconds that a Pod may take to end: `sync` goes on trying to save for so long.
@@ -170,6 +173,10 @@ impl Template {
             cpu,
             cpu_request: read.cpus("THE0_BOT_CPU_REQUEST")?.unwrap_or(100_000_000),
             sync_memory: read.bytes("THE0_SYNC_MEMORY", 256 * MIB)?,
+            side_request: (
+                read.bytes("THE0_SIDE_MEMORY_REQUEST", 32 * MIB)?,
+                read.cpus("THE0_SIDE_CPU_REQUEST")?.unwrap_or(10_000_000),
+            ),
             sizes: Sizes {
                 code: read.whole("THE0_MAX_CODE_MB", 2048)? * MIB + ROOM,
                 state: read.whole("MAX_STATE_SIZE_MB", 8192)? * MIB + ROOM,
@@ -208,7 +215,9 @@ impl Template {
                 self.memory.default,
                 self.cpu.default,
                 self.cpu_request,
-                self.sync_memory
+                self.sync_memory,
+                self.side_request.0,
+                self.side_request.1
             ],
             self.sizes,
             self.grace,
@@ -255,6 +264,7 @@ mod tests {
             ("THE0_STACK", "My.Stack", "a-z 0-9 - _"),
             ("THE0_POD_GRACE", "soon", "12h"),
             ("THE0_SYNC_MEMORY", "lots", ""),
+            ("THE0_SIDE_CPU_REQUEST", "few", ""),
         ] {
             let text = template(&[(name, value)], "").unwrap_err().to_string();
             assert!(text.starts_with(name) && text.contains(hint), "{text}");

@@ -135,7 +135,9 @@ impl Engine {
             return Whose::Nobodys;
         }
         match self.times.cron(bot) {
-            Some(there) if there.is_ending || !there.is_on => Whose::Nobodys,
+            // It starts nothing any more, however long the cluster takes to remove it.
+            Some(there) if there.is_ending => Whose::Ours,
+            Some(there) if !there.is_on => Whose::Nobodys,
             Some(there) => Whose::Clusters(there.since),
             None => Whose::Ours,
         }
@@ -144,11 +146,12 @@ impl Engine {
     /// Whether who starts the bot's ticks may be changed now.
     pub fn can_hand(&self, bot: &BotId) -> bool {
         let again_at = self.times.again_at.get(bot);
+        let cron = self.times.cron(bot);
         self.is_ready()
             && self.access.lease.may_act()
             && !self.times.busy.contains(bot)
             && again_at.is_none_or(|again_at| self.times.now >= *again_at)
-            && (self.access.clock || self.times.cron(bot).is_some())
+            && cron.map_or(self.access.clock, |there| !there.is_ending)
     }
 
     /// Bots whose CronJob is there.
@@ -294,8 +297,14 @@ impl Engine {
         if all.get(&bot).is_some_and(|known| there.is_older(known)) {
             return;
         }
-        let is_new = all.insert(bot.clone(), there).is_none();
-        if is_new && !self.times.renew_at.contains_key(&bot) {
+        let is_ending = there.is_ending;
+        let before = all.insert(bot.clone(), there);
+        if is_ending {
+            // Its Secrets stay until it is gone.
+            if before.is_none_or(|before| !before.is_ending) {
+                self.settles(bot, None);
+            }
+        } else if before.is_none() && !self.times.renew_at.contains_key(&bot) {
             // Another agent has made its keys: nobody here knows how long they are good.
             self.times.renew_at.insert(bot, now);
         }
@@ -321,9 +330,12 @@ impl Engine {
     }
 
     /// What a CronJob had started last is seen by now. Its Secrets go, unless that still needs them: then they are swept.
-    /// Nothing else is done about the bot meanwhile: the Secrets of a CronJob that is made anew may have the same names.
+    /// Nothing else is done about the bot meanwhile: the Secrets of a CronJob that is made anew may have the same names, and
+    /// so only who acts removes them.
     fn settled(&mut self, bot: &BotId, secrets: Option<secret::Names>) {
-        let is_used = self.pods.contains_key(bot) || self.times.cron(bot).is_some();
+        let is_used = self.pods.contains_key(bot)
+            || self.times.cron(bot).is_some()
+            || !self.access.lease.may_act();
         let Some(secret::Names { config, keys }) = secrets.filter(|_| !is_used) else {
             self.times.busy.remove(bot);
             return;

@@ -431,10 +431,14 @@ pub async fn sweep(access: Access, used: Vec<String>) {
 }
 
 /// Whether it is older than any start takes.
-pub(super) fn is_old(meta: &ObjectMeta) -> bool {
-    let made = meta.creation_timestamp.as_ref();
-    let age = made.and_then(|made| SystemTime::from(made.0).elapsed().ok());
-    age.is_some_and(|age| age > ORPHAN)
+fn is_old(meta: &ObjectMeta) -> bool {
+    age(meta).is_some_and(|age| age > ORPHAN)
+}
+
+/// How old it is.
+pub(super) fn age(meta: &ObjectMeta) -> Option<Duration> {
+    let made = meta.creation_timestamp.as_ref()?;
+    SystemTime::from(made.0).elapsed().ok()
 }
 
 /// Whether Kubernetes removes it itself.

@@ -6,10 +6,14 @@ use serde_json::{Value, json};
 use super::super::tests::{Request, SECOND, Stage, list, over, pod, running, stage, template};
 use super::super::{Access, Husk, Link};
 use super::*;
+use crate::bots::Listing;
 use crate::document::Bot;
 use crate::engine::docker::tests::block_on;
 use crate::plan::Phase;
-use crate::schedule::ledger::Key;
+use crate::schedule::book::Book;
+use crate::schedule::ledger::{Key, Ledger};
+use crate::schedule::{Order, Schedules};
+use crate::show::{Colours, Console};
 
 /// A row of a bot with these times.
 fn row(schedule: &str) -> Arc<Listed> {
@@ -239,6 +243,94 @@ fn one_that_was_not_switched_on_is_nobodys_and_goes() {
 }
 
 #[test]
+fn one_that_the_cluster_is_slow_to_remove_starts_nothing_and_is_left_alone() {
+    let row = row("*/5 * * * *");
+    block_on(async {
+        let mut stage = ready(&row);
+        let id = bot(&row).id;
+        let mut ending = cronjob(&row, "3");
+        ending["metadata"]["deletionTimestamp"] = "2026-01-01T00:01:00Z".into();
+        let seen = || there(&ending);
+        stage
+            .engine
+            .take_times(Word::Listed(0, vec![seen()]), SECOND);
+        let why = "what it has started last may be unseen";
+        assert_eq!(stage.engine.whose(&id), Whose::Nobodys, "{why}");
+        let settled = Word::Settled(id.clone(), None);
+        stage.engine.take_times(settled, SECOND);
+        assert_eq!(stage.engine.whose(&id), Whose::Ours);
+        assert!(!stage.engine.can_hand(&id));
+        stage
+            .engine
+            .take_times(Word::Listed(1, vec![seen()]), SECOND);
+        assert_eq!(stage.engine.whose(&id), Whose::Ours, "it is no news");
+        let gone = Word::Gone(id.clone(), "c1".into());
+        stage.engine.take_times(gone, SECOND);
+        assert_eq!(stage.engine.whose(&id), Whose::Nobodys, "{why}");
+    });
+}
+
+#[test]
+fn what_the_clusters_clock_must_not_start_is_not_left_to_its_next_tick() {
+    let row = row("*/5 * * * *");
+    let ledger = Ledger {
+        next: Some(i64::MAX / 2),
+        ..Ledger::default()
+    };
+    let offer = Offer::Bot(Box::new(bot(&row)));
+    let listed = Listed::new("b".into(), None, "s".into(), offer).with_ledger(Some(ledger));
+    let dir = tempfile::tempdir().unwrap();
+    block_on(async {
+        let mut stage = ready(&row);
+        let id = bot(&row).id;
+        // It has started something since it was seen, so it is not removed.
+        let old = there(&cronjob(&row, "2"));
+        stage.engine.take_times(Word::Listed(0, vec![old]), SECOND);
+        let (news, _kept) = tokio::sync::mpsc::unbounded_channel();
+        let console = Console::open(std::io::sink(), Colours::Off).unwrap();
+        let book = Book::Folder(dir.path().to_owned());
+        let mut schedules = Schedules::new(book, "me".into(), 3, news, console);
+        let mut listing = Listing::default();
+        listing.bots.insert(id.clone(), Arc::new(listed));
+        schedules.listed(&listing, std::time::Instant::now());
+        let Stage {
+            engine,
+            news: mut told,
+            ..
+        } = stage;
+        let mut engine = crate::engine::Engine::Kubernetes(Box::new(engine));
+        let orders = schedules.step(&engine, |_| false);
+        assert!(
+            matches!(&orders[..], [Order::TakeBack(of)] if *of == id),
+            "{orders:?}"
+        );
+        let crate::engine::Engine::Kubernetes(cluster) = &mut engine else {
+            unreachable!("it is one");
+        };
+        cluster.take_back(&id);
+        let word = loop {
+            if let News::Times(word) = told.recv().await.unwrap() {
+                break word;
+            }
+        };
+        assert!(matches!(word, Word::Removed(_, Err(_))), "{word:?}");
+        cluster.take_times(word, SECOND);
+        assert!(!cluster.can_hand(&id));
+        for _ in 0..2 {
+            assert!(schedules.step(&engine, |_| false).is_empty());
+            assert_eq!(schedules.wanted().count(), 1, "it is looked at again");
+        }
+        let crate::engine::Engine::Kubernetes(cluster) = &mut engine else {
+            unreachable!("it is one");
+        };
+        let new = Word::Seen(id.clone(), Box::new(there(&cronjob(&row, "3")).1));
+        cluster.take_times(new, SECOND * 100);
+        let orders = schedules.step(&engine, |_| false);
+        assert!(matches!(&orders[..], [Order::TakeBack(_)]), "{orders:?}");
+    });
+}
+
+#[test]
 fn the_secrets_of_a_cronjob_are_gone_before_another_one_is_made() {
     let row = row("*/5 * * * *");
     block_on(async {
@@ -257,6 +349,25 @@ fn the_secrets_of_a_cronjob_are_gone_before_another_one_is_made() {
         let asked = stage.cluster.requests().into_iter();
         let removed = asked.filter(|it| it.method == "DELETE" && it.path.contains("/secrets/"));
         assert_eq!(removed.count(), 2);
+    });
+}
+
+#[test]
+fn who_does_not_act_removes_no_secrets() {
+    let row = row("*/5 * * * *");
+    block_on(async {
+        let mut stage = ready(&row);
+        let id = bot(&row).id;
+        let secrets = there(&cronjob(&row, "3")).1.secrets;
+        stage.engine.take_times(Word::Listed(0, Vec::new()), SECOND);
+        stage.engine.access.lease = crate::lease::Lease::held_for(Duration::ZERO);
+        stage.engine.times.busy.insert(id.clone());
+        let settled = Word::Settled(id.clone(), secrets);
+        stage.engine.take_times(settled, SECOND);
+        assert!(!stage.engine.times.busy.contains(&id));
+        sleep(Duration::from_millis(50)).await;
+        let asked = stage.cluster.requests();
+        assert!(!asked.iter().any(|request| request.method == "DELETE"));
     });
 }
 
@@ -352,6 +463,16 @@ fn what_ran_while_nobody_looked_is_told_in_its_order_and_one_after_another() {
         assert_eq!(tick(&stage), (key(2), true));
         list(&mut stage.engine, &[&three], SECOND);
         assert_eq!(tick(&stage), (key(3), false));
+        // Its Job is removed when it is old, and the Pod with it: that does not make its end another one.
+        let mut old = of(4, &over(112));
+        old.metadata.deletion_timestamp =
+            Some(serde_json::from_value(json!("2026-01-01T01:00:00Z")).unwrap());
+        list(&mut stage.engine, &[&old], SECOND);
+        let instance = stage.engine.instance(&bot.id).unwrap();
+        let Phase::Ended(ended) = &instance.actual.phase else {
+            panic!("{:?}", instance.actual.phase);
+        };
+        assert_ne!(ended.outcome, crate::plan::Outcome::Stopped);
     });
 }
 
