@@ -60,6 +60,17 @@ impl Cluster {
         Some(cluster)
     }
 
+    /// The same with a namespace that others make, and that goes all the same when the test ends.
+    ///
+    /// # Panics
+    /// The cluster does not run.
+    pub fn unmade() -> Self {
+        Self {
+            namespace: new_token(),
+            proxy: Proxy::start(),
+        }
+    }
+
     /// The namespace, unique on the machine.
     pub fn namespace(&self) -> &str {
         &self.namespace
@@ -68,6 +79,11 @@ impl Cluster {
     /// The administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         Path::new(HOME).join("pki/admin.kubeconfig")
+    }
+
+    /// Where the API server is to be had without encryption, with the administrator's rights: host and port.
+    pub fn proxy(&self) -> &str {
+        &self.proxy.address
     }
 
     /// kubectl in the namespace.

@@ -17,6 +17,7 @@ use tests::{containers, http, text, wait_for};
 
 use super::rendered::Helm;
 
+const BOT: &str = "installedbot00000000abcd";
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 /// A release in a namespace of the test's own, and the servers that it is told of.
@@ -94,15 +95,22 @@ impl Release {
         })
     }
 
-    /// A bot that counts, and its Pod.
-    fn bot(&self, id: &str) -> Pod<'_> {
+    /// A bot that counts.
+    fn put(&self, id: &str) {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("main.py"), COUNTER).expect("a file");
         let client = self.store.client();
         client.put("custom-bots", id, &zipped(folder.path()));
         self.mongo
             .put("bot_runner.bots", &document(id, id, doc! {}));
-        self.cluster.pod(format!("default-{id}"))
+    }
+
+    /// What the agent's program in that Pod prints as JSON, however it ends.
+    fn prints(&self, pod: &str, command: &str) -> Option<Value> {
+        let exec = ["exec", pod, "--container=controller", "--"];
+        let words = ["/opt/the0/bin/agent", command, "--output=json"];
+        let output = self.cluster.output(exec.iter().chain(&words));
+        serde_json::from_slice(&output.stdout).ok()
     }
 
     /// Whether the controllers may do that in their namespace, or in another.
@@ -166,19 +174,14 @@ fn two_controllers_of_whom_one_acts_run_bots_that_outlive_them() {
     has_its_rights_alone(&release);
 
     let first = release.acts("");
-    let bot = release.bot("installedbot00000000abcd");
+    release.put(BOT);
+    let bot = release.cluster.pod(format!("default-{BOT}"));
     bot.ready();
     let born = uid(&bot);
-    let says = ["/opt/the0/bin/agent", "ps", "--output=json"];
-    let shown = ["exec", &first, "--container=controller", "--"];
     wait_for("a bot that runs", LONG, || {
-        let rows = release.cluster.ask(shown.iter().chain(&says));
-        let rows: Value = serde_json::from_str(&rows).ok()?;
-        (rows[0]["state"] == "running").then_some(())
+        (release.prints(&first, "ps")?[0]["state"] == "running").then_some(())
     });
-    let words = ["/opt/the0/bin/agent", "doctor", "--output=json"];
-    let output = release.cluster.output(shown.iter().chain(&words));
-    let sheet: Value = serde_json::from_slice(&output.stdout).expect("findings");
+    let sheet = release.prints(&first, "doctor").expect("findings");
     let finds = |check: &str, what: &str| {
         let mut all = sheet["checks"].as_array().expect("checks").iter();
         all.any(|it| it["part"] == "kubernetes" && it["check"] == check && it["found"] == what)
@@ -187,15 +190,15 @@ fn two_controllers_of_whom_one_acts_run_bots_that_outlive_them() {
     assert!(finds("pods", "a bot's Pod would be taken"), "{sheet:#}");
     wait_for("its state in the store", LONG, || {
         let client = release.store.client();
-        client.get("bot-state", "installedbot00000000abcd/state.tar.gz")
+        client.get("bot-state", &format!("{BOT}/state.tar.gz"))
     });
     for pod in release.controllers() {
         let gateway = format!(
             "{}:9477",
             pod["status"]["podIP"].as_str().expect("an address")
         );
-        let asked = r#"{"bot_id":"installedbot00000000abcd","query_path":"/x"}"#;
-        assert_eq!(http(&gateway, "POST", "/query", asked).status, 401);
+        let asked = json!({"bot_id": BOT, "query_path": "/x"}).to_string();
+        assert_eq!(http(&gateway, "POST", "/query", &asked).status, 401);
     }
 
     release.cluster.pod(&first).delete();
@@ -219,4 +222,51 @@ fn two_controllers_of_whom_one_acts_run_bots_that_outlive_them() {
     });
     bot.ready();
     assert_eq!(uid(&bot), born, "it runs on");
+}
+
+#[test]
+fn bots_in_a_namespace_of_their_own_keep_to_its_quota_and_its_limits() {
+    let test = "chart::bots_in_a_namespace_of_their_own_keep_to_its_quota_and_its_limits";
+    if Cluster::here(test).is_none() {
+        return;
+    }
+    let bots = Cluster::unmade();
+    let mut values = values();
+    values["bots"] = json!({
+        "namespace": bots.namespace(), "createNamespace": true, "pod": {"dnsPolicy": "Default"},
+        "quota": {"pods": "1"},
+        "limitRange": [{"type": "Container", "min": {"cpu": "50m", "memory": "64Mi"}}],
+    });
+    values["env"]["THE0_SIDE_CPU_REQUEST"] = "50m".into();
+    values["env"]["THE0_SIDE_MEMORY_REQUEST"] = "64Mi".into();
+    let Some(release) = Release::install(test, &values) else {
+        return;
+    };
+    let there = format!("--namespace={}", bots.namespace());
+    assert!(release.may(&["create", "pods", &there]));
+    assert!(!release.may(&["create", "pods"]));
+
+    let acts = release.acts("");
+    release.put(BOT);
+    let first = bots.pod(format!("default-{BOT}"));
+    first.ready();
+    let other = "installedbot00000000abce";
+    release.put(other);
+    wait_for("a word on the quota", LONG, || {
+        let rows = release.prints(&acts, "ps")?;
+        let rows = rows.as_array()?;
+        let row = rows.iter().find(|row| row["id"] == other)?;
+        row.to_string().contains("exceeded quota").then_some(())
+    });
+    assert_eq!(bots.list("pod").len(), 1);
+    let taken = release.mongo.delete("bot_runner.bots", doc! {"id": BOT});
+    assert_eq!(taken, 1);
+    first.gone();
+    let second = bots.pod(format!("default-{other}"));
+    wait_for("its room", LONG, || (!second.get().is_null()).then_some(()));
+    second.ready();
+    let born = uid(&second);
+    release.does(&["uninstall", "--wait"], None);
+    second.ready();
+    assert_eq!(uid(&second), born, "its namespace stays");
 }
