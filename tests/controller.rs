@@ -24,8 +24,12 @@ mod lines;
 mod lost;
 #[path = "controller/outages.rs"]
 mod outages;
+#[path = "controller/overlap.rs"]
+mod overlap;
 #[path = "controller/rig.rs"]
 mod rig;
+#[path = "controller/steps.rs"]
+mod steps;
 #[path = "controller/ticks.rs"]
 mod ticks;
 #[path = "controller/tools.rs"]

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,6 +27,14 @@ pub enum Way {
     Keeps(&'static str),
     /// What a client says that has more bytes waits, and what the same one says after it; all else passes.
     HoldsLarge(usize),
+    /// Of the HTTP requests that change something one has no answer, and none after it is carried on; it is counted as kept
+    /// back when that is done.
+    Cuts {
+        /// Which, counted from 0.
+        write: usize,
+        /// Whether it itself is carried on.
+        passes: bool,
+    },
 }
 
 impl Way {
@@ -34,7 +42,12 @@ impl Way {
     fn is_carrying(self) -> bool {
         matches!(
             self,
-            Self::Open | Self::Slow(_) | Self::Hangs | Self::Keeps(_) | Self::HoldsLarge(_)
+            Self::Open
+                | Self::Slow(_)
+                | Self::Hangs
+                | Self::Keeps(_)
+                | Self::HoldsLarge(_)
+                | Self::Cuts { .. }
         )
     }
 
@@ -43,7 +56,12 @@ impl Way {
         match self {
             Self::Hangs => true,
             Self::HoldsLarge(most) => count > most,
-            Self::Open | Self::Refused | Self::Slow(_) | Self::Answers(_) | Self::Keeps(_) => false,
+            Self::Open
+            | Self::Refused
+            | Self::Slow(_)
+            | Self::Answers(_)
+            | Self::Keeps(_)
+            | Self::Cuts { .. } => false,
         }
     }
 }
@@ -66,6 +84,8 @@ struct Shared {
     kept: AtomicUsize,
     /// The most bytes that one of those inside has said since then and that wait.
     held: AtomicUsize,
+    /// How many requests that change something came since then.
+    wrote: AtomicUsize,
 }
 
 impl Door {
@@ -113,6 +133,7 @@ impl Door {
             came: AtomicUsize::new(0),
             kept: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
+            wrote: AtomicUsize::new(0),
         });
         let serving = Arc::clone(&shared);
         std::thread::spawn(move || {
@@ -136,6 +157,7 @@ impl Door {
         self.shared.came.store(0, Ordering::Relaxed);
         self.shared.kept.store(0, Ordering::Relaxed);
         self.shared.held.store(0, Ordering::Relaxed);
+        self.shared.wrote.store(0, Ordering::Relaxed);
         if !way.is_carrying() {
             inside.drain(..).for_each(|stream| stream.end());
         }
@@ -175,7 +197,9 @@ impl Shared {
         hold(&self.inside).push(client.clone());
         match self.way_on(0) {
             Way::Answers(status) => client.answer(status),
-            Way::Open | Way::Slow(_) | Way::Keeps(_) | Way::HoldsLarge(_) => self.carry(&client),
+            Way::Open | Way::Slow(_) | Way::Keeps(_) | Way::HoldsLarge(_) | Way::Cuts { .. } => {
+                self.carry(&client);
+            }
             Way::Refused | Way::Hangs => client.end(),
         }
     }
@@ -205,21 +229,38 @@ impl Shared {
         let (back, to) = (server.clone(), client.clone());
         let (queue, queued) = channel();
         let slow = Arc::clone(&self);
-        std::thread::spawn(move || slow.listen(back, &queue));
+        let is_cut = Arc::new(AtomicBool::new(false));
+        let cut = Arc::clone(&is_cut);
+        std::thread::spawn(move || slow.listen(back, &queue, &cut));
         std::thread::spawn(move || say(to, &queued));
-        self.ask(client.clone(), server);
+        self.ask(client.clone(), server, &is_cut);
     }
 
-    fn ask(&self, mut client: Stream, mut server: Stream) {
+    fn ask(&self, mut client: Stream, mut server: Stream, is_cut: &AtomicBool) {
         let mut buffer = [0; 16 << 10];
+        let mut is_deaf = false;
         while let Ok(count @ 1..) = client.read(&mut buffer) {
-            if let Way::Keeps(what) = self.way_on(count)
-                && is_of(&buffer[..count], what)
-            {
-                self.kept.fetch_add(1, Ordering::Relaxed);
+            let said = &buffer[..count];
+            match self.way_on(count) {
+                Way::Keeps(what) if is_of(said, what) => {
+                    self.kept.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
+                Way::Cuts { write, passes } if is_write(said) => {
+                    let nth = self.wrote.fetch_add(1, Ordering::Relaxed);
+                    is_deaf = nth > write || (nth == write && !passes);
+                    is_cut.store(nth >= write, Ordering::Relaxed);
+                    if is_deaf {
+                        self.kept.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+                _ => {}
+            }
+            // The rest of what is not carried on, its body, is not either.
+            if is_deaf {
                 continue;
             }
-            if server.write_all(&buffer[..count]).is_err() {
+            if server.write_all(said).is_err() {
                 break;
             }
         }
@@ -227,9 +268,13 @@ impl Shared {
     }
 
     /// Reads answers, each with the time when it is to be heard.
-    fn listen(&self, mut server: Stream, queue: &Sender<(Instant, Vec<u8>)>) {
+    fn listen(&self, mut server: Stream, queue: &Sender<(Instant, Vec<u8>)>, is_cut: &AtomicBool) {
         let mut buffer = [0; 16 << 10];
         while let Ok(count @ 1..) = server.read(&mut buffer) {
+            if is_cut.load(Ordering::Relaxed) {
+                self.kept.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
             let late = match self.way_on(0) {
                 Way::Slow(late) => late,
                 _ => Duration::ZERO,
@@ -256,9 +301,20 @@ fn say(mut client: Stream, queued: &Receiver<(Instant, Vec<u8>)>) {
 
 /// Whether a request that begins with these bytes has `what` in its first line.
 fn is_of(bytes: &[u8], what: &str) -> bool {
-    let line = bytes.split(|byte| *byte == b'\r').next();
-    let line = String::from_utf8_lossy(line.unwrap_or_default()).into_owned();
+    let line = first_line(bytes);
     line.ends_with("HTTP/1.1") && line.contains(what)
+}
+
+/// Whether these bytes begin a request that changes something.
+fn is_write(bytes: &[u8]) -> bool {
+    let line = first_line(bytes);
+    let mut methods = ["POST ", "PUT ", "PATCH ", "DELETE "].into_iter();
+    line.ends_with("HTTP/1.1") && methods.any(|method| line.starts_with(method))
+}
+
+fn first_line(bytes: &[u8]) -> String {
+    let line = bytes.split(|byte| *byte == b'\r').next();
+    String::from_utf8_lossy(line.unwrap_or_default()).into_owned()
 }
 
 #[derive(Debug)]

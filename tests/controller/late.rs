@@ -29,7 +29,7 @@ fn patch(rig: &Rig, spec: &Value) {
 }
 
 /// Waits until the cluster's clock has the schedule; gives its CronJob.
-fn is_handed_over(rig: &Rig, agent: &Agent) -> Value {
+pub fn is_handed_over(rig: &Rig, agent: &Agent) -> Value {
     wait("CronJob", agent, || {
         let cron = rig.cluster.get("cronjob", CRONJOB);
         (cron["spec"]["suspend"] == false).then_some(cron)
@@ -44,7 +44,7 @@ fn next_minute(seconds: u64) {
 }
 
 /// The runs that history tells of, without starts that came to nothing; each with another tick.
-fn ran(runs: &[Value]) -> Vec<&Value> {
+pub fn ran(runs: &[Value]) -> Vec<&Value> {
     let ran: Vec<&Value> = runs.iter().filter(|run| run["run"] != 0).collect();
     let ticks: std::collections::BTreeSet<String> =
         ran.iter().map(|run| run["because"].to_string()).collect();

@@ -1,0 +1,100 @@
+//! A controller that is killed at each of the calls with which it changes something in the cluster: as the call has not
+//! come there, and as it has and its answer is not back.
+
+use std::collections::BTreeSet;
+
+use mongodb::bson::doc;
+use serde_json::Value;
+use tests::cluster::LONG;
+use tests::door::{Door, Way};
+use tests::wait_for;
+
+use crate::rig::{Agent, Rig};
+
+const ID: &str = "walked";
+/// More calls than any change of a bot takes.
+const MOST: usize = 40;
+
+/// Whether the controller was killed at that call: it is not if what it does is `over` before it makes that many.
+fn is_killed(rig: &Rig, agent: &mut Agent, door: &Door, is_over: &dyn Fn() -> bool) -> bool {
+    let is_cut = wait_for("a call that is cut, or the end of all", LONG, || {
+        let is_cut = door.kept() > 0;
+        (is_cut || is_over()).then_some(is_cut)
+    });
+    if is_cut {
+        agent.kill();
+    }
+    door.is(Way::Open);
+    if is_cut {
+        agent.start(rig);
+    }
+    is_cut
+}
+
+/// Has the controller killed at each call that `change` takes, which gives what shows that it is over; `prepare` comes
+/// before, and both are told how often it was done before.
+fn at_each_call<'a>(
+    rig: &Rig,
+    agent: &mut Agent,
+    door: &Door,
+    prepare: impl Fn(usize),
+    change: impl Fn(usize) -> Box<dyn Fn() -> bool + 'a>,
+) {
+    let mut rounds = 0..;
+    for write in 0.. {
+        assert!(write < MOST, "it never ends: {}", agent.said());
+        let mut is_last = true;
+        for passes in [false, true] {
+            let round = rounds.next().expect("another number");
+            prepare(round);
+            door.is(Way::Cuts { write, passes });
+            let is_over = change(round);
+            is_last &= !is_killed(rig, agent, door, &is_over);
+            wait_for("the end of what was begun", LONG, || {
+                is_over().then_some(())
+            });
+        }
+        if is_last {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_controller_killed_at_any_call_changes_a_bot_all_the_same_and_loses_none_of_its_runs() {
+    let Some(rig) = Rig::start("controller::steps") else {
+        return;
+    };
+    let (door, config) = rig.plain_lane("steps");
+    let mut agent = rig.agent(&[("KUBECONFIG", &config)]);
+    let rig = &rig;
+    let pod = rig.bot(ID, doc! {"word": "begun"});
+    rig.wait_saved(ID, "word", "begun");
+    let edit = |round| -> Box<dyn Fn() -> bool> {
+        let word = format!("word {round}");
+        rig.bot(ID, doc! {"word": &word});
+        Box::new(move || rig.saved(ID, "word").as_deref() == Some(&word))
+    };
+    at_each_call(rig, &mut agent, &door, |_| {}, edit);
+    let comes_again = |round| {
+        let word = format!("again {round}");
+        rig.bot(ID, doc! {"word": &word});
+        rig.wait_saved(ID, "word", &word);
+    };
+    let removal = |_| -> Box<dyn Fn() -> bool> {
+        rig.remove(ID);
+        Box::new(|| rig.names("pods").is_empty())
+    };
+    at_each_call(rig, &mut agent, &door, comes_again, removal);
+    drop(pod);
+    let count = rig.saved(ID, "count").unwrap();
+    agent.wait_history(rig, ID, |runs| {
+        // Starts that came to nothing are told, too.
+        let runs: Vec<&Value> = runs.iter().filter(|run| run["run"] != 0).collect();
+        let name = |run: &&Value| format!("{} {}", run["container"], run["run"]);
+        let names: BTreeSet<String> = runs.iter().map(name).collect();
+        let is_whole = |run: &&Value| run["exit"] == 0 && run["saved"]["all"] == true;
+        let is_each_once = names.len() == runs.len() && runs.len().to_string() == count;
+        is_each_once && runs.iter().all(is_whole)
+    });
+}
