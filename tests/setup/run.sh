@@ -35,8 +35,11 @@ heard=(env --default-signal=HUP,INT,QUIT)
 "${heard[@]}" "$@" 2>&1 | tee "$log"
 code=${PIPESTATUS[0]}
 echo
-grep '^SKIPPED ' "$log" | sort -u
-awk -v skipped="$(grep -c '^SKIPPED ' "$log")" '
+grep -E '^(SKIPPED|FLAKY) ' "$log" | sort -u
+awk -v skipped="$(grep -c '^SKIPPED ' "$log")" -v flaky="$(grep -c '^FLAKY ' "$log")" '
   /^test result: / { passed += $4; failed += $6; skipped += $8 }
-  END { printf "%d passed, %d failed, %d skipped\n", passed - skipped, failed, skipped }' "$log"
+  END {
+    printf "%d passed, %d failed, %d skipped", passed - skipped + flaky, failed - flaky, skipped
+    print flaky ? sprintf(", %d of the passed only when run again, alone", flaky) : ""
+  }' "$log"
 exit "$code"

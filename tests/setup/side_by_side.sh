@@ -2,11 +2,14 @@
 # Runs the test binaries of the workspace side by side: they wait for servers and containers more than they compute.
 # THE0_TEST_JOBS of them at once, those that take longest first; what one printed comes in one piece when it has ended.
 # What looks at, or changes, things of the whole machine comes last and alone: processes of a user, addresses, rules.
+# Up to THE0_TEST_AGAIN (2) tests that failed are run once more, each alone at the very end. One that passes then counts as
+# passed and is told of as FLAKY, its first output stands; more of them than that are no accident, and none is run again.
 #
 #   side_by_side.sh FLAGS      the flags of `cargo test` that say what is built
 set -uo pipefail
 cargo=${CARGO:-cargo}
 jobs=${THE0_TEST_JOBS:-3}
+again=${THE0_TEST_AGAIN:-2}
 alone='privilege hardening'
 # Its tests wait for the cluster's clock and kubelet most of the time: so many of them at once.
 export waiting='controller' threads=3
@@ -51,10 +54,18 @@ one() {
     flock 9
     printf '\n     Running %s (%d s)\n' "$label" $((SECONDS - began))
     cat "$out"
-    [ "$code" = 0 ] || echo "$label" >>"$work/failed"
+    [ "$code" = 0 ] || failures "$1" "$out" >>"$work/failed"
   } 9>"$work/lock"
 }
-export -f one
+
+# The names of the tests that failed, each after what is known of its binary; `?` where it died before it named any.
+failures() {
+  local names
+  names=$(awk '/^failures:$/ { names = ""; next } /^    [^ ]+$/ { names = names $1 "\n" } END { printf "%s", names }' "$2")
+  grep -q '^test result: .* it ended with' "$2" && names='?'
+  while read -r name; do printf '%s\t%s\n' "$1" "$name"; done <<<"${names:-?}"
+}
+export -f one failures
 export work
 
 run() {
@@ -62,7 +73,25 @@ run() {
 }
 run together "$jobs"
 run alone 1
-[ ! -s "$work/failed" ] || {
-  printf '\nerror: failed: %s\n' "$(paste -sd, "$work/failed")"
+
+touch "$work/failed"
+if [ "$(wc -l <"$work/failed")" -gt "$again" ] || grep -qP '\t\?$' "$work/failed"; then again=0; fi
+still=()
+while IFS=$'\t' read -r label package executable name; do
+  out=$work/again
+  if [ "$again" -gt 0 ]; then
+    printf '\n     Running again, alone: %s %s\n' "$label" "$name"
+    if (cd "$package" && "$executable" --exact "$name") </dev/null >"$out" 2>&1 && grep -q '^test result: ok. 1 passed' "$out"; then
+      echo "FLAKY $label $name: it failed beside others and passed alone"
+      continue
+    fi
+    # The sum has it already.
+    sed 's/^test result: /again: /' "$out"
+  fi
+  still+=("$label $name")
+done <"$work/failed"
+[ "${#still[@]}" = 0 ] || {
+  printf '\nerror: failed:\n'
+  printf '  %s\n' "${still[@]}"
   exit 101
 }
