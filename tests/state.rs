@@ -484,10 +484,7 @@ fn an_object_store_gets_its_buckets_and_everything_of_a_bot_and_the_bot_sees_non
     let told = place.dir.path().join("data/store.json");
     assert!(read(&told).contains("own-state") && !read(&told).contains(secret.as_str()));
     assert!(!read(&screen).contains(secret.as_str()));
-    for process in fs::read_dir("/proc").unwrap().flatten() {
-        let words = read(&process.path().join("cmdline"));
-        assert!(!words.contains(secret.as_str()), "{words}");
-    }
+    has_no_word(&process, secret);
 
     // A command that was not told the store does not take another one for it.
     let mut stray = place.command(&["state", "ls", "stored"]);
@@ -554,6 +551,45 @@ fn what_cannot_be_saved_is_told_at_the_end_and_saved_by_the_next_session() {
     assert_eq!(end(process), 0, "{}", read(&screen));
     let states = place.states("cutoff");
     assert_eq!(states[0]["name"], "current");
+}
+
+/// No process of a session has `secret` on its command line; a bot's supervisor and `sync` are among them.
+fn has_no_word(session: &Process, secret: &str) {
+    let lines = command_lines(session.pid().as_raw());
+    for program in ["supervisor", "sync"] {
+        let is_it = |line: &String| {
+            let first = line.split('\0').next().unwrap_or_default();
+            Path::new(first)
+                .file_name()
+                .is_some_and(|name| name == program)
+        };
+        assert!(lines.iter().any(is_it), "no {program}: {lines:?}");
+    }
+    for line in lines {
+        assert!(!line.contains(secret), "{line}");
+    }
+}
+
+/// The command lines of a process and of all that descend from it: a session adopts its orphans.
+fn command_lines(root: i32) -> Vec<String> {
+    let folders = fs::read_dir("/proc").unwrap().flatten();
+    let parents: Vec<(i32, i32)> = folders
+        .filter_map(|folder| {
+            let pid = folder.file_name().to_str()?.parse().ok()?;
+            let stat = read(&folder.path().join("stat"));
+            // Field 4 of proc(5); the first after the name is field 3.
+            let parent = stat.rsplit_once(") ")?.1.split(' ').nth(1)?;
+            Some((pid, parent.parse().ok()?))
+        })
+        .collect();
+    let (mut family, mut seen) = (vec![root], 0);
+    while let Some(parent) = family.get(seen).copied() {
+        let children = parents.iter().filter(|(_, of)| *of == parent);
+        family.extend(children.map(|(pid, _)| *pid));
+        seen += 1;
+    }
+    let words = |pid: i32| read(Path::new(&format!("/proc/{pid}/cmdline")));
+    family.into_iter().map(words).collect()
 }
 
 fn says(screen: &Path, what: &str) {

@@ -16,7 +16,7 @@ fn a_bot_that_does_not_run_answers_from_its_last_state_and_nothing_is_left() {
         return;
     };
     let (id, saved) = rig.rests("rests");
-    let before = rig.volumes();
+    let volumes = rig.volumes();
     let state = rig
         .stack
         .objects()
@@ -69,7 +69,7 @@ fn a_bot_that_does_not_run_answers_from_its_last_state_and_nothing_is_left() {
         .unwrap();
     assert_eq!(after.etag, state.etag, "the state is as it was");
     assert_eq!(claim(&rig), claimed, "nobody has claimed it");
-    rig.leaves_nothing(&before);
+    rig.leaves_nothing(&volumes);
 }
 
 #[test]
@@ -90,11 +90,11 @@ fn what_takes_too_long_or_is_given_up_leaves_nothing() {
     };
     let id = rig.bot("rests", doc! {"enabled": false});
     rig.answers(&id, "/count");
-    let before = rig.volumes();
+    let volumes = rig.volumes();
     let long = json!({"params": {"seconds": 600}, "timeout_sec": 3});
     let late = rig.ask(&id, "/sleep", &long);
     assert_eq!(late.status, 504, "{late:?}");
-    rig.leaves_nothing(&before);
+    rig.leaves_nothing(&volumes);
 
     let begin = |rig: &Rig| {
         let body = json!({"bot_id": id, "query_path": "/sleep", "params": {"seconds": 600}, "timeout_sec": 600});
@@ -113,14 +113,14 @@ fn what_takes_too_long_or_is_given_up_leaves_nothing() {
         asker
     };
     drop(begin(&rig));
-    rig.leaves_nothing(&before);
+    rig.leaves_nothing(&volumes);
 
     let asker = begin(&rig);
     rig.stack.kill();
     assert_eq!(rig.containers().len(), 1);
     drop(asker);
     rig.stack.begin();
-    rig.leaves_nothing(&before);
+    rig.leaves_nothing(&volumes);
 }
 
 #[test]

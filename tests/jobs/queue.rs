@@ -129,7 +129,7 @@ fn with_all_bots_stopped_no_job_begins_and_a_drain_waits_for_those_that_run() {
     let Some(rig) = Rig::start("jobs::drain", &[("THE0_JOBS", "2")]) else {
         return;
     };
-    let runs = rig.job("runs", SLOW, &json!({"seconds": 10}));
+    let runs = rig.job("runs", SLOW, &json!({"seconds": 40}));
     let container = rig.host.docker.container(rig.container(&runs));
     container.says("BEGAN", tests::stack::LONG);
     let said = rig.host.ok(&["stop", "--all"]);

@@ -91,6 +91,7 @@ impl Rig {
                 std::time::Instant::now() < end,
                 "{id} is not {status}: {job:#}\n{said}"
             );
+            std::thread::sleep(std::time::Duration::from_millis(100));
         }
     }
 

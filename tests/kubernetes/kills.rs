@@ -56,7 +56,7 @@ fn a_sync_that_is_killed_when_a_run_has_ended_saves_the_end_all_the_same() {
     let Some(rig) = Rig::start("kubernetes::last") else {
         return;
     };
-    let mut bot = Bot::new("once", json!({"word": "w"}));
+    let mut bot = Bot::new("saved", json!({"word": "w"}));
     bot.restart = "Never";
     let pod = rig.run_code(&bot, TOLD);
     rig.wait_saved(&bot, "count", "0");

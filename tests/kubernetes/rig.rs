@@ -1,8 +1,9 @@
 //! A Pod as the agent makes it, of what a test of the agent's own proves that to be, and a store that Pods reach through a
 //! door.
 
+use std::collections::BTreeSet;
 use std::io::{Cursor, Write};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use contract::record::{RunRecord, Synced};
@@ -79,7 +80,11 @@ pub struct Bot {
 }
 
 impl Bot {
+    /// `id` is that of no other test here: they have one store.
     pub fn new(id: &'static str, config: Value) -> Self {
+        static USED: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+        let is_new = USED.lock().expect("no test panics here").insert(id);
+        assert!(is_new, "another test has a bot {id}");
         Self {
             id,
             restart: "Always",
