@@ -185,8 +185,10 @@ impl Schedules {
                 break;
             }
             self.arm(&bot, None);
-            self.active.insert(bot.clone());
-            orders.extend(self.look(&bot, engine, now, &may));
+            // An active one was looked at already, and is not ordered twice.
+            if self.active.insert(bot.clone()) {
+                orders.extend(self.look(&bot, engine, now, &may));
+            }
         }
         orders
     }

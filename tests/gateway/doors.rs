@@ -214,13 +214,17 @@ fn the_platforms_query_server_answers_beside_the_agent_that_acts_and_acts_never(
     // One that begins later is asked where it runs, long before the next listing, which is 30 s after the last one.
     let later = rig.bot("later", doc! {});
     rig.stack.container(&later).says("BEGAN", LONG);
-    wait_for("an answer from where it runs", Duration::from_secs(15), || {
-        let body = json!({"bot_id": later, "query_path": "/count"}).to_string();
-        http(&address, "POST", "/query", &body);
-        let said = tests::read(&data.path().join("log"));
-        let word = format!("bot {later} \"/count\": 200, live");
-        said.contains(&word).then_some(())
-    });
+    wait_for(
+        "an answer from where it runs",
+        Duration::from_secs(15),
+        || {
+            let body = json!({"bot_id": later, "query_path": "/count"}).to_string();
+            http(&address, "POST", "/query", &body);
+            let said = tests::read(&data.path().join("log"));
+            let word = format!("bot {later} \"/count\": 200, live");
+            said.contains(&word).then_some(())
+        },
+    );
     server.signal(Signal::SIGTERM);
     assert_eq!(server.code(LONG), 0);
     let said = tests::read(&data.path().join("log"));

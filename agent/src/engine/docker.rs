@@ -103,6 +103,8 @@ pub struct Engine {
     needed: u64,
     /// When the rules around the bots' network are looked at again.
     guard_at: Duration,
+    /// When it is looked for what others have started.
+    again_at: Option<Duration>,
     console: Console,
 }
 
@@ -175,6 +177,7 @@ impl Engine {
             listed: 0,
             needed: 0,
             guard_at: GUARD,
+            again_at: None,
         }
     }
 
@@ -329,6 +332,10 @@ impl Engine {
     pub fn tick(&mut self, now: Duration) {
         if self.link != Link::Up {
             return;
+        }
+        if self.again_at.is_some_and(|at| now >= at) {
+            self.again_at = None;
+            self.again.notify_one();
         }
         let is_ours = !self.access.lease.stands_by();
         if is_ours && now >= self.guard_at {

@@ -106,6 +106,8 @@ pub struct Engine {
     needed: u64,
     /// When Secrets that are nobody's are looked for again.
     sweep_at: Duration,
+    /// Whether that is too early for what is too young then, and is done once more soon.
+    sweep_again: bool,
     /// What the cluster's own clock has.
     times: Times,
     console: Console,
@@ -188,6 +190,7 @@ impl Engine {
             listed: 0,
             needed: 0,
             sweep_at: Duration::ZERO,
+            sweep_again: true,
             times,
         }
     }
@@ -391,12 +394,19 @@ impl Engine {
             self.release(&pod);
         }
         if now >= self.sweep_at && self.times.is_known(self.access.clock) {
-            self.sweep_at = now + SWEEP;
+            let pause = if self.sweep_again {
+                cronjob_work::LEFT * 2
+            } else {
+                SWEEP
+            };
+            self.sweep_at = now + pause;
+            self.sweep_again = false;
             let secrets = self.pods.values().flatten();
             let secrets = secrets.filter_map(|pod| pod.secrets.clone());
             let used = secrets.flat_map(|names| [names.config, names.keys]);
             let used = used.chain(self.times.secrets()).collect();
-            tokio::spawn(work::sweep(self.access.clone(), used));
+            let busy = self.times.busy();
+            tokio::spawn(work::sweep(self.access.clone(), used, busy));
             let kept = self.times.names(&self.access.template.stack);
             tokio::spawn(cronjob_work::sweep(self.access.clone(), kept));
         }
@@ -436,6 +446,7 @@ impl Engine {
     pub fn look_anew(&mut self) {
         self.needed = self.clock.tick();
         self.sweep_at = Duration::ZERO;
+        self.sweep_again = true;
         self.again.notify_one();
         self.times.look_anew();
     }

@@ -137,7 +137,9 @@ impl Act {
         {
             Ok(true) => {}
             Ok(false) => {
-                site.take_back(&self.job.id, &made).await;
+                if !made.is_kept {
+                    site.take_back(&self.job.id, &made).await;
+                }
                 return How::Well;
             }
             // It stays made; whether it has begun is seen at the next look.

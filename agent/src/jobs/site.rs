@@ -39,6 +39,8 @@ pub struct Seen {
 pub struct Made {
     /// Its unique id.
     pub id: String,
+    /// Whether it was there before, and noted: others may be about to start it.
+    pub is_kept: bool,
     /// From now; `None`: its keys have no end.
     pub renew_in: Option<Duration>,
     /// What it is told when it is started; a Pod has it in its Secret.
@@ -121,7 +123,7 @@ impl Site {
     /// Why there is none.
     pub async fn make(&self, job: &Bot, noted: Option<&str>) -> Result<Made, NotStarted> {
         match self {
-            Self::Docker(access) => docker::job::make(access, job).await,
+            Self::Docker(access) => docker::job::make(access, job, noted).await,
             Self::Kubernetes(jobs) => Box::pin(jobs.make(job, noted)).await,
         }
     }

@@ -71,19 +71,18 @@ pub async fn list(access: &Access) -> Result<HashMap<BotId, Seen>, String> {
     Ok(seen.collect())
 }
 
-/// Makes the job's container, in the place of one that was made and not started.
+/// Makes the job's container, in the place of one that was made and not started; the one that was `noted` as it was to be
+/// started stays, if it never ran: without it nobody would know that.
 ///
 /// # Errors
 /// Why there is none.
-pub async fn make(access: &Access, job: &Bot) -> Result<Made, NotStarted> {
+pub async fn make(access: &Access, job: &Bot, noted: Option<&str>) -> Result<Made, NotStarted> {
     let template = &access.template;
-    let image = template.image_for(job.definition.runtime);
-    let image_id = access
-        .images
-        .ensure(&access.docker, &image, template.pull)
-        .await?;
-    let network = access.network().await?;
-    let options = options(access, job, &image_id, &network)?;
+    let kept = keep(access, noted).await?;
+    let options = match kept {
+        Some(_) => None,
+        None => Some(wanted(access, job).await?),
+    };
     let mut variables = container::variables(job, template);
     let more = [(vars::ENTRYPOINT_TYPE, BACKTEST), (vars::THE0_STATE, "off")];
     variables.extend(more.map(|(name, value)| (name.to_owned(), value.to_owned())));
@@ -91,12 +90,38 @@ pub async fn make(access: &Access, job: &Bot) -> Result<Made, NotStarted> {
     let granted = access.keys.grant(job).await?;
     let document = container::document(variables, &granted.keys).map_err(Refused::from)?;
     access.may_act()?;
-    let id = create(access, &job.id, options).await?;
+    let is_kept = kept.is_some();
+    let id = match (kept, options) {
+        (None, Some(options)) => create(access, &job.id, options).await?,
+        (kept, _) => kept.unwrap_or_default(),
+    };
     Ok(Made {
         id,
+        is_kept,
         renew_in: granted.renew_in,
         document,
     })
+}
+
+/// The container with this id, if it was never started.
+async fn keep(access: &Access, id: Option<&str>) -> Result<Option<String>, NotStarted> {
+    let Some(id) = id else { return Ok(None) };
+    let found = inspect(&access.docker, id).await;
+    let found = found.map_err(|err| NotStarted::by_engine("look at its container", &err))?;
+    let is_made = found.is_some_and(|found| status(&found) == ContainerStateStatusEnum::CREATED);
+    Ok(is_made.then(|| id.to_owned()))
+}
+
+/// What its container is made of.
+async fn wanted(access: &Access, job: &Bot) -> Result<ContainerCreateBody, NotStarted> {
+    let template = &access.template;
+    let image = template.image_for(job.definition.runtime);
+    let image_id = access
+        .images
+        .ensure(&access.docker, &image, template.pull)
+        .await?;
+    let network = access.network().await?;
+    Ok(options(access, job, &image_id, &network)?)
 }
 
 async fn create(

@@ -14,6 +14,9 @@ use super::{Engine, Link, News, RENEW_FOUND, SLACK, start, tales};
 use crate::engine::Exit;
 use crate::plan::{Outcome, Phase};
 
+/// What begins in this time is found by one listing.
+const TOGETHER: Duration = Duration::from_secs(1);
+
 impl Engine {
     /// Takes in what has happened.
     pub fn take(&mut self, news: News, now: Duration) {
@@ -22,7 +25,9 @@ impl Engine {
             News::Listed(snapshot) => self.listed(*snapshot, now),
             News::Happened(bot) => self.happened(&bot),
             // Where another agent starts them it is known at once what runs, and who is asked.
-            News::Began if !self.access.lease.may_act() => self.again.notify_one(),
+            News::Began if !self.access.lease.may_act() => {
+                self.again_at.get_or_insert(now + TOGETHER);
+            }
             News::Began => {}
             News::Started(bot, result) => self.started(&bot, result, now),
             News::Looked(bot, result) => self.looked(&bot, result, now),

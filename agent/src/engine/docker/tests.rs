@@ -227,3 +227,27 @@ fn a_store_that_has_made_keys_and_then_makes_none_gives_nobody_the_agents_own() 
         }
     });
 }
+
+#[test]
+fn the_container_that_a_job_was_to_be_started_in_is_kept_where_it_never_ran() {
+    const NEVER: &str = r#"{"Id": "c1", "State": {"Status": "created"}}"#;
+    block_on(async {
+        let Stage {
+            mut engine, daemon, ..
+        } = stage(|request| {
+            request
+                .path
+                .contains("/containers/c1/json")
+                .then_some((200, NEVER))
+        });
+        let (store, keys) = keys_of_a_broken_store();
+        store.script(|_| Some(Fault::Answer(501, String::new())));
+        engine.access.keys = keys;
+        let job = bot("j");
+        let made = job::make(&engine.access, &job, Some("c1"));
+        let made = made.await.unwrap();
+        assert_eq!((made.id.as_str(), made.is_kept), ("c1", true));
+        let asked = daemon.requests();
+        assert!(!asked.iter().any(|request| request.path.contains("/create")));
+    });
+}

@@ -22,7 +22,7 @@ use crate::plan::Outcome;
 
 /// A Job of a CronJob that is not there, of which nothing runs, is left behind when it is so old: that is longer than a Job
 /// and a CronJob take to be seen.
-const LEFT: Duration = Duration::from_secs(30);
+pub const LEFT: Duration = Duration::from_secs(30);
 
 /// Makes the CronJob, or makes the one of `before` what it should be; gives it as it is then, and the life of its keys.
 ///

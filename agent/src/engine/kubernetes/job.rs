@@ -114,6 +114,7 @@ impl Jobs {
         answer("make its Secret", secrets.create(&post(), &secret)).await?;
         Ok(Made {
             id: made.uid().unwrap_or_default(),
+            is_kept: false,
             renew_in: self.due(&granted),
             document: Secret::new(""),
         })
@@ -136,6 +137,7 @@ impl Jobs {
         self.put_keys(&pod, &granted).await.map_err(not)?;
         Ok(Some(Made {
             id: id.to_owned(),
+            is_kept: true,
             renew_in: self.due(&granted),
             document: Secret::new(""),
         }))

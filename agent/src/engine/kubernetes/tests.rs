@@ -724,7 +724,12 @@ fn secrets_of_starts_that_were_cut_off_are_removed_when_they_are_older_than_any_
         };
         let owner = json!([{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}]);
         let none = json!([]);
+        let id: BotId = "b".parse().unwrap();
+        let mut being_made = secret("being-made", 11, &none);
+        being_made["metadata"]["labels"] = json!(names::labels(&template().stack, &id));
+        being_made["metadata"]["annotations"] = json!({ names::ID: "b" });
         let items = [
+            being_made,
             secret("left", 11, &none),
             secret("young", 9, &none),
             secret("owned", 11, &owner),
@@ -738,7 +743,8 @@ fn secrets_of_starts_that_were_cut_off_are_removed_when_they_are_older_than_any_
             "DELETE" => Some((200, json!({"kind": "Status", "status": "Success"}))),
             _ => None,
         });
-        work::sweep(engine.access.clone(), vec!["used".to_owned()]).await;
+        let busy = std::collections::BTreeSet::from([id]);
+        work::sweep(engine.access.clone(), vec!["used".to_owned()], busy).await;
         let requests = cluster.requests().into_iter();
         let removed = requests.filter(|request| request.method == "DELETE");
         let removed: Vec<String> = removed.map(|request| request.path).collect();

@@ -100,10 +100,17 @@ impl Times {
         there.chain(&self.busy)
     }
 
-    /// Names of CronJobs, those that are being made too.
+    /// Names of CronJobs, those that are being made too, and without those that start nothing any more.
     pub fn names(&self, stack: &Stack) -> BTreeSet<String> {
+        let is_over = |bot: &BotId| self.cron(bot).is_some_and(|there| there.is_ending);
         let bots = self.ticking();
+        let bots = bots.filter(|bot| self.busy.contains(*bot) || !is_over(bot));
         bots.map(|bot| names::schedule(stack, bot)).collect()
+    }
+
+    /// Bots whose CronJob is being made or changed, with Secrets that are not known here yet, or removed, or has just gone.
+    pub fn busy(&self) -> BTreeSet<BotId> {
+        self.busy.clone()
     }
 
     /// Names of Secrets that CronJobs use.
@@ -197,6 +204,9 @@ impl Engine {
         let Some((bot, schedule)) = self.clocked_bot(row) else {
             return;
         };
+        if self.times.busy.contains(&bot.id) {
+            return;
+        }
         let before = self.times.cron(&bot.id);
         if before.is_some_and(|before| before.schedule != schedule) {
             return self.take_back(&bot.id);
@@ -223,7 +233,8 @@ impl Engine {
 
     /// The cluster's clock has the bot's schedule no longer, unless it has just started something.
     pub fn take_back(&mut self, bot: &BotId) {
-        let Some(there) = self.times.cron(bot).cloned() else {
+        let there = self.times.cron(bot);
+        let Some(there) = there.filter(|_| !self.times.busy.contains(bot)).cloned() else {
             return;
         };
         self.times.busy.insert(bot.clone());
@@ -297,12 +308,12 @@ impl Engine {
         if all.get(&bot).is_some_and(|known| there.is_older(known)) {
             return;
         }
-        let is_ending = there.is_ending;
+        let (is_ending, secrets) = (there.is_ending, there.secrets.clone());
         let before = all.insert(bot.clone(), there);
         if is_ending {
             // Its Secrets stay until it is gone.
             if before.is_none_or(|before| !before.is_ending) {
-                self.settles(bot, None);
+                self.settles(bot, secrets);
             }
         } else if before.is_none() && !self.times.renew_at.contains_key(&bot) {
             // Another agent has made its keys: nobody here knows how long they are good.

@@ -10,6 +10,7 @@
 //!
 //! A Pod behind its gate is removed only as it was seen last ([`super::undo`]): whoever opens the gate meanwhile has it run.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 use contract::record::Time;
@@ -405,8 +406,8 @@ pub async fn renew(access: &Access, seen: &Seen, code: &ObjectKey) -> Result<Ter
 }
 
 /// Removes Secrets of the stack that are no Pod's: of starts that were cut off, and of Pods that are gone. `is_used` tells
-/// those of Pods that there are.
-pub async fn sweep(access: Access, used: Vec<String>) {
+/// those of Pods that there are; those of `busy` bots are being written.
+pub async fn sweep(access: Access, used: Vec<String>, busy: BTreeSet<BotId>) {
     let selector = names::selector(&access.template.stack);
     let api = access.secrets();
     let params = ListParams::default().labels(&selector);
@@ -415,7 +416,9 @@ pub async fn sweep(access: Access, used: Vec<String>) {
     };
     for secret in list.items {
         let (name, meta) = (secret.name_any(), &secret.metadata);
-        if is_old(meta) && !used.contains(&name) && !is_owned(meta) {
+        let is_busy =
+            names::bot_of(&access.template.stack, meta).is_some_and(|bot| busy.contains(&bot));
+        if is_old(meta) && !used.contains(&name) && !is_owned(meta) && !is_busy {
             // One that was written since it was listed has a use again.
             let params = DeleteParams {
                 preconditions: Some(Preconditions {

@@ -233,7 +233,11 @@ fn one_that_was_not_switched_on_is_nobodys_and_goes() {
         let off: Vec<&BotId> = stage.engine.clocked_off().collect();
         assert_eq!(off, [&id]);
         stage.engine.take_back(&id);
+        stage.engine.take_back(&id);
         word(&mut stage).await;
+        let asked = stage.cluster.requests().into_iter();
+        let removals = asked.filter(|request| request.method == "DELETE");
+        assert_eq!(removals.count(), 1, "it is asked for once");
         assert_eq!(stage.engine.clocked_off().count(), 0);
         assert_eq!(stage.engine.whose(&id), Whose::Nobodys);
         let settled = Word::Settled(id.clone(), None);
