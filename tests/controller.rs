@@ -8,6 +8,8 @@ mod asked;
 mod clock;
 #[path = "controller/ends.rs"]
 mod ends;
+#[path = "controller/hand.rs"]
+mod hand;
 #[path = "controller/handover.rs"]
 mod handover;
 #[path = "controller/job_failures.rs"]
