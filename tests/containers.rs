@@ -7,6 +7,7 @@
 //! Where no Docker answers, or an image is not built, the test is skipped aloud.
 
 mod daemon;
+mod events;
 
 use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr};
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 pub use daemon::Daemon;
+pub use events::Events;
 
 use crate::{read, run, skip, text, wait_for};
 
@@ -89,7 +91,7 @@ impl Docker {
     }
 
     /// The same without a limit, for what listens as long as a test lasts.
-    pub fn listener(&self) -> Command {
+    fn listener(&self) -> Command {
         self.with_host(Command::new(client()))
     }
 

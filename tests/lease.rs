@@ -4,12 +4,13 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use mongodb::bson::{self, doc};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
+use tests::containers::Events;
 use tests::servers::free_port;
 use tests::stack::{BOTS, IDLE, LONG, Stack};
 use tests::{Process, Reply, http, read, run, text, wait_for};
@@ -117,34 +118,17 @@ impl Agent {
     }
 }
 
-/// How often containers of a stack are started, by the daemon's own word. It keeps few of its events: it is listened to.
-struct Starts {
-    dir: TempDir,
-    _listener: Process,
-}
+/// How often containers of a stack are started, by the daemon's own word.
+struct Starts(Events);
 
 impl Starts {
-    /// All from now on, also those before the listener listens.
     fn of(stack: &Stack) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        // The listener of a test that is killed ends after an hour.
-        let [since, until] = [0, 3600].map(|more| (now.as_secs() + more).to_string());
-        let dir = tempfile::tempdir().unwrap();
-        let filter = format!("label=the0.stack={}", stack.name());
-        let mut command = stack.docker.listener();
-        command.args(["events", "--since", &since, "--until", &until]);
-        command.args(["--filter", &filter, "--filter", "event=start"]);
-        command.args(["--format", "{{.ID}}"]);
-        let heard = File::create(dir.path().join("heard")).unwrap();
-        command.stdin(Stdio::null()).stdout(heard);
-        Self {
-            dir,
-            _listener: Process::start(&mut command),
-        }
+        let of = format!("label=the0.stack={}", stack.name());
+        Self(stack.docker.events(&[&of, "event=start"], "{{.ID}}"))
     }
 
     fn count(&self) -> usize {
-        read(&self.dir.path().join("heard")).lines().count()
+        self.0.told().lines().count()
     }
 
     /// Waits until so many have been heard of, and gives how many there are.

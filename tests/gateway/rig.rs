@@ -2,16 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Stdio;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use mongodb::bson::{Document, doc};
 use serde_json::{Value, json};
-use tempfile::NamedTempFile;
-use tests::containers::Container;
+use tests::containers::{Container, Events};
 use tests::servers::mongo::document;
 use tests::stack::{BOTS, COUNTER, LONG, Stack, zipped};
-use tests::{Process, Reply, http, read, text, wait_for};
+use tests::{Reply, http, text, wait_for};
 
 /// Answers both ways, as the contract has it, without an SDK.
 pub const QUERY: &str = r#"
@@ -256,29 +254,18 @@ impl Rig {
 }
 
 /// Volumes that containers have had, by the daemon's own word: those without a name do not tell whose they are.
-pub struct Volumes {
-    heard: NamedTempFile,
-    _listener: Process,
-}
+pub struct Volumes(Events);
 
 impl Volumes {
-    /// All from now on, also those before the listener listens.
     fn of(stack: &Stack) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        // The listener of a test that is killed ends after an hour.
-        let [since, until] = [0, 3600].map(|more| (now.as_secs() + more).to_string());
-        let heard = NamedTempFile::new().unwrap();
-        let mut command = stack.docker.listener();
-        command.args(["events", "--since", &since, "--until", &until]);
-        command.args(["--filter", "type=container", "--filter", "event=create"]);
-        command.args(["--filter", "type=volume", "--filter", "event=mount"]);
+        let filters = [
+            "type=container",
+            "event=create",
+            "type=volume",
+            "event=mount",
+        ];
         let form = "{{.Type}},{{.Actor.ID}},{{index .Actor.Attributes \"the0.stack\"}},{{index .Actor.Attributes \"container\"}}";
-        command.args(["--format", form]);
-        command.stdin(Stdio::null()).stdout(heard.reopen().unwrap());
-        Self {
-            heard,
-            _listener: Process::start(&mut command),
-        }
+        Self(stack.docker.events(&filters, form))
     }
 
     /// Those without a name that containers of this stack have had.
@@ -287,7 +274,7 @@ impl Volumes {
             |name: &str| name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit());
         let (mut containers, mut volumes) = (BTreeSet::new(), Vec::new());
         // A container is made before anything is mounted into it.
-        for line in read(self.heard.path()).lines() {
+        for line in self.0.told().lines() {
             let row: Vec<&str> = line.split(',').collect();
             match &row[..] {
                 ["container", id, of, _] if *of == stack => {

@@ -1,15 +1,12 @@
 //! A host with schedules, and the daemon's word on what was started.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mongodb::bson::{Bson, DateTime, Document, doc};
-use tempfile::TempDir;
+use tests::containers::Events;
 use tests::servers::mongo::document;
 use tests::stack::{LONG, Stack};
-use tests::{Process, read};
 
 /// Where bots are that run at times.
 pub const SCHEDULES: &str = "bot_scheduler.bot_schedules";
@@ -34,36 +31,23 @@ def main(id, config):
 /// A host, and what its daemon has started.
 pub struct Rig {
     pub stack: Stack,
-    dir: TempDir,
-    _listener: Process,
+    heard: Events,
 }
 
 impl Rig {
     pub fn start(test: &str) -> Option<Self> {
         let stack = Stack::start(test, &["python3.11"])?;
-        let dir = tempfile::tempdir().unwrap();
-        let filter = format!("label=the0.stack={}", stack.name());
-        // The listener of a test that is killed ends after an hour.
-        let [since, until] = [0, 3600].map(|more| (now() + more).to_string());
-        let mut command = stack.docker.listener();
-        command.args(["events", "--since", &since, "--until", &until]);
-        command.args(["--filter", &filter, "--filter", "event=start"]);
+        let of = format!("label=the0.stack={}", stack.name());
         let form =
             "{{index .Actor.Attributes \"runtime.id\"}} {{index .Actor.Attributes \"the0.tick\"}}";
-        command.args(["--format", form]);
-        let heard = File::create(dir.path().join("heard")).unwrap();
-        command.stdin(Stdio::null()).stdout(heard);
-        Some(Self {
-            _listener: Process::start(&mut command),
-            stack,
-            dir,
-        })
+        let heard = stack.docker.events(&[&of, "event=start"], form);
+        Some(Self { stack, heard })
     }
 
     /// How often each try of each tick of the bot was started.
     pub fn starts(&self, id: &str) -> BTreeMap<String, usize> {
         let mut starts = BTreeMap::new();
-        for line in read(&self.dir.path().join("heard")).lines() {
+        for line in self.heard.told().lines() {
             if let Some((of, tick)) = line.split_once(' ')
                 && of == id
             {
