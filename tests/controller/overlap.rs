@@ -1,10 +1,9 @@
 //! A run that the cluster's clock has started and that is not over when the next tick is due.
 
-use std::time::{Duration, Instant};
-
 use mongodb::bson::doc;
 use serde_json::Value;
 use tests::cluster::LONG;
+use tests::wait_for;
 
 use crate::late::{is_handed_over, ran};
 use crate::rig::Rig;
@@ -35,23 +34,17 @@ fn a_tick_that_is_due_while_one_runs_waits_for_its_end_or_is_passed_over() {
     let agent = rig.agent(&[]);
     rig.scheduled_as("clock", OUTLASTS, doc! {"schedule": "* * * * *"});
     is_handed_over(&rig, &agent);
-    let end = Instant::now() + LONG * 4;
-    let runs = loop {
+    let runs = wait_for("a run after the long one and its tick", LONG * 4, || {
         let pods = rig.cluster.list("pod");
         let under_way = pods.iter().filter(|pod| is_under_way(pod));
         assert!(under_way.count() <= 1, "{pods:#?}");
         let runs = agent.ask(&rig, &["history", "clock"]);
-        let runs = runs.as_array().unwrap();
-        let long = rig.saved("clock", "long");
-        let long: Option<usize> = long.and_then(|count| count.parse().ok());
-        let all = ran(runs);
+        let all = ran(runs.as_array().unwrap());
+        let long: usize = rig.saved("clock", "long")?.parse().ok()?;
         let is_done = |run: &&Value| run["exit"] == 0 && run["saved"]["all"] == true;
-        if long.is_some_and(|long| all.len() > long + 1) && all.iter().all(is_done) {
-            break all.into_iter().cloned().collect::<Vec<Value>>();
-        }
-        assert!(Instant::now() < end, "{all:#?}\n{}", agent.said());
-        std::thread::sleep(Duration::from_millis(500));
-    };
+        let is_over = all.len() > long + 1 && all.iter().all(is_done);
+        is_over.then(|| all.into_iter().cloned().collect::<Vec<Value>>())
+    });
     let count = rig.saved("clock", "count").unwrap();
     assert!(
         runs.len().to_string() == count || (runs.len() + 1).to_string() == count,

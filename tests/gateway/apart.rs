@@ -142,7 +142,13 @@ fn no_more_are_attended_at_once_than_may() {
     let waits = json!({"timeout_sec": 60});
     let running = rig.stack.container(&live);
     std::thread::scope(|scope| {
-        let first = scope.spawn(|| rig.ask(&rests, "/wait", &waits).status);
+        // The place of the one before is free when all of it is gone.
+        let first = scope.spawn(|| {
+            wait_for("its place", LONG, || {
+                let status = rig.ask(&rests, "/wait", &waits).status;
+                (status != 429).then_some(status)
+            })
+        });
         let apart = wait_for("a container", LONG, || rig.containers().pop());
         let apart = rig.stack.docker.container(apart);
         rig.under_way(&apart, 1);
