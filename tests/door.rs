@@ -175,6 +175,11 @@ impl Door {
         self.shared.held.load(Ordering::Relaxed)
     }
 
+    /// How many requests that change something came since the way was last changed, as it cuts them.
+    pub fn wrote(&self) -> usize {
+        self.shared.wrote.load(Ordering::Relaxed)
+    }
+
     /// How many came since the way was last changed.
     pub fn came(&self) -> usize {
         self.shared.came.load(Ordering::Relaxed)

@@ -9,17 +9,28 @@ use tests::cluster::LONG;
 use tests::door::{Door, Way};
 use tests::wait_for;
 
-use crate::rig::{Agent, Rig};
+use crate::late::is_handed_over;
+use crate::rig::{Agent, Rig, SCHEDULES};
 
 const ID: &str = "walked";
+const CRONJOB: &str = "schedule-default-clock";
 /// More calls than any change of a bot takes.
 const MOST: usize = 40;
 
-/// Whether the controller was killed at that call: it is not if what it does is `over` before it makes that many.
-fn is_killed(rig: &Rig, agent: &mut Agent, door: &Door, is_over: &dyn Fn() -> bool) -> bool {
+/// Whether the controller was killed at the call `write`: it is not if what it does is over before it makes that many.
+fn is_killed(
+    rig: &Rig,
+    agent: &mut Agent,
+    door: &Door,
+    write: usize,
+    is_over: &dyn Fn() -> bool,
+) -> bool {
     let is_cut = wait_for("a call that is cut, or the end of all", LONG, || {
-        let is_cut = door.kept() > 0;
-        (is_cut || is_over()).then_some(is_cut)
+        if door.wrote() > write {
+            (door.kept() > 0).then_some(true)
+        } else {
+            is_over().then_some(false)
+        }
     });
     if is_cut {
         agent.kill();
@@ -49,7 +60,7 @@ fn at_each_call<'a>(
             prepare(round);
             door.is(Way::Cuts { write, passes });
             let is_over = change(round);
-            is_last &= !is_killed(rig, agent, door, &is_over);
+            is_last &= !is_killed(rig, agent, door, write, &is_over);
             wait_for("the end of what was begun", LONG, || {
                 is_over().then_some(())
             });
@@ -97,4 +108,46 @@ fn a_controller_killed_at_any_call_changes_a_bot_all_the_same_and_loses_none_of_
         let is_each_once = names.len() == runs.len() && runs.len().to_string() == count;
         is_each_once && runs.iter().all(is_whole)
     });
+}
+
+#[test]
+fn a_controller_killed_at_any_call_changes_a_cronjob_all_the_same() {
+    let Some(rig) = Rig::start("controller::handed") else {
+        return;
+    };
+    let (door, config) = rig.plain_lane("handed");
+    let mut agent = rig.agent(&[("KUBECONFIG", &config)]);
+    let rig = &rig;
+    // It is due now, and then in a long time.
+    rig.scheduled("clock", doc! {"once": true, "schedule": "0 0 1 1 *"});
+    is_handed_over(rig, &agent);
+    let digest = |cron: &Value| cron["metadata"]["annotations"]["the0.app/digest"].clone();
+    let edit = |round| -> Box<dyn Fn() -> bool> {
+        let before = digest(&rig.cluster.get("cronjob", CRONJOB));
+        let word = doc! {"$set": {"config.word": format!("word {round}")}};
+        assert_eq!(rig.mongo.update(SCHEDULES, doc! {"id": "clock"}, word), 1);
+        Box::new(move || {
+            let cron = rig.cluster.get("cronjob", CRONJOB);
+            cron["spec"]["suspend"] == false
+                && digest(&cron) != before
+                && has_its_secrets(rig, &cron)
+        })
+    };
+    at_each_call(rig, &mut agent, &door, |_| {}, edit);
+    assert_eq!(rig.names("cronjobs").len(), 1);
+    agent.wait_history(rig, "clock", |runs| runs.len() == 1);
+}
+
+/// Whether all Secrets are there that its Pods mount or read.
+fn has_its_secrets(rig: &Rig, cron: &Value) -> bool {
+    let there = rig.names("secrets");
+    let spec = &cron["spec"]["jobTemplate"]["spec"]["template"]["spec"];
+    let volumes = spec["volumes"].as_array().unwrap().iter();
+    let mounted = volumes.filter_map(|volume| volume["secret"]["secretName"].as_str());
+    let variables = spec["containers"][0]["env"].as_array().unwrap().iter();
+    let read = variables.filter_map(|it| it["valueFrom"]["secretKeyRef"]["name"].as_str());
+    let mut names: Vec<&str> = mounted.chain(read).collect();
+    names.dedup();
+    let is_there = |name: &&str| there.contains(&format!("secret/{name}"));
+    names.len() >= 2 && names.iter().all(is_there)
 }
