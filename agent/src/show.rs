@@ -5,7 +5,8 @@
 //!
 //! With `LOG_FORMAT=json` each line is a [`journal::Line`] instead; a bot's own line is its `msg`.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
@@ -20,6 +21,8 @@ use serde_json::Value;
 const QUEUE: usize = 4096;
 /// How long a flush waits for the terminal.
 const FLUSH: Duration = Duration::from_secs(2);
+/// How what the agent says is shown.
+const SAID: Style = Style::new().bold();
 /// The widest name in front of a line.
 const WIDEST: usize = 24;
 
@@ -109,10 +112,17 @@ impl Console {
         if self.form == Form::Json {
             return self.json(Level::Info, None, text);
         }
-        let style = Style::new().bold();
         for line in text.lines() {
-            self.line("agent", style, line.as_bytes());
+            self.line("agent", SAID, line.as_bytes());
         }
+    }
+
+    /// The agent says a line that must not be missed: whether there is room for it by now.
+    pub fn says(&self, line: &str) -> bool {
+        self.is_taken(match self.form {
+            Form::Text => self.shown("agent", SAID, line.as_bytes()),
+            Form::Json => json(Level::Info, None, line).into_bytes(),
+        })
     }
 
     /// Something for whoever looks closely (`LOG_LEVEL=debug`).
@@ -164,6 +174,10 @@ impl Console {
     }
 
     fn line(&self, name: &str, style: Style, text: &[u8]) {
+        self.send(self.shown(name, style, text));
+    }
+
+    fn shown(&self, name: &str, style: Style, text: &[u8]) -> Vec<u8> {
         let name: String = name.chars().take(WIDEST).collect();
         let count = name.chars().count();
         let width = self.width.fetch_max(count, Ordering::Relaxed).max(count);
@@ -171,10 +185,17 @@ impl Console {
         let mut bytes = format!("{front} ").into_bytes();
         bytes.extend_from_slice(text);
         bytes.push(b'\n');
-        self.send(bytes);
+        bytes
     }
 
     fn send(&self, bytes: Vec<u8>) {
+        if !self.is_taken(bytes) {
+            self.missed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether there is room for the line.
+    fn is_taken(&self, bytes: Vec<u8>) -> bool {
         let missed = self.missed.swap(0, Ordering::Relaxed);
         if missed > 0 {
             let note = self.too_fast(missed);
@@ -182,9 +203,8 @@ impl Console {
                 self.missed.fetch_add(missed, Ordering::Relaxed);
             }
         }
-        if let Err(TrySendError::Full(_)) = self.lines.try_send(Item::Line(bytes)) {
-            self.missed.fetch_add(1, Ordering::Relaxed);
-        }
+        let sent = self.lines.try_send(Item::Line(bytes));
+        !matches!(sent, Err(TrySendError::Full(_)))
     }
 
     fn too_fast(&self, missed: u64) -> String {
@@ -298,13 +318,20 @@ fn theirs(line: &[u8], bot: &str, name: &str) -> String {
 const PROGRAMS: [&str; 3] = ["supervisor", "sync", "query"];
 const LEVELS: [&str; 4] = ["debug", "info", "warn", "error"];
 
-fn write(mut out: impl Write, items: &Receiver<Item>) {
-    while let Ok(item) = items.recv() {
-        match item {
-            // A screen that is gone is no reason to end: bots go on, and the log has it all.
-            Item::Line(line) => drop(out.write_all(&line).and_then(|()| out.flush())),
-            Item::Flush(done) => drop(done.send(())),
+fn write(out: impl Write, items: &Receiver<Item>) {
+    let mut out = BufWriter::new(out);
+    while let Ok(first) = items.recv() {
+        // A screen that is gone is no reason to end: bots go on, and the log has it all.
+        for item in iter::once(first).chain(items.try_iter()) {
+            match item {
+                Item::Line(line) => drop(out.write_all(&line)),
+                Item::Flush(done) => {
+                    let _ = out.flush();
+                    let _ = done.send(());
+                }
+            }
         }
+        let _ = out.flush();
     }
 }
 
@@ -347,12 +374,13 @@ fn colour_of(name: &str) -> Style {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use std::sync::Mutex;
 
+    /// What was written; while it is locked nothing can be.
     #[derive(Clone, Default)]
-    struct Screen(Arc<Mutex<Vec<u8>>>);
+    pub struct Screen(pub Arc<Mutex<Vec<u8>>>);
 
     impl Write for Screen {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -365,7 +393,7 @@ mod tests {
     }
 
     impl Screen {
-        fn text(&self) -> String {
+        pub fn text(&self) -> String {
             String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
         }
     }

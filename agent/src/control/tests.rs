@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use ::tests::promise::Document;
@@ -23,6 +22,7 @@ use crate::id::Unclear;
 use crate::jobs::document::Job;
 use crate::request::{Done, NoJob, Planned, Turned, Whom};
 use crate::show::Colours;
+use crate::show::tests::Screen;
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const LOOK: &str = "fedcba9876543210fedcba9876543210";
@@ -32,20 +32,6 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     let limited = async { tokio::time::timeout(Duration::from_secs(60), work).await };
     let done = builder.enable_all().build().unwrap().block_on(limited);
     done.expect("its end within a minute")
-}
-
-/// What the agent has said.
-#[derive(Clone, Default)]
-struct Screen(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Screen {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 /// An API with its log.
@@ -78,7 +64,7 @@ impl Rig {
 
     fn said(&self) -> String {
         self.console.flush();
-        String::from_utf8(self.screen.0.lock().unwrap().clone()).unwrap()
+        self.screen.text()
     }
 
     /// Serves it on the network.
@@ -103,7 +89,7 @@ fn row() -> crate::report::Row {
             "restarts": 0, "message": "m", "result": {"status": "error", "message": "m", "left_out": 3}},
         "synced": {"outcome": "ok", "run": 1, "generation": 3, "log": {"segment": 1, "offset": 5}, "ok_at": time,
             "at": time, "error": "e", "left_out": ["f"]},
-        "unsaved": true, "query": "127.0.0.1:1", "container": "c", "image": "i",
+        "unsaved": true, "lost": false, "query": "127.0.0.1:1", "container": "c", "image": "i",
     });
     serde_json::from_value(value).unwrap()
 }
@@ -200,6 +186,7 @@ async fn stand_in(mut requests: UnboundedReceiver<Request>) {
                     known,
                     live,
                     unsaved,
+                    lost: Vec::new(),
                     jobs: vec![bot_id()],
                     unkept: None,
                 }));

@@ -1,6 +1,9 @@
 //! A line per question, made and written a moment later: whoever asks does not wait for it, and each line would wake the
 //! console's thread, which on a machine of few processors takes the next question's place. Lines of one moment wake it once.
+//!
+//! None is missed where the console is slower than the questions: they wait for it, up to [`MOST`] of them.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
 use std::net::IpAddr;
@@ -9,13 +12,17 @@ use std::time::Duration;
 
 use contract::BotId;
 use hyper::StatusCode;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::dispatch::Kind;
 use crate::show::Console;
 
 /// How long a line waits for others.
 const MOMENT: Duration = Duration::from_millis(20);
+/// Lines that may wait; of more than these the oldest are left to the console, which counts those that it has no room for.
+const MOST: usize = 65_536;
+/// How long the last ones wait at the end.
+const LAST: Duration = Duration::from_secs(1);
 /// Characters of a text from outside that are shown.
 const SHOWN: usize = 100;
 
@@ -23,7 +30,14 @@ const SHOWN: usize = 100;
 #[derive(Debug, Clone)]
 pub struct Audit {
     console: Console,
-    waiting: Arc<Mutex<Vec<Line>>>,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    lines: VecDeque<Line>,
+    /// Whether a task writes them.
+    is_tended: bool,
 }
 
 /// Who asked.
@@ -92,28 +106,55 @@ impl Audit {
         }
     }
 
-    /// Takes a line; it is written after [`MOMENT`], or by [`Self::flush`].
+    /// Takes a line; it is written after [`MOMENT`], or when there is room for it.
     pub fn note(&self, line: Line) {
         let mut waiting = self.waiting();
-        waiting.push(line);
-        if waiting.len() == 1 {
+        waiting.lines.push_back(line);
+        let oldest = (waiting.lines.len() > MOST).then(|| waiting.lines.pop_front());
+        let is_first = !mem::replace(&mut waiting.is_tended, true);
+        drop(waiting);
+        for line in oldest.into_iter().flatten() {
+            self.console.say(&line.to_string());
+        }
+        if is_first {
             let audit = self.clone();
             tokio::spawn(async move {
                 sleep(MOMENT).await;
-                audit.flush();
+                while !audit.write() {
+                    sleep(MOMENT).await;
+                }
             });
         }
     }
 
-    /// Writes what waits.
-    pub fn flush(&self) {
-        let lines = mem::take(&mut *self.waiting());
-        for line in lines {
+    /// Waits until all is written, or for [`LAST`]: what the console has not taken by then it counts.
+    pub async fn flush(&self) {
+        let end = Instant::now() + LAST;
+        while self.waiting().is_tended && Instant::now() < end {
+            sleep(MOMENT).await;
+        }
+        for line in mem::take(&mut self.waiting().lines) {
             self.console.say(&line.to_string());
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Vec<Line>> {
+    /// Writes what there is room for; whether that is all.
+    fn write(&self) -> bool {
+        loop {
+            let mut waiting = self.waiting();
+            let Some(line) = waiting.lines.pop_front() else {
+                waiting.is_tended = false;
+                return true;
+            };
+            drop(waiting);
+            if !self.console.says(&line.to_string()) {
+                self.waiting().lines.push_front(line);
+                return false;
+            }
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -121,6 +162,71 @@ impl Audit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::show::Colours;
+    use crate::show::tests::Screen;
+
+    fn line(number: usize) -> Line {
+        Line {
+            who: Who {
+                name: None,
+                address: "127.0.0.1".parse().unwrap(),
+            },
+            bot: number.to_string(),
+            path: "/x".to_owned(),
+            asked: None,
+            status: StatusCode::OK,
+            took: Duration::ZERO,
+        }
+    }
+
+    /// The numbers of the lines on the screen, in their order.
+    fn shown(screen: &Screen) -> Vec<usize> {
+        let text = screen.text();
+        let numbers = text.lines().map(|line| line.split('"').nth(1));
+        numbers.flatten().map(|n| n.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_screen_that_stands_still_for_a_while_misses_none_and_gets_them_in_their_order() {
+        const LINES: usize = 20_000;
+        let screen = Screen::default();
+        let console = Console::open(screen.clone(), Colours::Off).unwrap();
+        let audit = Audit::new(console.clone());
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let stuck = screen.0.lock().unwrap();
+            (0..LINES).for_each(|number| audit.note(line(number)));
+            // Longer than the console has room for what comes at once.
+            std::thread::sleep(MOMENT * 5);
+            drop(stuck);
+            audit.flush().await;
+        });
+        console.flush();
+        let shown = shown(&screen);
+        assert!(shown.iter().copied().eq(0..LINES), "{}", shown.len());
+    }
+
+    #[test]
+    fn one_that_never_moves_again_makes_nobody_wait_and_what_is_kept_for_it_has_an_end() {
+        let screen = Screen::default();
+        let console = Console::open(screen.clone(), Colours::Off).unwrap();
+        let audit = Audit::new(console.clone());
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let stuck = screen.0.lock().unwrap();
+        runtime.block_on(async {
+            (0..MOST * 2).for_each(|number| audit.note(line(number)));
+            assert!(audit.waiting().lines.len() <= MOST);
+            let flushed = tokio::time::timeout(LAST * 5, audit.flush());
+            flushed.await.expect("an end of it");
+            assert!(audit.waiting().lines.is_empty());
+        });
+        drop(stuck);
+        console.flush();
+        console.say("the last");
+        console.flush();
+        let text = screen.text();
+        assert!(text.contains("lines were too fast"), "{}", text.len());
+    }
 
     #[test]
     fn a_line_says_who_asked_what_and_nothing_of_a_query_string() {

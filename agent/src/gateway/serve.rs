@@ -97,7 +97,7 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     }
     drop(listener);
     let _ = timeout(TO_FINISH, places.acquire_many(CONNECTIONS)).await;
-    shared.audit.flush();
+    shared.audit.flush().await;
 }
 
 async fn ends(ending: &mut watch::Receiver<bool>) {
