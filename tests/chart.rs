@@ -5,6 +5,8 @@
 mod installed;
 #[path = "chart/network.rs"]
 mod network;
+#[path = "chart/prometheus.rs"]
+mod prometheus;
 #[path = "chart/refused.rs"]
 mod refused;
 #[path = "chart/rendered.rs"]
