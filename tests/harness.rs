@@ -5,6 +5,7 @@ pub mod containers;
 pub mod door;
 pub mod fuzz;
 pub mod hostile;
+pub mod listener;
 pub mod metadata;
 pub mod promise;
 pub mod servers;

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use tests::listener::Listener;
 use tests::servers::mongo::bson::{Document, doc};
 use tests::servers::mongo::document;
 use tests::stack::{BOTS, COUNTER, CRASHES_ONCE, IDLE, LONG, Stack};
 use tests::{Process, wait_for};
 
-use crate::notices::Listener;
 use crate::{Line, line, lines};
 
 const RUNS: &str = "bot_runner.runs";
