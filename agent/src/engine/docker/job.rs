@@ -71,6 +71,14 @@ pub async fn list(access: &Access) -> Result<HashMap<BotId, Seen>, String> {
     Ok(seen.collect())
 }
 
+/// Where a job gets its container.
+enum Place {
+    /// The one with this id.
+    Kept(String),
+    /// It is made.
+    New(Box<ContainerCreateBody>),
+}
+
 /// Makes the job's container, in the place of one that was made and not started; the one that was `noted` as it was to be
 /// started stays, if it never ran: without it nobody would know that.
 ///
@@ -78,10 +86,9 @@ pub async fn list(access: &Access) -> Result<HashMap<BotId, Seen>, String> {
 /// Why there is none.
 pub async fn make(access: &Access, job: &Bot, noted: Option<&str>) -> Result<Made, NotStarted> {
     let template = &access.template;
-    let kept = keep(access, noted).await?;
-    let options = match kept {
-        Some(_) => None,
-        None => Some(wanted(access, job).await?),
+    let place = match keep(access, noted).await? {
+        Some(id) => Place::Kept(id),
+        None => Place::New(Box::new(wanted(access, job).await?)),
     };
     let mut variables = container::variables(job, template);
     let more = [(vars::ENTRYPOINT_TYPE, BACKTEST), (vars::THE0_STATE, "off")];
@@ -90,10 +97,9 @@ pub async fn make(access: &Access, job: &Bot, noted: Option<&str>) -> Result<Mad
     let granted = access.keys.grant(job).await?;
     let document = container::document(variables, &granted.keys).map_err(Refused::from)?;
     access.may_act()?;
-    let is_kept = kept.is_some();
-    let id = match (kept, options) {
-        (None, Some(options)) => create(access, &job.id, options).await?,
-        (kept, _) => kept.unwrap_or_default(),
+    let (id, is_kept) = match place {
+        Place::Kept(id) => (id, true),
+        Place::New(options) => (create(access, &job.id, *options).await?, false),
     };
     Ok(Made {
         id,
