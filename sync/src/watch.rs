@@ -324,6 +324,7 @@ impl Watch<'_> {
     /// Replaces `synced.json`.
     fn tell(&mut self, when: Tell) {
         let (outcome, error) = self.outcome();
+        crate::ready::saving(!matches!(outcome, Outcome::Ok | Outcome::Edited));
         let before = self.synced.as_ref();
         let ok_at = match outcome {
             Outcome::Ok => self.held_at,
