@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::id::{BotId, Digest};
 pub use crate::result::RunResult;
 
+/// How what is said of a code folder begins that is over its limit: the state is saved then, other than with a state that is
+/// over its own.
+pub const CODE_OVER: &str = "the bot has filled the folder of its code";
+
 /// A point in time, RFC 3339 in UTC with milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

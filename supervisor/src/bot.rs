@@ -250,6 +250,8 @@ impl Bot {
 
     fn record(&mut self, ended: Ended) {
         self.tee.close();
+        // Which limit it is over, and by how much.
+        let over = (ended.reason == Reason::Disk).then(|| self.why_unsaved());
         let record = RunRecord {
             run: ended.run,
             code: ended.exit.code(),
@@ -258,11 +260,14 @@ impl Bot {
             started_at: self.run_began,
             ended_at: before_now(ended.ago),
             restarts: ended.restarts,
-            message: ended.message,
+            message: ended.message.or(over.flatten()),
             result: crate::result::read(&self.launch.paths.result()),
         };
         let (run, exit, reason) = (record.run, ended.exit, record.reason.name());
         match (&record.message, record.reason) {
+            (Some(message), Reason::Disk) => {
+                contract::error!("run {run} ended: disk, {exit}: {message}");
+            }
             (Some(message), _) => contract::error!("run {run} could not be started: {message}"),
             (None, Reason::Oom) => {
                 contract::error!(
@@ -274,6 +279,13 @@ impl Bot {
         }
         self.records.write_run(&record);
         say_last(self.machine.sides(), &record, &self.launch.paths.runs());
+    }
+
+    /// What `sync` says of why it does not save.
+    fn why_unsaved(&self) -> Option<String> {
+        let read = contract::file::read_json(&self.launch.paths.synced());
+        let synced: Option<Synced> = read.ok().flatten();
+        synced?.error
     }
 
     fn refuse(&mut self, code: u8, reason: Reason, run: u64) {

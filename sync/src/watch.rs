@@ -17,7 +17,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use contract::record::{Outcome, RunRecord, Synced, Time};
+use contract::record::{CODE_OVER, Outcome, RunRecord, Synced, Time};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::base::Base;
@@ -306,7 +306,7 @@ impl Watch<'_> {
         if self.room.0 == Room::Over && self.state.0 == Outcome::Ok && !self.has_ended() {
             let (code, most) = (&self.settings.launch.paths.code, self.settings.largest_code);
             let text = format!(
-                "the bot has filled {}: more than {} MiB are in it; write to the state or /tmp, or raise {LARGEST_CODE}",
+                "{CODE_OVER} {}: more than {} MiB are in it; write to the state or /tmp, or raise {LARGEST_CODE}",
                 code.display(),
                 most >> 20
             );
