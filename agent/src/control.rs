@@ -13,7 +13,7 @@
 //! | `POST /v1/jobs/<id>/cancel` | the job; 404; 409: it has ended |
 //! | `POST /v1/query` | the gateway's body and status, see [`crate::ask`] |
 //! | `POST /v1/confirm` | `{"confirmed": [id..]}` |
-//! | `POST /v1/stop`, `/v1/start` | all bots, until told otherwise; how far that is: `{"known", "live": [name..], "unsaved": [name..]}` |
+//! | `POST /v1/stop`, `/v1/start` | all bots, until told otherwise; how far that is: `{"known", "live": [name..], "unsaved": [name..], "lost": [name..]}` |
 //! | `POST /v1/roll` `{"max_unavailable"}` | `{"rolling": [id..]}` |
 //! | `POST /v1/collect` `{"bots", "discard_state"}` | `{"left": [{"bot", "name", "what"}..]}` |
 //!

@@ -15,7 +15,7 @@ pub mod settings;
 pub mod stack;
 pub mod usage;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use contract::BotId;
@@ -274,7 +274,7 @@ impl Engine {
         match self {
             Engine::Process(_) => {}
             Engine::Docker(docker) => docker.collect(is_listed, |bot| is_held(bot, None), now),
-            Engine::Kubernetes(cluster) => cluster.collect(is_held, now),
+            Engine::Kubernetes(cluster) => cluster.collect(is_listed, is_held, now),
         }
     }
 
@@ -353,6 +353,23 @@ impl Engine {
         matches!(self, Engine::Kubernetes(_))
     }
 
+    /// Whether schedules are given to that clock.
+    pub fn gives_to_a_clock(&self) -> bool {
+        match self {
+            Engine::Process(_) | Engine::Docker(_) => false,
+            Engine::Kubernetes(cluster) => cluster.gives_to_a_clock(),
+        }
+    }
+
+    /// Whether another runner has the bot, beside which nothing of it is started.
+    pub fn is_anothers(&self, bot: &BotId) -> bool {
+        match self {
+            // Docker's tells it of each start.
+            Engine::Process(_) | Engine::Docker(_) => false,
+            Engine::Kubernetes(cluster) => cluster.is_anothers(bot),
+        }
+    }
+
     /// Who starts the bot's ticks.
     pub fn whose(&self, bot: &BotId) -> Whose {
         match self {
@@ -398,6 +415,14 @@ impl Engine {
             Engine::Kubernetes(cluster) => Some(cluster),
         };
         cluster.into_iter().flat_map(|cluster| cluster.clocked())
+    }
+
+    /// Bots whose place with the engine's own clock has changed since this was asked last.
+    pub fn moved(&mut self) -> BTreeSet<BotId> {
+        match self {
+            Engine::Process(_) | Engine::Docker(_) => BTreeSet::new(),
+            Engine::Kubernetes(cluster) => cluster.moved(),
+        }
     }
 
     /// Whether the engine's own clock has the bot of this row as the row is now.

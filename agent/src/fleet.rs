@@ -112,6 +112,12 @@ fn run_on(jobs: &[BotId]) -> String {
 }
 
 fn finish(turned: &Turned) -> Result<()> {
+    if !turned.lost.is_empty() {
+        bail!(
+            "all bots have ended, but it is not proven that all these had is in the store, and what is not is gone with their Pods: {}; `agent history` tells what was saved last",
+            turned.lost.join(", ")
+        );
+    }
     if turned.unsaved.is_empty() {
         return Ok(output::print(
             "all bots have ended, and all of them is in the store",

@@ -102,6 +102,7 @@ fn cells(row: &Row) -> [String; 11] {
         row.last_exit.as_ref().map_or_else(none, exit),
         match &row.synced {
             _ if row.unsaved => "not all: see volumes".to_owned(),
+            _ if row.lost => "not all: see history".to_owned(),
             synced => synced.as_ref().map_or_else(none, report::saved),
         },
         row.usage

@@ -60,6 +60,9 @@ pub struct Row {
     /// Whether something of it is on this host's volumes only, after its container has ended.
     #[serde(default)]
     pub unsaved: bool,
+    /// Whether something of it may be gone with its Pod, which has ended: it is not known to be saved.
+    #[serde(default)]
+    pub lost: bool,
     /// Where it answers questions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub query: Option<String>,
@@ -123,12 +126,21 @@ pub struct Sources {
     pub stopped: bool,
     /// Whether it runs only until a person confirms its removal.
     pub held: bool,
-    /// Whether something of it is on this host's volumes only.
-    pub unsaved: bool,
+    /// What has become of what it had, where not all of that is known to be in the store.
+    pub unsaved: Option<Rest>,
     /// Whether it is known what runs.
     pub sight: Sight,
     /// What is written down of its schedule, if it has one.
     pub timing: Option<Ledger>,
+}
+
+/// Where something is that an ended bot had, and that is not known to be in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// On this host's volumes.
+    Kept,
+    /// Nowhere: gone with its Pod.
+    Lost,
 }
 
 /// Whether it is known what runs.
@@ -151,10 +163,23 @@ pub struct Records {
     pub runs: Vec<RunRecord>,
     /// What has been saved.
     pub synced: Option<Synced>,
+    /// Whether saving works, of one that writes nothing down here.
+    pub saving: Option<Saving>,
     /// Where questions are answered.
     pub listening: Option<Listening>,
     /// Whether all that is there was understood.
     pub integrity: Integrity,
+}
+
+/// Whether saving works, as a probe of the bot's `sync` tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Saving {
+    /// It does.
+    Works,
+    /// It has failed since.
+    Fails(Time),
+    /// It does not tell.
+    Untold,
 }
 
 /// Whether what is not among records was not written.
@@ -181,6 +206,7 @@ impl Records {
             done: file::read_json(&paths.done_record()).ok().flatten(),
             runs: file::read_json_lines(&paths.runs()).unwrap_or_default(),
             synced: file::read_json(&paths.synced()).ok().flatten(),
+            saving: None,
             listening: file::read_json(&paths.listening()).ok().flatten(),
             integrity: Integrity::Whole,
         }
@@ -226,7 +252,8 @@ pub fn row(from: &Sources, records: Records) -> Row {
         supervisor: live,
         last_exit,
         synced: records.synced,
-        unsaved: from.unsaved,
+        unsaved: from.unsaved == Some(Rest::Kept),
+        lost: from.unsaved == Some(Rest::Lost),
         query: records
             .listening
             .filter(|_| live.is_some())
@@ -389,7 +416,7 @@ mod tests {
                     listed: listed.cloned().map(Arc::new),
                     instance: instance.cloned(),
                     stopped: false,
-                    unsaved: false,
+                    unsaved: None,
                     sight: Sight::Clear,
                     timing: None,
                     held,

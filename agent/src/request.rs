@@ -49,6 +49,9 @@ pub struct Turned {
     pub live: Vec<String>,
     /// Bots of which something is on this host's volumes only, by name.
     pub unsaved: Vec<String>,
+    /// Bots of which something may be gone with their Pod, by name: it is not known to be saved.
+    #[serde(default)]
+    pub lost: Vec<String>,
     /// Run-to-end jobs that run; they are not stopped.
     #[serde(default)]
     pub jobs: Vec<BotId>,
@@ -161,16 +164,11 @@ fn rows(world: &World, to: Sender<Vec<Row>>) {
 
 /// What a Pod's own status tells is known already; what is saved of one that runs is asked for.
 fn rows_of_pods(cluster: &kubernetes::Engine, sources: Vec<Sources>, to: Sender<Vec<Row>>) {
-    let known = |from: &Sources| Some((from.id.clone(), cluster.records(&from.id)?));
-    let mut records: HashMap<BotId, Records> = sources.iter().filter_map(known).collect();
-    let synced = cluster.synced();
+    let ids: Vec<BotId> = sources.iter().map(|from| from.id.clone()).collect();
+    let records = cluster.records_asked(&ids);
     tokio::spawn(async move {
-        let mut synced = synced.await;
-        let of = |id: &BotId| {
-            let mut records = records.remove(id).unwrap_or_default();
-            records.synced = records.synced.or_else(|| synced.remove(id));
-            records
-        };
+        let mut records = records.await;
+        let of = |id: &BotId| records.remove(id).unwrap_or_default();
         let _ = to.send(table(&sources, of));
     });
 }
@@ -233,11 +231,17 @@ pub fn sources(world: &World) -> Vec<Sources> {
         .collect();
     ids.sort_unstable();
     ids.dedup();
-    let (unsaved, sight) = match &world.engine {
-        Engine::Process(_) => (Vec::new(), Sight::Clear),
-        Engine::Docker(docker) if docker.is_seen() => (docker.unsaved(), Sight::Clear),
-        Engine::Kubernetes(cluster) if cluster.is_seen() => (Vec::new(), Sight::Clear),
-        Engine::Docker(_) | Engine::Kubernetes(_) => (Vec::new(), Sight::Unseen),
+    let (unsaved, how, sight) = match &world.engine {
+        Engine::Process(_) => (Vec::new(), report::Rest::Kept, Sight::Clear),
+        Engine::Docker(docker) if docker.is_seen() => {
+            (docker.unsaved(), report::Rest::Kept, Sight::Clear)
+        }
+        Engine::Kubernetes(cluster) if cluster.is_seen() => {
+            (cluster.went_unsaved(), report::Rest::Lost, Sight::Clear)
+        }
+        Engine::Docker(_) | Engine::Kubernetes(_) => {
+            (Vec::new(), report::Rest::Kept, Sight::Unseen)
+        }
     };
     let of = |id: BotId| Sources {
         name: (!bots.contains_key(&id))
@@ -247,7 +251,7 @@ pub fn sources(world: &World) -> Vec<Sources> {
         instance: instances.remove(&id),
         stopped: world.stopped.contains(&id) || world.switch == Switch::Off,
         held: world.held.contains(&id),
-        unsaved: unsaved.contains(&id),
+        unsaved: unsaved.contains(&id).then_some(how),
         sight,
         timing: world.timing(&id).cloned(),
         id,
@@ -274,16 +278,20 @@ fn turn(world: &mut World, switch: Switch) -> Turned {
         world.said.extend(world.engine.instances().into_keys());
     }
     let is_over = |instance: &Instance| matches!(instance.actual.phase, Phase::Ended(_));
-    let (known, live, unsaved) = match &world.engine {
+    let (mut unsaved, mut lost) = (Vec::new(), Vec::new());
+    let (known, live) = match &world.engine {
         Engine::Process(_) => {
             let live = world.instances().into_iter().filter(|(_, i)| !is_over(i));
-            let live = live.map(|(id, _)| id).collect();
-            (true, live, Vec::new())
+            (true, live.map(|(id, _)| id).collect())
         }
-        Engine::Docker(docker) => (docker.is_ready(), docker.live(), docker.unsaved()),
+        Engine::Docker(docker) => {
+            unsaved = docker.unsaved();
+            (docker.is_ready(), docker.live())
+        }
         Engine::Kubernetes(cluster) => {
+            lost = cluster.went_unsaved();
             let live = cluster.live().into_iter().collect();
-            (cluster.is_live_known(), live, Vec::new())
+            (cluster.is_live_known(), live)
         }
     };
     let names = |ids: Vec<BotId>| {
@@ -301,6 +309,7 @@ fn turn(world: &mut World, switch: Switch) -> Turned {
         known,
         live: names(live),
         unsaved: names(unsaved),
+        lost: names(lost),
         jobs: jobs.unwrap_or_default(),
         unkept,
     }

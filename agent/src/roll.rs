@@ -69,10 +69,16 @@ impl Roll {
         };
         self.away
             .retain(|bot, had| wanted(bot) && !is_back(bot, had));
-        let down =
-            |bot: &&BotId| wanted(bot) && runs(bot).is_none() && !self.away.contains_key(*bot);
+        let begun = |bot: &BotId| runs(bot).is_some_and(|instance| instance.since.is_some());
+        // Those that have not begun to run cost nobody anything, and a roll may be what mends them.
+        let stuck = |bot: &BotId| wanted(bot) && runs(bot).is_some() && !begun(bot);
+        let mut turn: Vec<BotId> = self.left.extract_if(.., stuck).collect();
+        for bot in &turn {
+            self.away
+                .extend(runs(bot).map(|instance| (bot.clone(), identity(instance))));
+        }
+        let down = |bot: &&BotId| wanted(bot) && !begun(bot) && !self.away.contains_key(*bot);
         let down = all.filter(down).count();
-        let mut turn = Vec::new();
         while self.away.len() + down < self.most {
             let Some(bot) = self.left.pop_first() else {
                 break;
@@ -149,6 +155,14 @@ mod tests {
         let mut roll = Roll::new([bot(0), bot(1)], 1);
         let now = Duration::from_secs(100);
         assert!(roll.next(|_| true, all.iter(), &instances, now).is_empty());
+        let mut made = instance("new", 0);
+        made.since = None;
+        instances.insert(bot(2), made);
+        let none = roll.next(|_| true, all.iter(), &instances, now);
+        assert!(none.is_empty(), "it is made, and does not run");
+        let mut mends = Roll::new([bot(1), bot(2)], 1);
+        let first = mends.next(|_| true, all.iter(), &instances, now);
+        assert_eq!(first, [bot(2)], "the one that does not run");
         instances.insert(bot(2), instance("new", 90));
         assert_eq!(roll.next(|_| true, all.iter(), &instances, now), [bot(0)]);
     }

@@ -172,6 +172,12 @@ impl Schedules {
         self.heeded.1 = may_any;
     }
 
+    /// Takes in for which bots it has changed who starts their ticks, or may.
+    pub fn moved(&mut self, bots: BTreeSet<BotId>) {
+        let known = bots.into_iter().filter(|bot| self.known.contains_key(bot));
+        self.active.extend(known);
+    }
+
     /// Does what there is to do; `may` tells the bots that a person lets run.
     pub fn step(&mut self, engine: &Engine, may: impl Fn(&BotId) -> bool) -> Vec<Order> {
         let now = wall();
@@ -209,7 +215,7 @@ impl Schedules {
             self.starting.remove(bot);
             entry.take_launched(launched, rev, now);
         }
-        let may = entry.is_on && may(bot);
+        let may = entry.is_on && may(bot) && !engine.is_anothers(bot);
         if entry.work == Work::Mine && !may {
             entry.work = Work::Rest;
             self.starting.remove(bot);
@@ -245,6 +251,8 @@ impl Schedules {
         if is_owed && engine.can_hand(bot) {
             return order;
         }
+        let is_possible = is_owed && engine.gives_to_a_clock();
+        let owed_at = is_possible.then_some(now + decide::SOON);
         let is_live = matches!(live, decide::Live::Runs(_));
         let step = entry.decide(live, now, &self.me, whose);
         match (&step, whose) {
@@ -258,7 +266,10 @@ impl Schedules {
         }
         let quiet = entry.quiet_at(now).filter(|_| engine.keeps_a_clock());
         match step {
-            Step::Wait(at) => self.rest(bot, at.into_iter().chain(quiet).min(), is_live),
+            Step::Wait(at) => {
+                let at = at.into_iter().chain(quiet).chain(owed_at).min();
+                self.rest(bot, at, is_live);
+            }
             Step::Write(to) => self.write(bot, to, Work::Writing),
             Step::Claim(to) if may && self.starting.len() < self.most => {
                 self.starting.insert(bot.clone());

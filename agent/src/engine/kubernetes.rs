@@ -30,6 +30,7 @@ mod link;
 pub mod logs;
 pub mod names;
 mod news;
+mod others;
 mod pod;
 pub mod question;
 mod refusal;
@@ -47,7 +48,7 @@ mod usage;
 mod view;
 mod work;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -57,6 +58,7 @@ use tokio::sync::{Notify, oneshot};
 
 use self::keys::Term;
 use self::link::{Clock, Snapshot};
+use self::others::Others;
 use self::seen::{Seen, Stage};
 use self::slot::{Slot, Stop, Told, Work};
 use self::times::Times;
@@ -85,6 +87,8 @@ const RENEW_FOUND: Duration = Duration::from_mins(1);
 const AGAIN: Duration = Duration::from_secs(5);
 /// Time between two looks for Secrets and Jobs that are nobody's.
 const SWEEP: Duration = Duration::from_mins(10);
+/// How long it is told of a bot that is not there any more that its Pod went with something not known to be saved.
+const TOLD: Duration = Duration::from_hours(1);
 
 /// The engine.
 #[derive(Debug)]
@@ -110,6 +114,12 @@ pub struct Engine {
     sweep_again: bool,
     /// What the cluster's own clock has.
     times: Times,
+    /// Pods beside another one of their bot that were told of, by unique id.
+    doubles: BTreeSet<String>,
+    /// What another runner has.
+    others: Others,
+    /// Bots whose last Pod went with something of which it is not known that it is saved, and when.
+    unsaved: BTreeMap<BotId, Duration>,
     console: Console,
 }
 
@@ -142,6 +152,8 @@ pub enum News {
     Down(String),
     /// What the namespace has.
     Listed(Box<Snapshot>),
+    /// What another runner has.
+    Others(Others),
     /// A bot's Pod is new or has changed.
     Seen(Box<Seen>),
     /// A bot's Pod with this unique id is gone.
@@ -160,6 +172,13 @@ pub enum News {
     Times(times::Word),
 }
 
+/// Why a bot that another runner has is not started.
+fn beside(other: &str) -> String {
+    format!(
+        "{other} of another runner runs it: end that runner and remove it, so that there are not two"
+    )
+}
+
 impl Engine {
     /// On the cluster of `access`, told of changes on `news`.
     pub fn new(access: Access, news: UnboundedSender<News>) -> Self {
@@ -167,6 +186,7 @@ impl Engine {
         let again = Arc::default();
         let source = link::Source {
             pods: access.pods(),
+            cronjobs: access.cronjobs(),
             stack: access.template.stack.clone(),
             clock: clock.clone(),
             again: Arc::clone(&again),
@@ -192,6 +212,9 @@ impl Engine {
             sweep_at: Duration::ZERO,
             sweep_again: true,
             times,
+            doubles: BTreeSet::new(),
+            others: Others::new(),
+            unsaved: BTreeMap::new(),
         }
     }
 
@@ -212,8 +235,51 @@ impl Engine {
             slot.failures = before.failures;
             slot.instance.reason = before.instance.reason;
         }
-        slot.work = Work::Starting(Some(self.begin(bot, start)));
+        if let Some(other) = self.others.get(&bot.id) {
+            let not = NotStarted::new(Outcome::Busy, beside(other));
+            self.not_started(&bot.id, &mut slot, not, now);
+        } else {
+            slot.work = Work::Starting(Some(self.begin(bot, start)));
+        }
         self.slots.insert(bot.id.clone(), slot);
+    }
+
+    /// Tells of the Pods whose `sync` has said for long enough that it does not save.
+    fn tell_unsaved(&mut self, now: Duration) {
+        let may_act = self.access.lease.may_act();
+        for (bot, slot) in &mut self.slots {
+            if !slot.fails_to_save(now) {
+                continue;
+            }
+            let Some(pod) = slot.pod.as_ref().filter(|pod| pod.is_live()) else {
+                continue;
+            };
+            if let Some(trouble) = slot.instance.trouble.as_ref().filter(|_| may_act) {
+                self.console.about(bot, &slot.name).warn(trouble);
+            }
+            self.told.push(Tale::Ran {
+                bot: bot.clone(),
+                birth: pod.birth.clone(),
+                records: Box::new(slot.records()),
+            });
+        }
+    }
+
+    /// Takes in what another runner has of bots.
+    fn beside_others(&mut self, others: Others) {
+        let changed = |bot: &&BotId| others.get(*bot) != self.others.get(*bot);
+        let moved = others.keys().chain(self.others.keys()).filter(changed);
+        self.times.moves(moved.cloned().collect());
+        for (bot, other) in &others {
+            let slot = self.slots.get(bot).filter(|slot| slot.pod.is_some());
+            if let Some(slot) = slot
+                && self.others.get(bot) != Some(other)
+            {
+                let text = format!("it runs twice: {}", beside(other));
+                self.console.about(bot, &slot.name).warn(&text);
+            }
+        }
+        self.others = others;
     }
 
     fn begin(&mut self, bot: &Bot, why: Start) -> oneshot::Sender<()> {
@@ -316,6 +382,7 @@ impl Engine {
         let may_act = self.access.lease.may_act();
         let (mut stops, mut releases, mut renewals) = (Vec::new(), Vec::new(), Vec::new());
         let (mut lost, wall) = (Vec::new(), SystemTime::now());
+        self.tell_unsaved(now);
         for (bot, slot) in &mut self.slots {
             if may_act && let Some(why) = slot.overdue(wall) {
                 self.console.about(bot, &slot.name).warn(&why);
@@ -373,7 +440,14 @@ impl Engine {
 
     /// Removes what nobody needs: Pods of ticks that have ended, or were made and are not going to be started, and Secrets
     /// without a Pod. `is_held` tells the bots the end of whose last run is not written down.
-    pub fn collect(&mut self, is_held: impl Fn(&BotId, Option<Key>) -> bool, now: Duration) {
+    pub fn collect(
+        &mut self,
+        is_listed: impl Fn(&BotId) -> bool,
+        is_held: impl Fn(&BotId, Option<Key>) -> bool,
+        now: Duration,
+    ) {
+        self.unsaved
+            .retain(|bot, at| is_listed(bot) || now < *at + TOLD);
         if self.link != Link::Up || !self.access.lease.may_act() {
             return;
         }

@@ -146,9 +146,8 @@ impl Audit {
                 waiting.is_tended = false;
                 return true;
             };
-            drop(waiting);
             if !self.console.says(&line.to_string()) {
-                self.waiting().lines.push_front(line);
+                waiting.lines.push_front(line);
                 return false;
             }
         }

@@ -14,7 +14,7 @@ use contract::BotId;
 use contract::record::{Outcome, State, Time};
 use serde::{Deserialize, Serialize};
 
-use crate::report::Records;
+use crate::report::{self, Records};
 
 /// How long a run must last to be a stable one.
 const STABLE: Duration = Duration::from_secs(60);
@@ -225,7 +225,11 @@ pub fn look(records: &Records, failures: u32, ended: Option<Lives>, at: Time) ->
         _ => Lives::Between,
     });
     let saving = match &records.synced {
-        None => Saving::Unknown,
+        None => match records.saving {
+            None | Some(report::Saving::Untold) => Saving::Unknown,
+            Some(report::Saving::Works) => Saving::Works,
+            Some(report::Saving::Fails(since)) => Saving::Fails(since),
+        },
         Some(synced) => match synced.outcome {
             Outcome::Ok => Saving::Works,
             // What is edited is a success of somebody else's.

@@ -47,6 +47,7 @@ fn of_cluster(news: &kubernetes::News) -> Option<Act> {
         kubernetes::News::Released(_, _, result) => Some(("remove", result.is_ok(), None)),
         kubernetes::News::Down(_)
         | kubernetes::News::Listed(_)
+        | kubernetes::News::Others(_)
         | kubernetes::News::Seen(_)
         | kubernetes::News::Gone(..)
         | kubernetes::News::Noted(..)

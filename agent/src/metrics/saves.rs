@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use contract::BotId;
 use contract::record::{Outcome, Synced, Time, Traffic};
 
-use crate::report::Records;
+use crate::report::{Records, Saving};
 
 /// What is known.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ struct Save {
     /// Since when not all of it is in the store.
     since: Option<Time>,
     traffic: Option<Traffic>,
+    /// When the life began that has ended: what is read of it later says nothing.
+    over: Option<Time>,
 }
 
 impl Default for Saves {
@@ -43,16 +45,23 @@ impl Saves {
         let traffic = synced.and_then(|synced| synced.traffic);
         self.add(bot, traffic);
         let save = self.bots.entry(bot.clone()).or_default();
-        save.since = unsaved(synced, started);
+        if save.over == Some(started) {
+            return;
+        }
+        save.since = match (synced, records.saving) {
+            (None, Some(Saving::Works)) => None,
+            (None, Some(Saving::Fails(since))) => Some(since),
+            (None, Some(Saving::Untold)) => save.since,
+            _ => unsaved(synced, started),
+        };
     }
 
     /// The same of one that has ended: what of it is unsaved is told elsewhere.
-    pub fn end(&mut self, bot: &BotId, records: &Records) {
+    pub fn end(&mut self, bot: &BotId, records: &Records, started: Time) {
         let traffic = records.synced.as_ref().and_then(|synced| synced.traffic);
         self.add(bot, traffic);
-        if let Some(save) = self.bots.get_mut(bot) {
-            save.since = None;
-        }
+        let save = self.bots.entry(bot.clone()).or_default();
+        (save.since, save.over) = (None, Some(started));
     }
 
     /// Only these bots are there.
@@ -165,6 +174,25 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_that_does_not_tell_of_its_saving_is_not_one_that_waits() {
+        let bot: BotId = "b1".parse().unwrap();
+        let mut saves = Saves::default();
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        let mut age = |saving| {
+            let records = Records {
+                saving: Some(saving),
+                ..Records::default()
+            };
+            saves.note(&bot, &records, time(10));
+            saves.age(now).as_secs()
+        };
+        assert_eq!(age(Saving::Untold), 0);
+        assert_eq!(age(Saving::Fails(time(900))), 100);
+        assert_eq!(age(Saving::Untold), 100, "it may fail still");
+        assert_eq!(age(Saving::Works), 0);
+    }
+
+    #[test]
     fn the_age_is_that_of_the_bot_that_waits_longest() {
         let (mut saves, a, b) = saves();
         let age = |saves: &Saves| saves.age(time(100).system()).as_secs();
@@ -178,7 +206,8 @@ mod tests {
             70,
             "one that was never saved waits since its start"
         );
-        saves.end(&b, &Records::default());
+        saves.end(&b, &Records::default(), time(30));
+        saves.note(&b, &Records::default(), time(30));
         assert_eq!(age(&saves), 50);
         saves.retain(&BTreeSet::from([b]));
         assert_eq!(age(&saves), 0);
@@ -194,7 +223,7 @@ mod tests {
         assert_eq!((saves.sent(), saves.errors()), (300, 30));
         saves.note(&a, &ok((20, 50)), time(5));
         saves.note(&b, &ok((30, 7)), time(30));
-        saves.end(&b, &ok((30, 10)));
+        saves.end(&b, &ok((30, 10)), time(30));
         assert_eq!(saves.sent(), 360);
     }
 }

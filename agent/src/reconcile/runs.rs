@@ -1,6 +1,6 @@
 //! What history learns from the loop: why bots are started and stopped, how they end, when their files are read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use tokio::sync::oneshot::Sender;
 
 use super::World;
 use crate::engine::{Engine, Told};
+use crate::health::Board;
 use crate::history::cause::Cause;
 use crate::history::{self, Answer, Before, Birth, Failed, Last, Life, Sight, Start};
 use crate::plan::{Phase, Why};
@@ -99,7 +100,8 @@ impl World {
                         end: Some(end),
                     };
                     history.track.end(&bot, history::last_of(&life, &records));
-                    self.board.count(|m| m.saves.end(&bot, &records));
+                    let began = life.birth.start.at;
+                    self.board.count(|m| m.saves.end(&bot, &records, began));
                     let sight = Sight {
                         life,
                         records: *records,
@@ -117,8 +119,7 @@ impl World {
                     birth,
                     records,
                 } => {
-                    self.board
-                        .count(|m| m.saves.note(&bot, &records, birth.start.at));
+                    note_saves(&self.board, &bot, &records, birth.start.at);
                     if may_act {
                         history.seen(sight(bot, birth, *records));
                     }
@@ -169,34 +170,22 @@ impl World {
     fn read(&self, bots: Vec<(BotId, Birth)>) {
         let Some(history) = &self.history else { return };
         let seen = history.seer();
+        let ids: Vec<BotId> = bots.iter().map(|(bot, _)| bot.clone()).collect();
         match &self.engine {
             Engine::Process(_) => {
                 for (bot, birth) in bots {
                     let records = Records::read(&self.host.paths(&bot));
-                    self.board
-                        .count(|m| m.saves.note(&bot, &records, birth.start.at));
+                    note_saves(&self.board, &bot, &records, birth.start.at);
                     seen(sight(bot, birth, records));
                 }
             }
             Engine::Kubernetes(cluster) => {
-                for (bot, birth) in bots {
-                    if let Some(records) = cluster.records(&bot) {
-                        seen(sight(bot, birth, records));
-                    }
-                }
+                let records = cluster.records_asked(&ids);
+                tokio::spawn(give(bots, records, self.board.clone(), seen));
             }
             Engine::Docker(docker) => {
-                let ids: Vec<BotId> = bots.iter().map(|(bot, _)| bot.clone()).collect();
-                let (records, board) = (docker.records(&ids), self.board.clone());
-                tokio::spawn(async move {
-                    let mut records = records.await;
-                    for (bot, birth) in bots {
-                        if let Some(records) = records.remove(&bot) {
-                            board.count(|m| m.saves.note(&bot, &records, birth.start.at));
-                            seen(sight(bot, birth, records));
-                        }
-                    }
-                });
+                let records = docker.records(&ids);
+                tokio::spawn(give(bots, records, self.board.clone(), seen));
             }
         }
     }
@@ -218,8 +207,11 @@ impl World {
                 ask(Some(sight(bot, birth, records)));
             }
             Engine::Kubernetes(cluster) => {
-                let records = cluster.records(&bot);
-                ask(records.map(|records| sight(bot, birth, records)));
+                let records = cluster.records_asked(std::slice::from_ref(&bot));
+                tokio::spawn(async move {
+                    let records = records.await.remove(&bot);
+                    ask(records.map(|records| sight(bot, birth, records)));
+                });
             }
             Engine::Docker(docker) => {
                 let records = docker.records(std::slice::from_ref(&bot));
@@ -247,6 +239,27 @@ impl World {
         self.hear();
         if let Some(mut history) = self.history.take() {
             history.finish(PATIENCE);
+        }
+    }
+}
+
+/// Counts what a bot's records say of its saving.
+fn note_saves(board: &Board, bot: &BotId, records: &Records, started: Time) {
+    board.count(|metrics| metrics.saves.note(bot, records, started));
+}
+
+/// Gives to history what there is to see of these bots.
+async fn give(
+    bots: Vec<(BotId, Birth)>,
+    records: impl Future<Output = HashMap<BotId, Records>>,
+    board: Board,
+    seen: impl Fn(Sight),
+) {
+    let mut records = records.await;
+    for (bot, birth) in bots {
+        if let Some(records) = records.remove(&bot) {
+            note_saves(&board, &bot, &records, birth.start.at);
+            seen(sight(bot, birth, records));
         }
     }
 }

@@ -46,6 +46,7 @@ impl World {
             return;
         };
         schedules.heed(stopped, switch == Switch::On);
+        schedules.moved(self.engine.moved());
         let orders = schedules.step(&self.engine, may);
         for (bot, next) in schedules.wanted() {
             if let Some(wanted) = self.wanted.get_mut(bot)

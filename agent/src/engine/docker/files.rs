@@ -60,6 +60,7 @@ pub async fn records(docker: &Docker, container: &str) -> Result<Records, Error>
         done: done.json(&mut integrity),
         runs: runs.lines(&mut integrity),
         synced: synced.json(&mut integrity),
+        saving: None,
         listening: None,
         integrity,
     })
@@ -79,6 +80,7 @@ pub fn records_here(folder: &Path) -> Option<Records> {
         done: here(&paths.done_record()).json(&mut integrity),
         runs: here(&paths.runs()).lines(&mut integrity),
         synced: here(&paths.synced()).json(&mut integrity),
+        saving: None,
         listening: None,
         integrity,
     })

@@ -86,11 +86,20 @@ impl Parts<'_> {
             failure_threshold: Some(600),
             ..Probe::default()
         };
+        // Whether saving works: the Pod's status tells.
+        let saves = Probe {
+            http_get: Some(get("/saved", READY_PORT)),
+            period_seconds: Some(10),
+            timeout_seconds: Some(5),
+            failure_threshold: Some(1),
+            ..Probe::default()
+        };
         Container {
             env: Some(self.environment_of_sync()),
             restart_policy: Some("Always".to_owned()),
             resources: Some(self.light(self.template.sync_memory)),
             startup_probe: Some(ready),
+            readiness_probe: Some(saves),
             ..self.container(SYNC, &command, mounts)
         }
     }

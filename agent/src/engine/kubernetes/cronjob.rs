@@ -175,7 +175,8 @@ pub fn cronjob(bot: &Bot, template: &Template, schedule: &str) -> Result<CronJob
     })
 }
 
-/// The same as it is written: a new one, without `before`, does nothing yet; another is changed only while it is that one.
+/// The same as it is written: a new one, without `before`, does nothing yet; another is changed only while it is as it was
+/// seen, so what comes late of an agent that stood still changes nothing.
 ///
 /// # Errors
 /// As [`cronjob`].
@@ -187,6 +188,7 @@ pub fn written(
 ) -> Result<CronJob, Refused> {
     let mut cron = cronjob(bot, template, schedule)?;
     cron.metadata.uid = before.map(|there| there.uid.clone());
+    cron.metadata.resource_version = before.map(|there| there.version.clone());
     if let Some(spec) = &mut cron.spec {
         spec.suspend = Some(before.is_none());
     }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::News;
 use super::access::Access;
 use super::cronjob::There;
-use super::link::{Clock, LOOK, PACE, SILENT, WATCH};
+use super::link::{Clock, LOOK, PACE, PAGE, SILENT, WATCH};
 use super::names;
 use super::refusal::{has_status, said};
 use super::times::Word;
@@ -78,15 +78,22 @@ async fn follow(
     let begun = again.clock.now();
     let selector = names::selector(&access.template.stack);
     let api = access.cronjobs();
-    let params = ListParams::default().labels(&selector);
-    let list = timeout(LOOK, api.list(&params)).await;
-    let list = list.map_err(|_| Broken::Unseen(None))?;
-    let list = list.map_err(|err| Broken::Unseen(Some(err)))?;
-    let mut version = list.metadata.resource_version.clone().unwrap_or_default();
-    let all = list.items.iter();
-    let all = all
-        .filter_map(|cron| There::of(&access.template, cron))
-        .collect();
+    let mut params = ListParams::default().labels(&selector).limit(PAGE);
+    let mut all = Vec::new();
+    let mut version = loop {
+        let page = timeout(LOOK, api.list(&params)).await;
+        let page = match page.map_err(|_| Broken::Unseen(None))? {
+            // It took so long that the version is not known any more.
+            Err(err) if has_status(&err, 410) => return Ok(()),
+            page => page.map_err(|err| Broken::Unseen(Some(err)))?,
+        };
+        let seen = |cron| There::of(&access.template, cron);
+        all.extend(page.items.iter().filter_map(seen));
+        match page.metadata.continue_.filter(|more| !more.is_empty()) {
+            Some(more) => params = params.continue_token(&more),
+            None => break page.metadata.resource_version.unwrap_or_default(),
+        }
+    };
     let _ = news.send(News::Times(Word::Listed(begun, all)));
     loop {
         let watching = timeout(SILENT, changes(access, &selector, &mut version, news));

@@ -13,6 +13,7 @@ use kube::{Error, ResourceExt};
 use super::access::Access;
 use super::cronjob::{self, There};
 use super::keys::Term;
+use super::link::PAGE;
 use super::refusal::{has_status, or_gone};
 use super::work::{MANAGER, age, answer, patching, term, told};
 use super::{names, secret};
@@ -56,6 +57,10 @@ pub async fn apply(
         let (params, on) = (patching(), Patch::Merge(&on));
         let made = answer("switch its CronJob on", api.patch(&name, &params, &on)).await?;
         there = seen(access, &made)?;
+    }
+    if !there.is_on || there.schedule != schedule {
+        let why = "something in the cluster (a webhook?) has changed its CronJob as it was made";
+        return Err(NotStarted::new(Outcome::Failed, why));
     }
     Ok((Box::new(there), term(&granted)))
 }
@@ -112,15 +117,22 @@ pub async fn remove_jobs(access: &Access, bot: &BotId) -> Result<(), String> {
 /// before it did.
 pub async fn sweep(access: Access, kept: BTreeSet<String>) {
     let selector = names::selector(&access.template.stack);
-    let listed = told(access.jobs().list(&ListParams::default().labels(&selector))).await;
-    for job in listed.map_or(Vec::new(), |list| list.items) {
-        let name = job.name_any();
-        let of = name.rsplit_once('-').map_or("", |(of, _)| of);
-        let is_old = age(&job.metadata).is_some_and(|age| age > LEFT);
-        let is_left = is_idle(&job) && is_old && !kept.contains(of);
-        if is_left && access.may_act().is_ok() {
-            let _ = told(remove_job(&access, &job)).await;
+    let mut params = ListParams::default().labels(&selector).limit(PAGE);
+    // What cannot be listed now is at the next sweep.
+    while let Ok(page) = told(access.jobs().list(&params)).await {
+        for job in page.items {
+            let name = job.name_any();
+            let of = name.rsplit_once('-').map_or("", |(of, _)| of);
+            let is_old = age(&job.metadata).is_some_and(|age| age > LEFT);
+            let is_left = is_idle(&job) && is_old && !kept.contains(of);
+            if is_left && access.may_act().is_ok() {
+                let _ = told(remove_job(&access, &job)).await;
+            }
         }
+        let Some(more) = page.metadata.continue_.filter(|more| !more.is_empty()) else {
+            return;
+        };
+        params = params.continue_token(&more);
     }
 }
 

@@ -57,7 +57,11 @@ impl Engine {
         };
         let (noted, written) = oneshot::channel();
         self.told.push(over(seen, &records, failures, noted));
-        if self.access.lease.may_act() && !is_saved(&records) && has_begun(&records) {
+        let is_lost = !is_saved(&records) && has_begun(&records);
+        if is_lost {
+            self.unsaved.insert(bot.clone(), now);
+        }
+        if self.access.lease.may_act() && is_lost {
             self.console.about(bot, &slot.name).warn(
                 "it is not proven that all it had is in the store, and what was not is gone with its Pod",
             );
@@ -134,6 +138,9 @@ impl Engine {
         if let Some(verdict) = slot.verdict.take() {
             return self.end(bot, verdict, now);
         }
+        if has_begun(&slot.records()) {
+            self.unsaved.insert(bot.clone(), now);
+        }
         let (outcome, reason) = match slot.stop {
             Some(stop) => (stop.outcome, "stopped; its Pod was removed by somebody"),
             None => (Outcome::Failed, "failed: its Pod was removed by somebody"),
@@ -146,7 +153,8 @@ impl Engine {
 
 /// Whether something ran that could have written.
 fn has_begun(records: &Records) -> bool {
-    !records.runs.is_empty() || records.synced.is_some()
+    let begun = records.status.as_ref().is_some_and(|status| status.run > 0);
+    begun || !records.runs.is_empty() || records.synced.is_some()
 }
 
 /// A Pod has ended.

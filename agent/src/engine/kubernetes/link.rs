@@ -8,12 +8,16 @@
 //!
 //! A watch tells every change in order after the list that it goes on from, so nothing is missed between two; whatever
 //! breaks that order lists anew. With nothing to do, this makes one request a minute.
+//!
+//! What another runner of the platform has of bots is looked for at each listing and each 10 minutes, and each minute while
+//! there is any.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::{Api, Error};
@@ -23,6 +27,7 @@ use tokio::time::timeout;
 
 use super::News;
 use super::names;
+use super::others::{self, Others};
 use super::refusal::{has_status, said};
 use super::seen::Seen;
 use crate::breaker::{Gate, Pace};
@@ -34,10 +39,12 @@ pub const PACE: Pace = Pace {
     longest: Duration::from_secs(8),
     patience: LOOK,
 };
-/// Pods that are asked for at once: one that is being read takes a hundred times what is kept of it.
-const PAGE: u32 = 200;
+/// Pods, or CronJobs, that are asked for at once: one that is being read takes a hundred times what is kept of it.
+pub const PAGE: u32 = 200;
 /// How long the API server may take to list so many.
 pub const LOOK: Duration = Duration::from_secs(30);
+/// How often what another runner has is looked for.
+const OTHERS: Duration = Duration::from_mins(10);
 /// Seconds that a watch lasts.
 pub const WATCH: u32 = 60;
 /// A watch that lasts so long has lost its server.
@@ -66,8 +73,12 @@ impl Clock {
 pub struct Snapshot {
     /// The clock when it was asked for.
     pub begun: u64,
+    /// The version of what there is: what is not among it, and not newer, is gone.
+    pub version: u64,
     /// The stack's Pods.
     pub pods: Vec<Seen>,
+    /// What another runner has.
+    pub others: Others,
 }
 
 /// What is looked at.
@@ -75,6 +86,8 @@ pub struct Snapshot {
 pub struct Source {
     /// The Pods.
     pub pods: Api<Pod>,
+    /// The CronJobs.
+    pub cronjobs: Api<CronJob>,
     /// Whose.
     pub stack: Stack,
     /// Numbers listings.
@@ -116,13 +129,35 @@ async fn follow(source: &Source, news: &UnboundedSender<News>) -> Option<String>
         Ok(listed) => listed,
         Err(why) => return why,
     };
+    let look = || others::look(&source.pods, &source.cronjobs);
+    let mut others = match look().await {
+        Ok(others) => others,
+        Err(why) => return Some(why),
+    };
     source.gate.succeeded();
-    let _ = news.send(News::Listed(Box::new(Snapshot { begun, pods })));
+    let mut looked = Instant::now();
+    let snapshot = Snapshot {
+        begun,
+        version: version.parse().unwrap_or(0),
+        pods,
+        others: others.clone(),
+    };
+    let _ = news.send(News::Listed(Box::new(snapshot)));
     loop {
         let watching = changes(source, &selector, version, news);
         tokio::select! {
             over = watching => match over {
-                Over::Time(last) => version = last,
+                Over::Time(last) => {
+                    version = last;
+                    if !others.is_empty() || looked.elapsed() > OTHERS {
+                        looked = Instant::now();
+                        others = match look().await {
+                            Ok(others) => others,
+                            Err(why) => return Some(why),
+                        };
+                        let _ = news.send(News::Others(others.clone()));
+                    }
+                }
                 Over::Anew => return None,
                 Over::Down(why) => return Some(why),
             },

@@ -20,6 +20,7 @@ impl Engine {
         match news {
             News::Down(why) => self.down(why),
             News::Listed(snapshot) => self.listed(*snapshot, now),
+            News::Others(others) => self.beside_others(others),
             News::Seen(seen) => self.changed(*seen, now),
             News::Gone(bot, uid) => self.gone(&bot, &uid, now),
             News::Started(bot, result) => self.started(&bot, *result, now),
@@ -46,12 +47,17 @@ impl Engine {
         }
         self.link = Link::Up;
         self.listed = snapshot.begun;
+        self.beside_others(snapshot.others);
         let is_old = |bot: &BotId| {
             let slot = self.slots.get(bot);
             slot.is_some_and(|slot| slot.touched > snapshot.begun)
         };
         let mut before = std::mem::take(&mut self.pods);
-        before.retain(|bot, _| is_old(bot));
+        // What is older than the list and not among it has gone while nobody watched.
+        before.retain(|bot, pods| {
+            pods.retain(|pod| pod.version == 0 || pod.version > snapshot.version);
+            is_old(bot) && !pods.is_empty()
+        });
         self.pods = before;
         for seen in snapshot.pods {
             self.keep(seen);
@@ -59,6 +65,7 @@ impl Engine {
         let there = self.pods.values().flatten();
         let there: std::collections::HashSet<&String> = there.map(|pod| &pod.uid).collect();
         self.husks.retain(|uid, _| there.contains(uid));
+        self.doubles.retain(|uid| there.contains(uid));
         let known = self.slots.keys().chain(self.pods.keys());
         let known: std::collections::BTreeSet<BotId> = known.cloned().collect();
         for bot in known {
@@ -84,6 +91,7 @@ impl Engine {
 
     fn gone(&mut self, bot: &BotId, uid: &str, now: Duration) {
         self.husks.remove(uid);
+        self.doubles.remove(uid);
         if let Some(pods) = self.pods.get_mut(bot) {
             pods.retain(|pod| pod.uid != uid);
             if pods.is_empty() {
@@ -136,10 +144,21 @@ impl Engine {
     /// A Pod of a bot that has another one.
     fn beside(&mut self, other: &Seen) {
         if other.is_live() {
+            if !self.doubles.insert(other.uid.clone()) {
+                return;
+            }
             let name = &other.name;
-            self.console.about(&other.bot, &other.called).warn(&format!(
-                "TWO Pods of it are there, the other one is {name}: delete one of them; who made it?"
-            ));
+            let text = if other.is_clocked() {
+                format!(
+                    "another tick of it is there, Pod {name}: its CronJob has forgotten one. What comes later claims the state, and the other one is fenced"
+                )
+            } else {
+                format!(
+                    "TWO Pods of it are there, the other one is {name}: delete one of them; who made it?"
+                )
+            };
+            let called = format!("{} ({})", other.called, other.bot);
+            self.console.about(&other.bot, &called).warn(&text);
         } else if self.access.lease.may_act() {
             self.husks.insert(other.uid.clone(), Husk::Going);
             self.release(other);
@@ -187,12 +206,18 @@ impl Engine {
             return;
         };
         let is_over = seen.stage == Stage::Over;
+        let known = slot.pod.as_ref().is_some_and(|pod| pod.uid == seen.uid);
+        if !known {
+            self.unsaved.remove(&bot);
+        }
+        let before = slot.saving;
         let new = slot.sees(seen.clone(), now);
         let may_act = self.access.lease.may_act();
         if let Some(trouble) = trouble.filter(|_| !is_over && may_act) {
             self.console.about(&bot, &slot.name).warn(&trouble);
         }
-        if !new.is_empty() && !is_over {
+        let is_news = !new.is_empty() || (known && before != slot.saving);
+        if is_news && !is_over {
             let records = slot.records();
             self.told.push(Tale::Ran {
                 bot: bot.clone(),
@@ -257,7 +282,13 @@ impl Engine {
     }
 
     /// Notes why a bot was not started, and tells it once.
-    fn not_started(&mut self, bot: &BotId, slot: &mut Slot, not: NotStarted, now: Duration) {
+    pub(super) fn not_started(
+        &mut self,
+        bot: &BotId,
+        slot: &mut Slot,
+        not: NotStarted,
+        now: Duration,
+    ) {
         let outcome = match slot.stop {
             Some(stop) => stop.outcome,
             None => not.outcome,

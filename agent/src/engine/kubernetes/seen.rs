@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use contract::record::{Reason, RunRecord, State, Status, Synced, Time};
+use contract::record::{CODE_OVER, Reason, RunRecord, State, Status, Synced, Time};
 use contract::{BotId, BotType, ObjectKey, last_words};
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus,
@@ -87,6 +87,8 @@ pub struct Seen {
     pub end: Option<Ended>,
     /// What was saved at its end.
     pub synced: Option<Synced>,
+    /// Whether the probe of its `sync`, where it has one, says that saving works.
+    pub saves: Option<bool>,
     /// What keeps it from its work.
     pub trouble: Option<String>,
 }
@@ -175,6 +177,7 @@ impl Seen {
             runs: main.map_or(Vec::new(), |main| runs(main, &birth, lost)),
             earlier: main.map_or(Vec::new(), earlier),
             synced: sync.and_then(|sync| parsed(sync.state.as_ref()?.terminated.as_ref()?)),
+            saves: sync.and_then(|sync| saves(pod, sync)),
             trouble: trouble(status),
             birth,
         })
@@ -197,10 +200,24 @@ impl Seen {
 
     /// Why its own programs say that it should be made anew, or not at all.
     pub fn verdict(&self) -> Option<Reason> {
-        let last = self.runs.last()?;
-        let is_last = self.stage == Stage::Waiting;
+        let last = self.waits_after()?;
         let is_told = matches!(last.reason, Reason::Fenced | Reason::Disk | Reason::Edited);
-        (is_last && is_told && self.kind == BotType::Realtime).then_some(last.reason)
+        (is_told && !self.is_outgrown()).then_some(last.reason)
+    }
+
+    /// Whether its state is over its limit: what could not be saved is in the Pod only, and its supervisor does not start it
+    /// before that is mended there.
+    pub fn is_outgrown(&self) -> bool {
+        let message = |last: &RunRecord| last.message.clone().unwrap_or_default();
+        self.waits_after().is_some_and(|last| {
+            last.reason == Reason::Disk && !message(last).starts_with(CODE_OVER)
+        })
+    }
+
+    /// The run after which a bot that runs on waits to be started again.
+    fn waits_after(&self) -> Option<&RunRecord> {
+        let waits = self.stage == Stage::Waiting && self.kind == BotType::Realtime;
+        self.runs.last().filter(|_| waits)
     }
 
     /// How far it is for who reads what it prints.
@@ -214,8 +231,9 @@ impl Seen {
         }
     }
 
-    /// What its supervisor does, as far as the kubelet sees it; `run` is the number of the last run that ended.
-    pub fn status(&self, run: u64) -> Status {
+    /// What its supervisor does, as far as the kubelet sees it; `run` is the number of the last run that ended, after
+    /// so many `restarts` in a row.
+    pub fn status(&self, run: u64, restarts: u32) -> Status {
         let state = match self.stage {
             Stage::Over => State::Stopped,
             _ if self.is_ending => State::Stopping,
@@ -231,7 +249,7 @@ impl Seen {
             since: since.unwrap_or(self.birth.start.at),
             run: if is_running { run + 1 } else { run },
             pid: None,
-            restarts: self.restarts,
+            restarts,
             next_start: None,
             supervisor: 1,
             log_lines_dropped: 0,
@@ -284,6 +302,15 @@ fn birth(pod: &Pod) -> Birth {
         image,
         container: uid.map(|uid| uid.chars().take(13).collect()),
     }
+}
+
+/// What the readiness of a `sync` says that has begun and is probed.
+fn saves(pod: &Pod, sync: &ContainerStatus) -> Option<bool> {
+    let spec = pod.spec.as_ref()?;
+    let mut inits = spec.init_containers.iter().flatten();
+    let is_probed = inits.any(|it| it.name == SYNC && it.readiness_probe.is_some());
+    let begun = sync.started == Some(true) && sync.state.as_ref()?.running.is_some();
+    (is_probed && begun).then_some(sync.ready)
 }
 
 fn address(status: &PodStatus) -> Option<IpAddr> {

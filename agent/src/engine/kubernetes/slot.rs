@@ -2,11 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use contract::record::RunRecord;
+use contract::record::{RunRecord, Time};
 use contract::{BotId, BotType, Digest, ObjectKey};
 use tokio::sync::oneshot;
 
 use super::AGAIN;
+use super::containers::SYNC;
 use super::keys::Good;
 use super::seen::{Seen, Stage};
 use crate::ending::{self, Facts, Verdict};
@@ -14,8 +15,10 @@ use crate::engine::Instance;
 use crate::engine::saved::has_run;
 use crate::history::Start;
 use crate::plan::{Actual, Ended, Outcome, Phase};
-use crate::report::Records;
+use crate::report::{Records, Saving};
 
+/// A `sync` that is not ready for so long does not save.
+const UNREADY: Duration = Duration::from_secs(20);
 /// An instance that lived as long did not fail at once.
 const STABLE: Duration = Duration::from_secs(60);
 /// How long a kubelet has for saying that a Pod is over of which somebody has said so.
@@ -50,6 +53,10 @@ pub struct Slot {
     pub stop: Option<Stop>,
     /// What its end means, once that is known and its Pod is being let go.
     pub verdict: Option<Verdict>,
+    /// Whether saving works in its Pod, as is known by the probe of `sync`.
+    pub saving: Saving,
+    /// Since when that probe has said nothing good, by both clocks.
+    pub unready: Option<(Duration, Time)>,
     /// When letting go of its Pod is tried again.
     pub release_at: Option<Duration>,
     /// When it is taken for over, because nobody waits for its end.
@@ -124,6 +131,8 @@ impl Slot {
             failures: 0,
             stop: None,
             verdict: None,
+            saving: Saving::Untold,
+            unready: None,
             release_at: None,
             give_up_at: None,
             renew_at: None,
@@ -157,14 +166,16 @@ impl Slot {
             .is_none_or(|before| before.uid != seen.uid)
         {
             self.since = now;
-            self.instance.since = Some(now);
+            self.instance.since = None;
             self.runs.clear();
+            (self.saving, self.unready) = (Saving::Untold, None);
         }
         if seen.code.is_some() {
             self.code.clone_from(&seen.code);
         }
+        // What its kubelet says begins the wait anew.
         let waits = seen.is_forced && seen.is_live();
-        self.give_up_at = waits.then(|| self.give_up_at.unwrap_or(now + FORCED));
+        self.give_up_at = waits.then_some(now + FORCED);
         let is_stopping = self.stop.is_some() || seen.is_ending || seen.stage == Stage::Over;
         self.instance.actual.phase = if is_stopping {
             Phase::Stopping
@@ -172,10 +183,18 @@ impl Slot {
             Phase::Running
         };
         self.instance.reason = None;
-        self.instance.trouble.clone_from(&seen.trouble);
+        match seen.saves {
+            Some(true) => (self.saving, self.unready) = (Saving::Works, None),
+            Some(false) => drop(self.unready.get_or_insert_with(|| (now, Time::now()))),
+            None => {}
+        }
+        self.instance.trouble = seen.trouble.clone().or_else(|| self.unsaved(&seen));
         // The supervisor's number in its container.
         let runs = matches!(seen.stage, Stage::Running | Stage::Waiting);
         self.instance.pid = runs.then_some(1);
+        if runs {
+            self.instance.since.get_or_insert(now);
+        }
         self.instance.container = Some(seen.name.clone());
         self.instance.image.clone_from(&seen.birth.image);
         self.instance.birth = Some(seen.birth.clone());
@@ -217,12 +236,61 @@ impl Slot {
         let last = self.runs.last();
         let is_running = pod.stage == Stage::Running;
         Records {
-            status: Some(pod.status(last.map_or(0, |last| last.run))),
+            status: Some(pod.status(last.map_or(0, |last| last.run), self.restarts(pod))),
             done: last.filter(|_| !is_running).cloned(),
             runs: self.runs.clone(),
             synced: pod.synced.clone(),
+            saving: Some(match self.saving {
+                // One that answers questions tells more.
+                Saving::Works if pod.query.is_some() => Saving::Untold,
+                saving => saving,
+            }),
             ..Records::default()
         }
+    }
+
+    /// Whether its probe has said for long enough that saving fails; told once. It says so too for a moment when `sync` begins.
+    pub fn fails_to_save(&mut self, now: Duration) -> bool {
+        let Some((since, at)) = self.unready else {
+            return false;
+        };
+        let is_news = now >= since + UNREADY && !matches!(self.saving, Saving::Fails(_));
+        if is_news {
+            self.saving = Saving::Fails(at);
+            let pod = self.pod.as_ref();
+            let text = pod.and_then(|pod| self.unsaved(pod));
+            self.instance.trouble = self.instance.trouble.take().or(text);
+        }
+        is_news
+    }
+
+    /// What a person is told of what its Pod has and does not save.
+    fn unsaved(&self, pod: &Seen) -> Option<String> {
+        if pod.is_outgrown() && !pod.is_ending {
+            return Some(format!(
+                "over its limit of disk, and not all of it is saved: what is not is in its Pod only, which stays; make room there (kubectl exec, container {SYNC}), and it goes on within some minutes"
+            ));
+        }
+        let fails = matches!(self.saving, Saving::Fails(_)) && pod.is_live();
+        fails.then(|| {
+            format!("what it has is not being saved: the log of its container {SYNC} says why")
+        })
+    }
+
+    /// Runs in a row that have ended without a stable minute, as a supervisor counts them; none while one is stable.
+    fn restarts(&self, pod: &Seen) -> u32 {
+        let lived = |from: Time, to: Time| to.system().duration_since(from.system());
+        let is_stable = |from, to| lived(from, to).is_ok_and(|lived| lived >= STABLE);
+        if pod.stage == Stage::Running
+            && pod
+                .started
+                .is_some_and(|since| is_stable(since, Time::now()))
+        {
+            return 0;
+        }
+        let ended = self.runs.iter().rev();
+        let quick = ended.take_while(|run| !is_stable(run.started_at, run.ended_at));
+        u32::try_from(quick.count()).unwrap_or(u32::MAX)
     }
 
     /// It does not run any more, or never did.
@@ -273,7 +341,8 @@ impl Slot {
         }
         // An ended Job is removed by its CronJob, with its Pods.
         if let (None, true) = (stop, seen.is_ending && !seen.is_clocked()) {
-            verdict.reason += ": its Pod was deleted by somebody else";
+            verdict.reason +=
+                ": its Pod was deleted by somebody else, or by an agent that has ended since";
         }
         if let Some(trouble) = &seen.trouble {
             verdict.reason = format!("{}: {trouble}", verdict.reason);

@@ -1,7 +1,8 @@
 //! What is saved of bots that run: their Pods' status says so only at the end, but `query`, where a bot has one, tells what
 //! `sync` has written down.
 //!
-//! It is asked when a person asks how bots are, as they are asked questions: in the Pod, with its token.
+//! It is asked when a person asks how bots are and when it is their turn to be looked at, as they are asked questions: in
+//! the Pod, with its token.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -35,10 +36,10 @@ const LARGEST: usize = 512 << 10;
 type Whom = (BotId, SocketAddr, Option<Secret>);
 
 impl Engine {
-    /// What is saved of the bots that run and answer questions.
-    pub fn synced(&self) -> impl Future<Output = HashMap<BotId, Synced>> + use<> {
-        let whom = self.slots.iter().filter_map(|(bot, slot)| {
-            let pod = slot.pod.as_ref()?;
+    /// What is saved of those of the bots that run and answer questions.
+    pub fn synced(&self, bots: &[BotId]) -> impl Future<Output = HashMap<BotId, Synced>> + use<> {
+        let whom = bots.iter().filter_map(|bot| {
+            let pod = self.slots.get(bot)?.pod.as_ref()?;
             let is_asked =
                 pod.query.is_some() && pod.stage == Stage::Running && pod.synced.is_none();
             let address = self.address(bot).filter(|_| is_asked)?;

@@ -20,6 +20,7 @@ use crate::engine::keys::KeyMaker;
 use crate::history::cause::Cause;
 use crate::lease::Lease;
 use crate::plan::Phase;
+use crate::report::Saving;
 use crate::show::Colours;
 use crate::store::Address;
 
@@ -73,6 +74,11 @@ impl Cluster {
             async move {
                 let (head, body) = request.into_parts();
                 let body = body.collect().await?.to_bytes();
+                if head.uri.to_string().contains("%21the0.app%2Fstack") {
+                    // Another runner has nothing.
+                    let none = Body::from(b"{\"metadata\":{},\"items\":[]}".to_vec());
+                    return Ok(hyper::Response::new(none));
+                }
                 let request = Request {
                     method: head.method.to_string(),
                     path: head.uri.to_string(),
@@ -191,7 +197,15 @@ pub(super) fn over(code: u8) -> Value {
 pub(super) fn list(engine: &mut Engine, pods: &[&Pod], now: Duration) {
     let begun = engine.clock.now();
     let pods = pods.iter().map(|pod| seen(pod)).collect();
-    engine.take(News::Listed(Box::new(Snapshot { begun, pods })), now);
+    engine.take(
+        News::Listed(Box::new(Snapshot {
+            begun,
+            version: 0,
+            pods,
+            others: Others::new(),
+        })),
+        now,
+    );
 }
 
 /// Takes in that an end is written down.
@@ -412,6 +426,180 @@ fn a_pod_that_was_removed_by_force_is_over_when_its_kubelet_has_had_its_time() {
 }
 
 #[test]
+fn a_pod_that_went_while_nobody_watched_is_gone_also_where_it_was_touched_since_the_list_began() {
+    block_on(async {
+        let Stage { mut engine, .. } = stage(|_| None);
+        let bot = bot("b");
+        let mut there = pod(&bot, "u1", None, &running());
+        there.metadata.resource_version = Some("5".into());
+        list(&mut engine, &[], SECOND);
+        let begun = engine.clock.now();
+        engine.take(News::Seen(Box::new(seen(&there))), SECOND);
+        let listed = |version| {
+            let pods = Vec::new();
+            News::Listed(Box::new(Snapshot {
+                begun,
+                version,
+                pods,
+                others: Others::new(),
+            }))
+        };
+        engine.take(listed(4), SECOND);
+        assert_eq!(phase(&engine, &bot), Some(Phase::Running), "it is newer");
+        engine.take(listed(6), SECOND);
+        assert!(matches!(phase(&engine, &bot), Some(Phase::Ended(_))));
+    });
+}
+
+#[test]
+fn a_bot_that_another_runner_has_is_not_started_beside_it_and_not_handed_over() {
+    block_on(async {
+        let Stage {
+            mut engine,
+            cluster,
+            ..
+        } = stage(|_| None);
+        let bot = bot("b");
+        let theirs = Others::from([(bot.id.clone(), "Pod b-7f".to_owned())]);
+        list(&mut engine, &[], SECOND);
+        engine.take(News::Others(theirs), SECOND);
+        assert!(!engine.can_hand(&bot.id));
+        engine.start(&bot, Start::now(Cause::Created, None), SECOND);
+        assert!(!engine.is_starting());
+        let instance = engine.instance(&bot.id).unwrap();
+        let why = instance.reason.clone().unwrap();
+        assert!(why.contains("Pod b-7f of another runner"), "{why}");
+        assert!(cluster.requests().iter().all(|it| it.method == "GET"));
+        engine.take(News::Others(Others::new()), SECOND);
+        engine.start(&bot, Start::now(Cause::Created, None), SECOND);
+        assert!(engine.is_starting());
+    });
+}
+
+#[test]
+fn a_pod_whose_end_is_not_known_to_be_saved_is_told_of_until_the_next_one() {
+    block_on(async {
+        let Stage { mut engine, .. } = stage(|_| None);
+        let bot = bot("b");
+        list(&mut engine, &[&pod(&bot, "u1", None, &over(1))], SECOND);
+        assert_eq!(engine.went_unsaved(), std::slice::from_ref(&bot.id));
+        let released = News::Released(bot.id.clone(), "u1".into(), Ok(()));
+        engine.take(released, SECOND);
+        list(&mut engine, &[], SECOND);
+        let days = 100_000 * SECOND;
+        engine.collect(|_| true, |_, _| false, days);
+        assert_eq!(engine.went_unsaved(), std::slice::from_ref(&bot.id));
+        list(&mut engine, &[&pod(&bot, "u2", None, &running())], SECOND);
+        assert!(engine.went_unsaved().is_empty());
+    });
+}
+
+#[test]
+fn a_bot_over_its_limit_of_disk_keeps_the_pod_that_has_what_it_could_not_save() {
+    block_on(async {
+        let Stage {
+            mut engine,
+            cluster,
+            ..
+        } = stage(|_| None);
+        let bot = bot("b");
+        let full = status("Running", &ended(115, Reason::Disk), 0);
+        list(&mut engine, &[&pod(&bot, "u1", None, &full)], SECOND);
+        engine.tick(2 * SECOND);
+        assert_eq!(phase(&engine, &bot), Some(Phase::Running));
+        let instance = engine.instance(&bot.id).unwrap();
+        let why = instance.trouble.clone().unwrap();
+        assert!(why.starts_with("over its limit of disk"), "{why}");
+        let runtimes = HashMap::from([(bot.id.clone(), bot.definition.runtime)]);
+        assert!(engine.behind(&runtimes).is_empty(), "a roll leaves it");
+        assert!(cluster.requests().iter().all(|it| it.method == "GET"));
+    });
+}
+
+#[test]
+fn a_sync_that_is_not_ready_for_a_while_does_not_save_and_that_is_told_once() {
+    block_on(async {
+        let Stage { mut engine, .. } = stage(|_| None);
+        let bot = bot("b");
+        let with = |ready: bool| {
+            let mut status = running();
+            status["initContainerStatuses"] = json!([{
+                "name": "sync", "image": "i", "imageID": "", "restartCount": 0, "started": true, "ready": ready,
+                "state": {"running": {}},
+            }]);
+            let mut pod = serde_json::to_value(pod(&bot, "u1", None, &status)).unwrap();
+            pod["spec"]["initContainers"] = json!([{"name": "sync", "readinessProbe": {}}]);
+            serde_json::from_value::<Pod>(pod).unwrap()
+        };
+        let saving = |engine: &Engine| engine.records(&bot.id).unwrap().saving.unwrap();
+        list(&mut engine, &[&with(false)], SECOND);
+        engine.tick(15 * SECOND);
+        assert_eq!(saving(&engine), Saving::Untold, "it may have just begun");
+        list(&mut engine, &[&with(true)], 16 * SECOND);
+        assert_eq!(saving(&engine), Saving::Works);
+        engine.told();
+        list(&mut engine, &[&with(false)], 20 * SECOND);
+        engine.tick(39 * SECOND);
+        assert!(engine.told().is_empty());
+        engine.tick(40 * SECOND);
+        engine.tick(41 * SECOND);
+        assert_eq!(engine.told().len(), 1);
+        assert!(matches!(saving(&engine), Saving::Fails(_)));
+        let trouble = engine.instance(&bot.id).unwrap().trouble.clone().unwrap();
+        assert!(trouble.contains("not being saved"), "{trouble}");
+        list(&mut engine, &[&with(true)], 50 * SECOND);
+        assert_eq!(saving(&engine), Saving::Works);
+        assert_eq!(engine.told().len(), 1);
+        assert_eq!(engine.instance(&bot.id).unwrap().trouble, None);
+    });
+}
+
+#[test]
+fn restarts_are_those_in_a_row_and_not_all_that_the_kubelet_has_counted() {
+    block_on(async {
+        let Stage { mut engine, .. } = stage(|_| None);
+        let bot = bot("b");
+        let now = SystemTime::now();
+        let ago = |seconds| Time::from(now - Duration::from_secs(seconds));
+        let run = |run, from, to| RunRecord {
+            run,
+            code: 1,
+            signal: None,
+            reason: Reason::Exited,
+            started_at: ago(from),
+            ended_at: ago(to),
+            restarts: 0,
+            message: None,
+            result: None,
+        };
+        let since = |seconds| {
+            let since = serde_json::to_value(ago(seconds)).unwrap();
+            json!({"running": {"startedAt": since}})
+        };
+        list(
+            &mut engine,
+            &[&pod(&bot, "u1", None, &status("Running", &since(30), 9))],
+            SECOND,
+        );
+        let slot = engine.slots.get_mut(&bot.id).unwrap();
+        slot.runs = vec![
+            run(6, 900, 890),
+            run(7, 800, 500),
+            run(8, 400, 390),
+            run(9, 300, 290),
+        ];
+        let restarts = |engine: &Engine| engine.records(&bot.id).unwrap().status.unwrap().restarts;
+        assert_eq!(restarts(&engine), 2, "since the stable one");
+        list(
+            &mut engine,
+            &[&pod(&bot, "u1", None, &status("Running", &since(100), 9))],
+            SECOND,
+        );
+        assert_eq!(restarts(&engine), 0, "it is stable");
+    });
+}
+
+#[test]
 fn what_could_not_be_let_go_is_tried_again() {
     block_on(async {
         let Stage { mut engine, .. } = stage(|_| None);
@@ -455,17 +643,17 @@ fn the_pod_of_a_tick_stays_until_its_end_is_written_down() {
         assert_eq!(engine.told().len(), 1);
         list(&mut engine, &[&pod(&bot, "u1", tick, &over(0))], 2 * SECOND);
         assert!(engine.told().is_empty(), "once");
-        engine.collect(|_, _| true, 2 * SECOND);
+        engine.collect(|_| true, |_, _| true, 2 * SECOND);
         assert_eq!(engine.husks.get("u1"), Some(&Husk::Kept));
-        engine.collect(|_, _| false, 2 * SECOND);
+        engine.collect(|_| true, |_, _| false, 2 * SECOND);
         cluster.request("PATCH", "/pods/default-b-t60").await;
         assert_eq!(engine.husks.get("u1"), Some(&Husk::Going));
         let refused = News::Released(bot.id.clone(), "u1".into(), Err("no space".into()));
         engine.take(refused, 2 * SECOND);
-        engine.collect(|_, _| false, 2 * SECOND);
+        engine.collect(|_| true, |_, _| false, 2 * SECOND);
         let refused = Husk::Refused(2 * SECOND + AGAIN);
         assert_eq!(engine.husks.get("u1"), Some(&refused), "not at once");
-        engine.collect(|_, _| false, 2 * SECOND + AGAIN);
+        engine.collect(|_| true, |_, _| false, 2 * SECOND + AGAIN);
         assert_eq!(engine.husks.get("u1"), Some(&Husk::Going));
     });
 }
@@ -512,7 +700,9 @@ fn a_listing_that_is_older_than_a_start_says_nothing_about_it() {
         engine.take(News::Started(bot.id.clone(), Box::new(Ok(running))), SECOND);
         let old = Snapshot {
             begun,
+            version: 0,
             pods: Vec::new(),
+            others: Others::new(),
         };
         engine.take(News::Listed(Box::new(old)), SECOND);
         assert_eq!(phase(&engine, &bot), Some(Phase::Running));

@@ -15,6 +15,7 @@
 //! what there is, before it starts any tick.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::time::Duration;
 
 use contract::BotId;
@@ -37,6 +38,10 @@ use crate::schedule::decide::Whose;
 const SETTLE: Duration = Duration::from_secs(10);
 /// Time between two tries of what was refused.
 const AGAIN: Duration = Duration::from_mins(1);
+/// A refusal so long ago is none any more.
+const FORGOTTEN: Duration = Duration::from_mins(10);
+/// What is said of a CronJob that others have changed.
+const MEDDLED: &str = "somebody has suspended its CronJob or changed its times";
 
 /// What is known of the cluster's clock.
 #[derive(Debug, Default)]
@@ -47,8 +52,10 @@ pub struct Times {
     hidden: Option<String>,
     /// Bots whose CronJob is being made, changed, removed, or has just gone.
     busy: BTreeSet<BotId>,
-    /// Bots of which nothing is tried before.
-    again_at: BTreeMap<BotId, Duration>,
+    /// Bots whose CronJob was refused last.
+    refused: BTreeMap<BotId, Refusal>,
+    /// Bots whose place with the cluster's clock has changed since that was asked last.
+    moved: BTreeSet<BotId>,
     /// When the keys of a CronJob are made anew.
     renew_at: BTreeMap<BotId, Duration>,
     /// The engine's time.
@@ -58,6 +65,17 @@ pub struct Times {
     /// How old the last listing is, and the oldest that one may decide by, by that clock.
     listed: u64,
     needed: u64,
+}
+
+/// A change that was refused.
+#[derive(Debug)]
+struct Refusal {
+    /// When it is tried again.
+    again_at: Duration,
+    /// Why.
+    why: String,
+    /// Whether it was made, and others have changed it: what is there goes at once, and the next one waits.
+    is_meddled: bool,
 }
 
 /// What has happened to CronJobs.
@@ -126,12 +144,31 @@ impl Times {
         self.again.now.notify_one();
     }
 
+    /// For these it has changed who starts their ticks, or may.
+    pub(super) fn moves(&mut self, bots: Vec<BotId>) {
+        self.moved.extend(bots);
+    }
+
     fn cron(&self, bot: &BotId) -> Option<&There> {
         self.there.as_ref()?.get(bot)
     }
 
-    fn wait(&mut self, bot: &BotId, pause: Duration) {
-        self.again_at.insert(bot.clone(), self.now + pause);
+    /// What was refused is tried again: soon, and after `pause` what is refused for the same reason as before, which is no
+    /// news then.
+    fn refused(&mut self, bot: &BotId, why: &str, pause: Duration) -> bool {
+        let now = self.now;
+        self.refused
+            .retain(|_, last| now < last.again_at + FORGOTTEN);
+        let before = self.refused.get(bot);
+        let is_news = before.is_none_or(|before| before.why != why);
+        let pause = if is_news { super::AGAIN } else { pause };
+        let refusal = Refusal {
+            again_at: now + pause,
+            why: why.to_owned(),
+            is_meddled: why == MEDDLED,
+        };
+        self.refused.insert(bot.clone(), refusal);
+        is_news
     }
 }
 
@@ -150,14 +187,27 @@ impl Engine {
         }
     }
 
+    /// Whether schedules are given to the cluster's clock.
+    pub fn gives_to_a_clock(&self) -> bool {
+        self.access.clock
+    }
+
+    /// Whether another runner has the bot.
+    pub fn is_anothers(&self, bot: &BotId) -> bool {
+        self.others.contains_key(bot)
+    }
+
     /// Whether who starts the bot's ticks may be changed now.
     pub fn can_hand(&self, bot: &BotId) -> bool {
-        let again_at = self.times.again_at.get(bot);
+        let refused = self.times.refused.get(bot);
         let cron = self.times.cron(bot);
         self.is_ready()
             && self.access.lease.may_act()
             && !self.times.busy.contains(bot)
-            && again_at.is_none_or(|again_at| self.times.now >= *again_at)
+            && (cron.is_some() || !self.others.contains_key(bot))
+            && refused.is_none_or(|refused| {
+                self.times.now >= refused.again_at || (cron.is_some() && refused.is_meddled)
+            })
             && cron.map_or(self.access.clock, |there| !there.is_ending)
     }
 
@@ -179,13 +229,23 @@ impl Engine {
         some.map(|(bot, _)| bot)
     }
 
-    /// Whether the bot's CronJob is as it would be made of this row; one whose times are other ones is not changed.
+    /// Bots whose place with the cluster's clock has changed since this was asked last: their CronJob starts other ticks or
+    /// none, or is gone for long enough.
+    pub fn moved(&mut self) -> BTreeSet<BotId> {
+        mem::take(&mut self.times.moved)
+    }
+
+    /// Whether the bot's CronJob is as it would be made of this row.
     pub fn is_clocked_as(&self, row: &Listed) -> bool {
         let made = self.clocked_bot(row);
         made.is_none_or(|(bot, schedule)| {
             let digest = cronjob::digest(bot, &self.access.template, &schedule);
             let there = self.times.cron(&bot.id);
-            there.is_none_or(|there| digest.is_ok_and(|digest| digest == there.digest))
+            there.is_none_or(|there| {
+                let is_same = digest.is_ok_and(|digest| digest == there.digest);
+                // Somebody may have edited the times, and left the digest.
+                is_same && there.schedule == schedule
+            })
         })
     }
 
@@ -309,7 +369,23 @@ impl Engine {
             return;
         }
         let (is_ending, secrets) = (there.is_ending, there.secrets.clone());
+        let is_moved = all.get(&bot).is_some_and(|before| {
+            let starts = |it: &There| (it.is_on, it.schedule.clone(), it.digest.clone());
+            starts(before) != starts(&there)
+        });
+        // None that was switched on is switched off, or gets other times, by an agent.
+        let is_meddled = all.get(&bot).is_some_and(|before| {
+            let is_it = before.uid == there.uid && before.is_on && !there.is_ending;
+            is_it && (!there.is_on || before.schedule != there.schedule)
+        });
         let before = all.insert(bot.clone(), there);
+        if is_moved {
+            self.times.moved.insert(bot.clone());
+        }
+        if is_meddled && self.times.refused(&bot, MEDDLED, AGAIN) {
+            let text = format!("{MEDDLED}: it gets another one (`agent stop` holds it)");
+            self.console.about(&bot, bot.as_str()).warn(&text);
+        }
         if is_ending {
             // Its Secrets stay until it is gone.
             if before.is_none_or(|before| !before.is_ending) {
@@ -349,6 +425,7 @@ impl Engine {
             || !self.access.lease.may_act();
         let Some(secret::Names { config, keys }) = secrets.filter(|_| !is_used) else {
             self.times.busy.remove(bot);
+            self.times.moved.insert(bot.clone());
             return;
         };
         let (access, news, bot) = (self.access.clone(), self.news.clone(), bot.clone());
@@ -371,11 +448,13 @@ impl Engine {
                 self.times_renewed(bot, Ok(keys), now);
             }
             Err(not) => {
+                // Nobody starts ticks while one is there that is off.
                 let is_off = self.times.cron(bot).is_some_and(|there| !there.is_on);
                 let pause = if is_off { super::AGAIN } else { AGAIN };
-                self.times.wait(bot, pause);
                 let text = format!("its CronJob is not as it should be yet: {}", not.why);
-                self.console.about(bot, bot.as_str()).warn(&text);
+                if self.times.refused(bot, &text, pause) {
+                    self.console.about(bot, bot.as_str()).warn(&text);
+                }
             }
         }
     }
@@ -390,9 +469,10 @@ impl Engine {
             }
             Err(why) => {
                 self.times.busy.remove(bot);
-                self.times.wait(bot, super::AGAIN);
                 let text = format!("its CronJob is not removed yet: {why}");
-                self.console.about(bot, bot.as_str()).warn(&text);
+                if self.times.refused(bot, &text, super::AGAIN) {
+                    self.console.about(bot, bot.as_str()).warn(&text);
+                }
             }
         }
     }

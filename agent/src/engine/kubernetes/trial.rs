@@ -16,6 +16,7 @@ use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 
 use super::names::{self, AGENT, MANAGED_BY};
+use super::others;
 use super::pod;
 use super::secret;
 use super::template::Template;
@@ -161,7 +162,8 @@ pub async fn admission(
     made.map(drop).map_err(|why| format!("a Pod: {why}"))
 }
 
-/// The bots that have Pods in the namespace, or CronJobs that make them, of any stack, with the names of these.
+/// The bots that have Pods in the namespace, or CronJobs that make them, of any stack or another runner, with the names of
+/// these.
 ///
 /// # Errors
 /// The server does not say; its words.
@@ -170,6 +172,11 @@ pub async fn present(client: &Client, namespace: &str) -> Result<Vec<(BotId, Str
     let schedules = all_of(Api::<CronJob>::namespaced(client.clone(), namespace));
     let (mut pods, schedules) = future::try_join(pods, schedules).await?;
     pods.extend(schedules);
+    let (of, on) = (
+        Api::namespaced(client.clone(), namespace),
+        Api::namespaced(client.clone(), namespace),
+    );
+    pods.extend(others::look(&of, &on).await?);
     Ok(pods)
 }
 

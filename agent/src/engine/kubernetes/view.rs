@@ -143,10 +143,36 @@ impl Engine {
         Some(records)
     }
 
+    /// Bots of which something may be gone with their last Pod: it is not known to be saved.
+    pub fn went_unsaved(&self) -> Vec<BotId> {
+        self.unsaved.keys().cloned().collect()
+    }
+
+    /// The same as [`Self::records`] of these, with what is saved of those that run and answer questions.
+    pub fn records_asked(
+        &self,
+        bots: &[BotId],
+    ) -> impl Future<Output = HashMap<BotId, Records>> + use<> {
+        let known = bots
+            .iter()
+            .filter_map(|bot| Some((bot.clone(), self.records(bot)?)));
+        let mut known: HashMap<BotId, Records> = known.collect();
+        let synced = self.synced(bots);
+        async move {
+            for (bot, synced) in synced.await {
+                if let Some(records) = known.get_mut(&bot) {
+                    records.synced.get_or_insert(synced);
+                }
+            }
+            known
+        }
+    }
+
     /// The bots that run in a Pod which is not as it would be made now.
     pub fn behind(&self, runtimes: &HashMap<BotId, Runtime>) -> Vec<BotId> {
         let is_behind = |pod: &Seen, runtime: Runtime| {
-            pod.template != self.access.template.digest(runtime).as_str()
+            // One that is over its limit of disk has what nobody else has.
+            pod.template != self.access.template.digest(runtime).as_str() && !pod.is_outgrown()
         };
         let behind = runtimes.iter().filter(|(bot, runtime)| {
             let pod = self.slots.get(bot).and_then(|slot| slot.pod.as_ref());

@@ -95,7 +95,7 @@ fn a_pod_that_was_told_to_end_is_over_when_its_kubelet_says_so_or_none_ever_saw_
         seen.is_ending && seen.stage == Stage::Running,
         "also on a node that nobody reaches"
     );
-    assert_eq!(seen.status(0).state, State::Stopping);
+    assert_eq!(seen.status(0, 0).state, State::Stopping);
     let meta = json!({"metadata": {"name": "s-b", "uid": "u", "deletionTimestamp": "2026-01-01T01:00:00Z",
         "labels": names::labels(&stack(), &"b".parse().unwrap()), "annotations": {names::ID: "b"}},
         "spec": {"containers": []}, "status": {"phase": "Pending"}});
@@ -245,4 +245,26 @@ fn a_run_that_was_fenced_or_whose_state_was_edited_wants_no_other_in_its_pod() {
         None,
         "it was tried again already"
     );
+}
+
+#[test]
+fn the_readiness_of_sync_says_something_where_it_is_probed_and_has_begun() {
+    let says = |probe: &Value, started: bool, ready: bool| {
+        let mut pod = json!({
+            "metadata": {"labels": names::labels(&stack(), &"b".parse().unwrap()), "annotations": {names::ID: "b"}},
+            "spec": {"containers": [], "initContainers": [{"name": "sync", "readinessProbe": probe}]},
+            "status": {"phase": "Running", "initContainerStatuses": [{
+                "name": "sync", "image": "i", "imageID": "", "restartCount": 0,
+                "started": started, "ready": ready, "state": {"running": {}},
+            }]},
+        });
+        pod["metadata"]["uid"] = "u".into();
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        Seen::of(&stack(), &pod).unwrap().saves
+    };
+    let probe = json!({"periodSeconds": 10});
+    assert_eq!(says(&probe, true, true), Some(true));
+    assert_eq!(says(&probe, true, false), Some(false));
+    assert_eq!(says(&probe, false, false), None);
+    assert_eq!(says(&Value::Null, true, true), None);
 }

@@ -13,6 +13,7 @@ use crate::plan::Phase;
 use crate::schedule::book::Book;
 use crate::schedule::ledger::{Key, Ledger};
 use crate::schedule::{Order, Schedules};
+use crate::show::tests::Screen;
 use crate::show::{Colours, Console};
 
 /// A row of a bot with these times.
@@ -275,6 +276,89 @@ fn one_that_the_cluster_is_slow_to_remove_starts_nothing_and_is_left_alone() {
 }
 
 #[test]
+fn a_schedule_is_looked_at_when_somebody_has_changed_its_cronjob_and_when_one_that_went_has_settled()
+ {
+    let row = row("*/5 * * * *");
+    block_on(async {
+        let mut stage = ready(&row);
+        let id = bot(&row).id;
+        let listed = Word::Listed(0, vec![there(&cronjob(&row, "2"))]);
+        stage.engine.take_times(listed, SECOND);
+        assert!(stage.engine.moved().is_empty(), "that is how it begins");
+        let mut take = |word: Word| {
+            stage.engine.take_times(word, SECOND);
+            stage.engine.moved().contains(&id)
+        };
+        let seen = |cron: &Value| Word::Seen(id.clone(), Box::new(there(cron).1));
+        assert!(
+            !take(seen(&cronjob(&row, "3"))),
+            "it has run: its Pod tells"
+        );
+        assert!(take(seen(&suspended(&row, "4"))));
+        assert!(take(seen(&cronjob(&row, "5"))));
+        let mut edited = cronjob(&row, "6");
+        edited["spec"]["schedule"] = "0 0 1 1 *".into();
+        assert!(take(seen(&edited)));
+        assert!(!take(Word::Gone(id.clone(), "c1".into())), "it settles");
+        assert!(take(Word::Settled(id.clone(), None)));
+        assert_eq!(stage.engine.whose(&id), Whose::Ours);
+    });
+}
+
+#[test]
+fn a_cronjob_whose_times_somebody_has_edited_is_not_as_it_would_be_made() {
+    let row = row("*/5 * * * *");
+    block_on(async {
+        let mut stage = ready(&row);
+        let mut edited = cronjob(&row, "3");
+        edited["spec"]["schedule"] = "0 0 1 1 *".into();
+        let listed = Word::Listed(0, vec![there(&edited)]);
+        stage.engine.take_times(listed, SECOND);
+        assert!(!stage.engine.is_clocked_as(&row));
+        // It is removed before there is another.
+        stage.engine.hand_over(&row);
+        word(&mut stage).await;
+        let asked = stage.cluster.requests().into_iter();
+        let of = asked.filter(|request| request.path.contains("/cronjobs/"));
+        let ways: Vec<String> = of.map(|request| request.method).collect();
+        assert_eq!(ways, ["DELETE"]);
+    });
+}
+
+#[test]
+fn a_hand_over_that_is_refused_is_tried_again_soon_and_the_same_refusal_is_told_once() {
+    let row = row("*/5 * * * *");
+    let refusing = |request: &Request| {
+        let refused = json!({"kind": "Status", "status": "Failure", "code": 403, "message": "over the quota"});
+        (request.method == "PATCH").then_some((403, refused))
+    };
+    block_on(async {
+        let screen = Screen::default();
+        let mut stage = stage(refusing);
+        stage.engine.access.clock = true;
+        stage.engine.console = Console::open(screen.clone(), Colours::Off).unwrap();
+        list(&mut stage.engine, &[], SECOND);
+        stage.engine.take_times(Word::Listed(0, Vec::new()), SECOND);
+        let id = bot(&row).id;
+        let mut can_hand_at = Vec::new();
+        for _ in 0..2 {
+            stage.engine.hand_over(&row);
+            word(&mut stage).await;
+            let now = stage.engine.times.now;
+            let pauses = [6, 61].map(Duration::from_secs);
+            can_hand_at.push(pauses.map(|pause| {
+                stage.engine.times.now = now + pause;
+                stage.engine.can_hand(&id)
+            }));
+        }
+        assert_eq!(can_hand_at, [[true, true], [false, true]]);
+        stage.engine.console.flush();
+        let text = screen.text();
+        assert_eq!(text.matches("over the quota").count(), 1, "{text}");
+    });
+}
+
+#[test]
 fn what_the_clusters_clock_must_not_start_is_not_left_to_its_next_tick() {
     let row = row("*/5 * * * *");
     let ledger = Ledger {
@@ -454,7 +538,7 @@ fn what_ran_while_nobody_looked_is_told_in_its_order_and_one_after_another() {
         assert_eq!(tick(&stage), (key(1), true), "its end is not written down");
         assert_eq!(stage.engine.husks.get("u1"), Some(&Husk::Kept));
         let is_noted = |_: &BotId, tick: Option<Key>| tick != Some(key(1));
-        stage.engine.collect(is_noted, SECOND);
+        stage.engine.collect(|_| true, is_noted, SECOND);
         stage.cluster.request("PATCH", "/pods/p1").await;
         let asked = stage.cluster.requests();
         assert!(
@@ -487,7 +571,7 @@ fn secrets_are_swept_only_where_it_is_known_what_cronjobs_use() {
         let mut stage = ready(&row);
         let there = there(&cronjob(&row, "3"));
         let used = there.1.secrets.clone().unwrap();
-        stage.engine.collect(|_, _| false, SECOND);
+        stage.engine.collect(|_| true, |_, _| false, SECOND);
         sleep(Duration::from_millis(50)).await;
         let is_sweep = |request: &Request| request.path.contains("/secrets");
         assert!(!stage.cluster.requests().iter().any(is_sweep));
@@ -496,7 +580,7 @@ fn secrets_are_swept_only_where_it_is_known_what_cronjobs_use() {
             .take_times(Word::Listed(0, vec![there]), SECOND);
         let kept: Vec<String> = stage.engine.times.secrets().collect();
         assert_eq!(kept, [used.config, used.keys]);
-        stage.engine.collect(|_, _| false, SECOND);
+        stage.engine.collect(|_| true, |_, _| false, SECOND);
         stage.cluster.request("GET", "/secrets").await;
     });
 }

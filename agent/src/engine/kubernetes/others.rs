@@ -1,0 +1,102 @@
+//! What another runner of the platform has of bots in the namespace: Pods with the contract's labels and without a stack,
+//! CronJobs `schedule-<id>`. They are never touched, and a bot that has one is not started beside it: that runner makes no
+//! claim on the bot's state, so nothing else would tell the two apart.
+
+use std::collections::BTreeMap;
+
+use contract::BotId;
+use k8s_openapi::api::batch::v1::CronJob;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::ListParams;
+
+use super::link::{LOOK, PAGE};
+use super::names;
+use super::refusal::{has_status, said};
+
+/// What there is of which bots, as in `Pod b1-abc`.
+pub type Others = BTreeMap<BotId, String>;
+
+/// Looks for what may run bots. Who may not list CronJobs sees none.
+///
+/// # Errors
+/// The API server does not tell; its words.
+pub async fn look(pods: &Api<Pod>, cronjobs: &Api<CronJob>) -> Result<Others, String> {
+    let mut found = Others::new();
+    let selector = format!("{},!{}", names::ID, names::STACK);
+    let lives = "status.phase!=Succeeded,status.phase!=Failed";
+    let params = ListParams::default().labels(&selector).fields(lives);
+    let mut params = params.limit(PAGE);
+    loop {
+        let page = answered(pods.list_metadata(&params)).await?;
+        found.extend(page.items.iter().filter_map(|pod| {
+            let name = pod.metadata.name.as_ref()?;
+            Some((labelled(&pod.metadata)?, format!("Pod {name}")))
+        }));
+        match page.metadata.continue_.filter(|more| !more.is_empty()) {
+            Some(more) => params = params.continue_token(&more),
+            None => break,
+        }
+    }
+    let mut params = ListParams::default()
+        .labels(&format!("!{}", names::STACK))
+        .limit(PAGE);
+    loop {
+        let page = match tokio::time::timeout(LOOK, cronjobs.list(&params)).await {
+            Ok(Err(err)) if has_status(&err, 403) => return Ok(found),
+            page => page.map_err(|_| late())?.map_err(|err| said(&err))?,
+        };
+        found.extend(page.items.iter().filter_map(schedule));
+        match page.metadata.continue_.filter(|more| !more.is_empty()) {
+            Some(more) => params = params.continue_token(&more),
+            None => return Ok(found),
+        }
+    }
+}
+
+/// A CronJob that starts ticks of a bot.
+fn schedule(cron: &CronJob) -> Option<(BotId, String)> {
+    let name = cron.metadata.name.as_ref()?;
+    let is_on = cron.spec.as_ref()?.suspend != Some(true);
+    let named = || name.strip_prefix("schedule-")?.parse().ok();
+    let bot = labelled(&cron.metadata).or_else(named);
+    bot.filter(|_| is_on)
+        .map(|bot| (bot, format!("CronJob {name}")))
+}
+
+fn labelled(meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> Option<BotId> {
+    meta.labels.as_ref()?.get(names::ID)?.parse().ok()
+}
+
+async fn answered<T>(asked: impl Future<Output = Result<T, kube::Error>>) -> Result<T, String> {
+    let answer = tokio::time::timeout(LOOK, asked).await;
+    answer.map_err(|_| late())?.map_err(|err| said(&err))
+}
+
+fn late() -> String {
+    "the API server did not answer in time".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn of(name: &str, labels: &Value, suspend: bool) -> Option<(BotId, String)> {
+        let cron = json!({"metadata": {"name": name, "labels": labels}, "spec": {
+            "schedule": "* * * * *", "suspend": suspend, "jobTemplate": {}}});
+        schedule(&serde_json::from_value(cron).unwrap())
+    }
+
+    #[test]
+    fn a_cronjob_is_a_bots_by_its_label_or_by_the_contracts_name_unless_it_starts_nothing() {
+        let bot: BotId = "b1".parse().unwrap();
+        let found = |name: &str| Some((bot.clone(), format!("CronJob {name}")));
+        let label = json!({"the0.app/bot-id": "b1"});
+        assert_eq!(of("x", &label, false), found("x"));
+        assert_eq!(of("schedule-b1", &json!({}), false), found("schedule-b1"));
+        assert_eq!(of("schedule-b1", &json!({}), true), None);
+        assert_eq!(of("nightly", &json!({}), false), None);
+    }
+}
