@@ -8,6 +8,8 @@ mod asked;
 mod clock;
 #[path = "controller/ends.rs"]
 mod ends;
+#[path = "controller/fenced.rs"]
+mod fenced;
 #[path = "controller/hand.rs"]
 mod hand;
 #[path = "controller/handover.rs"]
@@ -30,6 +32,10 @@ mod outages;
 mod overlap;
 #[path = "controller/rig.rs"]
 mod rig;
+#[path = "controller/rolls.rs"]
+mod rolls;
+#[path = "controller/saving.rs"]
+mod saving;
 #[path = "controller/steps.rs"]
 mod steps;
 #[path = "controller/ticks.rs"]

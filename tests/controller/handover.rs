@@ -10,7 +10,8 @@ use tests::cluster::LONG;
 use tests::door::{Door, Way};
 use tests::{stays, wait_for};
 
-use crate::rig::{Agent, Rig};
+use crate::late::is_handed_over;
+use crate::rig::{Agent, Rig, SCHEDULES};
 
 const CRONJOB: &str = "schedule-default-clock";
 /// Bytes; nothing that is asked of the API server is longer, but a Pod, and a CronJob, which has a Pod in it.
@@ -115,4 +116,50 @@ fn a_cronjob_that_comes_late_of_a_controller_that_stood_still_starts_nothing() {
         ran.len() > 1
     });
     assert!(!second.said().contains("TWO Pods"), "{}", second.said());
+}
+
+#[test]
+fn an_edit_that_comes_late_of_a_controller_that_stood_still_is_not_put_over_a_later_one() {
+    let Some(rig) = Rig::start("controller::lateedit") else {
+        return;
+    };
+    let (door, kubeconfig) = rig.lane("edits");
+    let first = rig.agent(&[("KUBECONFIG", &kubeconfig)]);
+    first.says("this agent has the lease and acts");
+    let second = rig.agent(&[]);
+    second.says("this one stands by");
+    // It is due now, and then in a long time.
+    rig.scheduled("clock", doc! {"once": true, "schedule": "0 0 1 1 *"});
+    is_handed_over(&rig, &first);
+    first.wait_history(&rig, "clock", |runs| runs.len() == 1);
+    let digest =
+        || cronjob(&rig).map(|cron| cron["metadata"]["annotations"]["the0.app/digest"].clone());
+    let edit = |word: &str| {
+        let word = doc! {"$set": {"config.word": word}};
+        assert_eq!(rig.mongo.update(SCHEDULES, doc! {"id": "clock"}, word), 1);
+    };
+    let changes = |before: &Option<Value>| {
+        wait_for("a CronJob that is changed", LONG, || {
+            let now = digest();
+            (now.is_some() && now != *before).then_some(now)
+        })
+    };
+    let begun = digest();
+    door.is(Way::HoldsLarge(SMALL));
+    edit("one");
+    wait_for("an edit on the way", LONG, || {
+        (door.held() > 0).then_some(())
+    });
+    first.signal(Signal::SIGSTOP);
+    assert_eq!(digest(), begun);
+
+    second.says("this agent has the lease and acts");
+    let one = changes(&begun);
+    edit("two");
+    let two = changes(&one);
+    door.is(Way::Open);
+    stays("the later edit", AT_LEAST, || digest() == two);
+    first.signal(Signal::SIGCONT);
+    first.says("has the lease: this one stands by");
+    stays("the later edit", AT_LEAST, || digest() == two);
 }

@@ -103,6 +103,33 @@ fn wait_count(rig: &Rig, agent: &Agent, least: usize) -> usize {
 }
 
 #[test]
+fn a_schedule_whose_cronjob_somebody_removed_suspended_or_edited_gets_another_before_it_runs() {
+    let Some(rig) = Rig::start("controller::meddled") else {
+        return;
+    };
+    let agent = rig.agent(&[]);
+    // It is due now, and then in a long time.
+    rig.scheduled("clock", doc! {"once": true, "schedule": "0 0 1 1 *"});
+    is_handed_over(&rig, &agent);
+    agent.wait_history(&rig, "clock", |runs| runs.len() == 1);
+    let remove = || drop(rig.cluster.ask(["delete", "cronjob", CRONJOB]));
+    let suspend = || patch(&rig, &json!({"suspend": true}));
+    let edit = || patch(&rig, &json!({"schedule": "1 1 1 1 *"}));
+    for meddle in [&remove as &dyn Fn(), &suspend, &edit] {
+        let before = is_handed_over(&rig, &agent);
+        meddle();
+        wait_for("another CronJob", LONG, || {
+            let cron = rig.cluster.get("cronjob", CRONJOB);
+            let is_new = cron["metadata"]["uid"] != before["metadata"]["uid"];
+            let is_right = cron["spec"]["suspend"] == false
+                && cron["spec"]["schedule"] == before["spec"]["schedule"];
+            (is_new && is_right).then_some(())
+        });
+    }
+    agent.wait_history(&rig, "clock", |runs| runs.len() == 1);
+}
+
+#[test]
 fn a_job_that_may_make_no_pod_goes_with_its_cronjob_and_never_makes_one() {
     let Some(rig) = Rig::start("controller::podless") else {
         return;

@@ -12,7 +12,7 @@ use crate::rig::{Agent, Rig};
 
 /// Prints numbered lines, on from those that it has in its state. After one of them it ends with a line that has no end, and
 /// so it does when it is told by a signal; at TERM it ends with a last one.
-const TALKS: &str = r"
+pub const TALKS: &str = r"
 import os, signal, sys, time
 
 def main(id, config):
@@ -50,7 +50,7 @@ fn expected(ends: &[u64], last: u64) -> String {
 }
 
 /// The numbers of the lines in a text.
-fn numbers(text: &str) -> impl DoubleEndedIterator<Item = u64> {
+pub fn numbers(text: &str) -> impl DoubleEndedIterator<Item = u64> {
     let lines = text.lines().filter_map(|line| line.strip_prefix("LINE "));
     lines.map(|number| number.parse().expect("a number"))
 }

@@ -409,6 +409,14 @@ impl Agent {
         text(&run(self.command(rig).args(words)).stderr)
     }
 
+    /// Begins a command that goes on; what it prints is in the file `shown`.
+    pub fn goes_on(&self, rig: &Rig, words: &[&str], shown: &Path) -> Process {
+        let mut command = self.command(rig);
+        command.args(words).stdin(Stdio::null());
+        command.stdout(File::create(shown).unwrap());
+        Process::start(command.stderr(Stdio::null()))
+    }
+
     /// How a bot is.
     pub fn row(&self, rig: &Rig, id: &str) -> Value {
         let rows = self.ask(rig, &["ps"]);
@@ -441,6 +449,15 @@ impl Agent {
             assert!(Instant::now() < end, "{entries:#}\n{}", self.said());
             std::thread::sleep(Duration::from_millis(200));
         }
+    }
+
+    /// The value of one of its metrics.
+    pub fn metric(&self, name: &str) -> Option<String> {
+        let metrics = http(&self.health, "GET", "/metrics", "").body;
+        let front = format!("{name} ");
+        let mut lines = metrics.lines();
+        let value = lines.find_map(|line| line.strip_prefix(front.as_str()))?;
+        Some(value.trim().to_owned())
     }
 
     /// Its word on a dependency.

@@ -1,7 +1,9 @@
 //! A controller that is killed at each of the calls with which it changes something in the cluster: as the call has not
 //! come there, and as it has and its answer is not back.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use mongodb::bson::doc;
 use serde_json::Value;
@@ -9,11 +11,14 @@ use tests::cluster::LONG;
 use tests::door::{Door, Way};
 use tests::wait_for;
 
+use crate::clock::wait;
 use crate::late::is_handed_over;
 use crate::rig::{Agent, Rig, SCHEDULES};
 
 const ID: &str = "walked";
 const CRONJOB: &str = "schedule-default-clock";
+/// Secrets that are there so long after their CronJob was left by an agent that was killed.
+const SECRETS_STAY: Duration = Duration::from_secs(20);
 /// More calls than any change of a bot takes.
 const MOST: usize = 40;
 
@@ -61,9 +66,8 @@ fn at_each_call<'a>(
             door.is(Way::Cuts { write, passes });
             let is_over = change(round);
             is_last &= !is_killed(rig, agent, door, write, &is_over);
-            wait_for("the end of what was begun", LONG, || {
-                is_over().then_some(())
-            });
+            let end = format!("end of what was cut at call {write}, which came there: {passes}");
+            wait(&end, agent, || is_over().then_some(()));
         }
         if is_last {
             return;
@@ -136,6 +140,56 @@ fn a_controller_killed_at_any_call_changes_a_cronjob_all_the_same() {
     at_each_call(rig, &mut agent, &door, |_| {}, edit);
     assert_eq!(rig.names("cronjobs").len(), 1);
     agent.wait_history(rig, "clock", |runs| runs.len() == 1);
+}
+
+/// Lets the schedule run or not; gives what shows that its CronJob is there, with its Secrets and no other, or is not. Secrets
+/// that an agent which was killed has left are removed much later.
+fn switched(rig: &Rig, on: bool) -> Box<dyn Fn() -> bool + '_> {
+    let word = doc! {"$set": {"enabled": on}};
+    assert_eq!(rig.mongo.update(SCHEDULES, doc! {"id": "clock"}, word), 1);
+    let gone = Cell::new(None);
+    Box::new(move || {
+        let secrets = rig.names("secrets").len();
+        let cron = rig.cluster.get("cronjob", CRONJOB);
+        if on {
+            return cron["spec"]["suspend"] == false && has_its_secrets(rig, &cron) && secrets == 2;
+        }
+        if !cron.is_null() {
+            return false;
+        }
+        let since = gone.get().unwrap_or_else(Instant::now);
+        gone.set(Some(since));
+        secrets == 0 || since.elapsed() > SECRETS_STAY
+    })
+}
+
+/// Has the controller killed at each call with which it gives the cluster's clock a schedule, or takes it back.
+fn switched_at_each_call(test: &str, on: bool) {
+    let Some(rig) = Rig::start(&format!("controller::{test}")) else {
+        return;
+    };
+    let (door, config) = rig.plain_lane(test);
+    let mut agent = rig.agent(&[("KUBECONFIG", &config)]);
+    let rig = &rig;
+    // It is due now, and then in a long time.
+    rig.scheduled("clock", doc! {"once": true, "schedule": "0 0 1 1 *"});
+    is_handed_over(rig, &agent);
+    let prepare = |_| {
+        let is_over = switched(rig, !on);
+        wait_for("the other way", LONG, || is_over().then_some(()));
+    };
+    at_each_call(rig, &mut agent, &door, prepare, |_| switched(rig, on));
+    agent.wait_history(rig, "clock", |runs| runs.len() == 1);
+}
+
+#[test]
+fn a_controller_killed_at_any_call_gives_a_schedule_its_cronjob_all_the_same() {
+    switched_at_each_call("given", true);
+}
+
+#[test]
+fn a_controller_killed_at_any_call_takes_a_schedule_back_all_the_same() {
+    switched_at_each_call("taken", false);
 }
 
 /// Whether all Secrets are there that its Pods mount or read.
