@@ -92,6 +92,8 @@ pub struct Schedules {
     /// Those that are being started.
     starting: BTreeSet<BotId>,
     missed: Vec<Failed>,
+    /// Those of which it is told that another runner has them.
+    anothers: BTreeSet<BotId>,
     /// Whether what is written has to be read again.
     is_curious: bool,
     is_told: bool,
@@ -139,6 +141,7 @@ impl Schedules {
             active: BTreeSet::new(),
             starting: BTreeSet::new(),
             missed: Vec::new(),
+            anothers: BTreeSet::new(),
             is_curious: false,
             is_told: false,
             sight: Sight::Blind,
@@ -215,7 +218,14 @@ impl Schedules {
             self.starting.remove(bot);
             entry.take_launched(launched, rev, now);
         }
-        let may = entry.is_on && may(bot) && !engine.is_anothers(bot);
+        let is_anothers = entry.is_on && engine.is_anothers(bot);
+        if is_anothers && self.anothers.insert(bot.clone()) {
+            let text = "another runner has it in the cluster: none of its ticks is started here before that has ended and is removed";
+            self.console.about(bot, &entry.row.name).warn(text);
+        } else if !is_anothers {
+            self.anothers.remove(bot);
+        }
+        let may = entry.is_on && may(bot) && !is_anothers;
         if entry.work == Work::Mine && !may {
             entry.work = Work::Rest;
             self.starting.remove(bot);
@@ -256,7 +266,10 @@ impl Schedules {
         let is_live = matches!(live, decide::Live::Runs(_));
         let step = entry.decide(live, now, &self.me, whose);
         match (&step, whose) {
-            (Step::Wait(_), Whose::Nobodys) => return None,
+            (Step::Wait(_), Whose::Nobodys) => {
+                self.arm(bot, Some(now + 2 * decide::SOON));
+                return None;
+            }
             // What the cluster's clock must not start, or not so, is not left to its next tick.
             (Step::Wait(_), Whose::Clusters(_)) if is_owed => {
                 self.arm(bot, Some(now + decide::SOON));

@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use mongodb::bson::doc;
 use serde_json::Value;
@@ -12,7 +12,7 @@ use tests::door::{Door, Way};
 use tests::wait_for;
 
 use crate::clock::wait;
-use crate::late::is_handed_over;
+use crate::late::{is_handed_over, ran};
 use crate::rig::{Agent, Rig, SCHEDULES};
 
 const ID: &str = "walked";
@@ -190,6 +190,40 @@ fn a_controller_killed_at_any_call_gives_a_schedule_its_cronjob_all_the_same() {
 #[test]
 fn a_controller_killed_at_any_call_takes_a_schedule_back_all_the_same() {
     switched_at_each_call("taken", false);
+}
+
+#[test]
+fn a_controller_killed_at_any_call_runs_each_tick_of_its_own_clock_once_all_the_same() {
+    let Some(rig) = Rig::start("controller::owntick") else {
+        return;
+    };
+    let (door, config) = rig.plain_lane("owntick");
+    let mut agent = rig.agent(&[("KUBECONFIG", &config)]);
+    let rig = &rig;
+    // Seconds, which no CronJob can say: it is due now, and then in a long time.
+    rig.scheduled("clock", doc! {"once": true, "schedule": "0 0 0 1 1 *"});
+    let is_told = |count: usize| {
+        let count = count.to_string();
+        wait_for("the word that it is over", LONG, || {
+            let document = serde_json::to_value(rig.mongo.all(SCHEDULES).remove(0)).ok()?;
+            let is_over = document["tick"]["state"] == "over";
+            let is_saved = rig.saved("clock", "count")? == count;
+            (is_over && is_saved && rig.names("pods").is_empty()).then_some(())
+        });
+    };
+    let tick = |round: usize| -> Box<dyn Fn() -> bool> {
+        let now = UNIX_EPOCH.elapsed().unwrap().as_secs().cast_signed();
+        let due = doc! {"$set": {"next_execution_time": now}};
+        assert_eq!(rig.mongo.update(SCHEDULES, doc! {"id": "clock"}, due), 1);
+        let count = (round + 2).to_string();
+        Box::new(move || {
+            rig.saved("clock", "count").as_deref() == Some(&count) && rig.names("pods").is_empty()
+        })
+    };
+    at_each_call(rig, &mut agent, &door, |round| is_told(round + 1), tick);
+    let count: usize = rig.saved("clock", "count").unwrap().parse().unwrap();
+    agent.wait_history(rig, "clock", |runs| ran(runs).len() == count);
+    assert!(rig.names("cronjobs").is_empty());
 }
 
 /// Whether all Secrets are there that its Pods mount or read.

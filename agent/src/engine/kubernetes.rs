@@ -273,6 +273,7 @@ impl Engine {
         for (bot, other) in &others {
             let slot = self.slots.get(bot).filter(|slot| slot.pod.is_some());
             if let Some(slot) = slot
+                && self.access.lease.may_act()
                 && self.others.get(bot) != Some(other)
             {
                 let text = format!("it runs twice: {}", beside(other));

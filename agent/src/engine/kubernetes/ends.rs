@@ -154,7 +154,8 @@ impl Engine {
 /// Whether something ran that could have written.
 fn has_begun(records: &Records) -> bool {
     let begun = records.status.as_ref().is_some_and(|status| status.run > 0);
-    begun || !records.runs.is_empty() || records.synced.is_some()
+    let saved = records.synced.as_ref().is_some_and(|it| it.run > 0);
+    begun || saved || !records.runs.is_empty()
 }
 
 /// A Pod has ended.

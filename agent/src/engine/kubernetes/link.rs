@@ -151,11 +151,11 @@ async fn follow(source: &Source, news: &UnboundedSender<News>) -> Option<String>
                     version = last;
                     if !others.is_empty() || looked.elapsed() > OTHERS {
                         looked = Instant::now();
-                        others = match look().await {
-                            Ok(others) => others,
-                            Err(why) => return Some(why),
-                        };
-                        let _ = news.send(News::Others(others.clone()));
+                        // What does not answer is told by the watch.
+                        if let Ok(there) = look().await {
+                            others = there;
+                            let _ = news.send(News::Others(others.clone()));
+                        }
                     }
                 }
                 Over::Anew => return None,

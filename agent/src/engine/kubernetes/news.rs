@@ -47,7 +47,6 @@ impl Engine {
         }
         self.link = Link::Up;
         self.listed = snapshot.begun;
-        self.beside_others(snapshot.others);
         let is_old = |bot: &BotId| {
             let slot = self.slots.get(bot);
             slot.is_some_and(|slot| slot.touched > snapshot.begun)
@@ -71,6 +70,7 @@ impl Engine {
         for bot in known {
             self.settle(&bot, now);
         }
+        self.beside_others(snapshot.others);
     }
 
     fn changed(&mut self, seen: Seen, now: Duration) {
@@ -144,7 +144,7 @@ impl Engine {
     /// A Pod of a bot that has another one.
     fn beside(&mut self, other: &Seen) {
         if other.is_live() {
-            if !self.doubles.insert(other.uid.clone()) {
+            if !self.access.lease.may_act() || !self.doubles.insert(other.uid.clone()) {
                 return;
             }
             let name = &other.name;

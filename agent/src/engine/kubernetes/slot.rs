@@ -240,11 +240,7 @@ impl Slot {
             done: last.filter(|_| !is_running).cloned(),
             runs: self.runs.clone(),
             synced: pod.synced.clone(),
-            saving: Some(match self.saving {
-                // One that answers questions tells more.
-                Saving::Works if pod.query.is_some() => Saving::Untold,
-                saving => saving,
-            }),
+            saving: Some(self.saving),
             ..Records::default()
         }
     }

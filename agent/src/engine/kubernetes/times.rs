@@ -74,8 +74,10 @@ struct Refusal {
     again_at: Duration,
     /// Why.
     why: String,
-    /// Whether it was made, and others have changed it: what is there goes at once, and the next one waits.
-    is_meddled: bool,
+    /// When a person was told of it.
+    told_at: Duration,
+    /// Whether what is there goes at once, and the next one waits.
+    passes: bool,
 }
 
 /// What has happened to CronJobs.
@@ -153,19 +155,21 @@ impl Times {
         self.there.as_ref()?.get(bot)
     }
 
-    /// What was refused is tried again: soon, and after `pause` what is refused for the same reason as before, which is no
-    /// news then.
-    fn refused(&mut self, bot: &BotId, why: &str, pause: Duration) -> bool {
+    /// What was refused is tried again: soon, and after `pause` what was refused before, too. Whether a person is to be told:
+    /// the same only once in a while. One that `passes` is removed at once where it is there, and only the next one waits.
+    fn refused(&mut self, bot: &BotId, why: &str, pause: Duration, passes: bool) -> bool {
         let now = self.now;
         self.refused
             .retain(|_, last| now < last.again_at + FORGOTTEN);
         let before = self.refused.get(bot);
-        let is_news = before.is_none_or(|before| before.why != why);
-        let pause = if is_news { super::AGAIN } else { pause };
+        let same = before.filter(|before| before.why == why && now < before.told_at + FORGOTTEN);
+        let told_at = same.map_or(now, |same| same.told_at);
+        let (is_news, is_first) = (same.is_none(), before.is_none());
         let refusal = Refusal {
-            again_at: now + pause,
+            again_at: now + if is_first { super::AGAIN } else { pause },
             why: why.to_owned(),
-            is_meddled: why == MEDDLED,
+            told_at,
+            passes,
         };
         self.refused.insert(bot.clone(), refusal);
         is_news
@@ -206,7 +210,7 @@ impl Engine {
             && !self.times.busy.contains(bot)
             && (cron.is_some() || !self.others.contains_key(bot))
             && refused.is_none_or(|refused| {
-                self.times.now >= refused.again_at || (cron.is_some() && refused.is_meddled)
+                self.times.now >= refused.again_at || (cron.is_some() && refused.passes)
             })
             && cron.map_or(self.access.clock, |there| !there.is_ending)
     }
@@ -275,7 +279,7 @@ impl Engine {
         self.times.busy.insert(bot.id.clone());
         let (access, news, bot) = (self.access.clone(), self.news.clone(), bot.clone());
         let name = format!("{} ({})", bot.definition.name, bot.id);
-        if before.is_none() {
+        if before.is_none() && !self.times.refused.contains_key(&bot.id) {
             let text = "its times are kept by a CronJob from now on";
             self.console.about(&bot.id, &name).say(text);
         }
@@ -382,7 +386,8 @@ impl Engine {
         if is_moved {
             self.times.moved.insert(bot.clone());
         }
-        if is_meddled && self.times.refused(&bot, MEDDLED, AGAIN) {
+        let is_news = is_meddled && self.times.refused(&bot, MEDDLED, AGAIN, true);
+        if is_news && self.access.lease.may_act() {
             let text = format!("{MEDDLED}: it gets another one (`agent stop` holds it)");
             self.console.about(&bot, bot.as_str()).warn(&text);
         }
@@ -450,9 +455,8 @@ impl Engine {
             Err(not) => {
                 // Nobody starts ticks while one is there that is off.
                 let is_off = self.times.cron(bot).is_some_and(|there| !there.is_on);
-                let pause = if is_off { super::AGAIN } else { AGAIN };
                 let text = format!("its CronJob is not as it should be yet: {}", not.why);
-                if self.times.refused(bot, &text, pause) {
+                if self.times.refused(bot, &text, AGAIN, is_off) {
                     self.console.about(bot, bot.as_str()).warn(&text);
                 }
             }
@@ -470,7 +474,7 @@ impl Engine {
             Err(why) => {
                 self.times.busy.remove(bot);
                 let text = format!("its CronJob is not removed yet: {why}");
-                if self.times.refused(bot, &text, super::AGAIN) {
+                if self.times.refused(bot, &text, super::AGAIN, false) {
                     self.console.about(bot, bot.as_str()).warn(&text);
                 }
             }
