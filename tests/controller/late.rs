@@ -78,7 +78,7 @@ fn a_tick_that_comes_late_runs_once_and_one_that_never_comes_is_the_agents() {
 
     // One that starts no tick any more has the schedule no longer.
     let kept = is_handed_over(&rig, &agent);
-    patch(&rig, &json!({"schedule": "0 0 1 1 *"}));
+    patch(&rig, &json!({"startingDeadlineSeconds": 0}));
     next_minute(20);
     let had = wait_count(&rig, &agent, 0);
     wait("word of it", &agent, || {

@@ -13,7 +13,7 @@ jobs=${THE0_TEST_JOBS:-3}
 again=${THE0_TEST_AGAIN:-2}
 alone='privilege hardening apiserver'
 # Its tests wait for the cluster's clock and kubelet most of the time: so many of them at once.
-export waiting='controller' threads=4
+export waiting='controller' threads=5
 longest='docker kubernetes controller outages s3 jobs gateway events sync schedules soak history lease'
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

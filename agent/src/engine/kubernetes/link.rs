@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, future};
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, WatchEvent, WatchParams};
@@ -125,12 +125,13 @@ pub async fn watch(source: Source, news: UnboundedSender<News>) {
 async fn follow(source: &Source, news: &UnboundedSender<News>) -> Option<String> {
     let begun = source.clock.now();
     let selector = names::selector(&source.stack);
-    let (mut version, pods) = match list(source, &selector).await {
+    let look = || others::look(&source.pods, &source.cronjobs);
+    let (listed, others) = future::join(list(source, &selector), look()).await;
+    let (mut version, pods) = match listed {
         Ok(listed) => listed,
         Err(why) => return why,
     };
-    let look = || others::look(&source.pods, &source.cronjobs);
-    let mut others = match look().await {
+    let mut others = match others {
         Ok(others) => others,
         Err(why) => return Some(why),
     };

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use contract::BotId;
+use futures_util::future;
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -22,6 +23,12 @@ pub type Others = BTreeMap<BotId, String>;
 /// # Errors
 /// The API server does not tell; its words.
 pub async fn look(pods: &Api<Pod>, cronjobs: &Api<CronJob>) -> Result<Others, String> {
+    let (mut found, schedules) = future::try_join(running(pods), starting(cronjobs)).await?;
+    found.extend(schedules);
+    Ok(found)
+}
+
+async fn running(pods: &Api<Pod>) -> Result<Others, String> {
     let mut found = Others::new();
     let selector = format!("{},!{}", names::ID, names::STACK);
     let lives = "status.phase!=Succeeded,status.phase!=Failed";
@@ -35,9 +42,13 @@ pub async fn look(pods: &Api<Pod>, cronjobs: &Api<CronJob>) -> Result<Others, St
         }));
         match page.metadata.continue_.filter(|more| !more.is_empty()) {
             Some(more) => params = params.continue_token(&more),
-            None => break,
+            None => return Ok(found),
         }
     }
+}
+
+async fn starting(cronjobs: &Api<CronJob>) -> Result<Others, String> {
+    let mut found = Others::new();
     let mut params = ListParams::default()
         .labels(&format!("!{}", names::STACK))
         .limit(PAGE);

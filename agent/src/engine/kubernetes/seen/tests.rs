@@ -229,17 +229,32 @@ fn what_keeps_a_pod_from_its_work_is_said_in_the_clusters_own_words() {
 
 #[test]
 fn a_run_that_was_fenced_or_whose_state_was_edited_wants_no_other_in_its_pod() {
-    let of = |reason, state: &Value| {
-        let last = ended(114, "Error", &words(&record(1, reason)));
+    let after = |record: &RunRecord, state: &Value| {
+        let last = ended(114, "Error", &words(record));
         let status = json!({"phase": "Running", "containerStatuses": [main(state, &last, 1)]});
-        seen(&status).verdict()
+        seen(&status)
     };
+    let of = |reason, state: &Value| after(&record(1, reason), state).verdict();
     let waiting = json!({"waiting": {"reason": "CrashLoopBackOff"}});
-    for reason in [Reason::Fenced, Reason::Edited, Reason::Disk] {
+    for reason in [Reason::Fenced, Reason::Edited] {
         assert_eq!(of(reason, &waiting), Some(reason));
     }
     assert_eq!(of(Reason::Exited, &waiting), None);
     let running = json!({"running": {"startedAt": "2026-01-01T00:00:10Z"}});
+    // What a state that is too large has is in its Pod only; with a folder of code that is, the state is saved.
+    let full = |message: &str| {
+        let record = RunRecord {
+            message: Some(message.to_owned()),
+            ..record(1, Reason::Disk)
+        };
+        let seen = after(&record, &waiting);
+        (seen.verdict(), seen.is_outgrown())
+    };
+    assert_eq!(full("the state is 3 MiB"), (None, true));
+    assert_eq!(
+        full(&format!("{CODE_OVER} /bot")),
+        (Some(Reason::Disk), false)
+    );
     assert_eq!(
         of(Reason::Fenced, &running),
         None,
