@@ -151,11 +151,11 @@ impl Engine {
     }
 }
 
-/// Whether something ran that could have written.
+/// Whether something ran that could have written; a run that was refused has no number.
 fn has_begun(records: &Records) -> bool {
     let begun = records.status.as_ref().is_some_and(|status| status.run > 0);
     let saved = records.synced.as_ref().is_some_and(|it| it.run > 0);
-    begun || saved || !records.runs.is_empty()
+    begun || saved || records.runs.iter().any(|run| run.run > 0)
 }
 
 /// A Pod has ended.
