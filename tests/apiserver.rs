@@ -7,7 +7,6 @@ mod rig;
 
 use std::collections::BTreeSet;
 use std::process::{Command, Output};
-use std::thread::sleep;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use contract::record::Time;
@@ -87,7 +86,6 @@ impl Drop for Halted {
             if answers() || Instant::now() >= end {
                 return;
             }
-            sleep(Duration::from_millis(500));
         }
     }
 }
@@ -114,7 +112,6 @@ fn count_pods(rig: &Rig, id: &str) -> usize {
 fn begin(rig: &Rig) -> [Pod<'_>; 2] {
     rig.scheduled(MINUTES, doc! {"once": true, "schedule": "* * * * *"});
     wait_for("a CronJob that is switched on", TICKS, || {
-        sleep(Duration::from_millis(500));
         let cron = rig.cluster.get("cronjob", CRONJOB);
         (cron["spec"]["suspend"] == false).then_some(())
     });
@@ -137,7 +134,6 @@ fn away(rig: &Rig, agent: &Agent) {
     let end = Instant::now() + AWAY;
     while Instant::now() < end {
         last = wait_for(&format!("counts after {last}"), SAVES, || {
-            sleep(Duration::from_millis(500));
             let now = number(rig, STEADY, "count");
             (now > last).then_some(now)
         });
@@ -221,7 +217,6 @@ fn is_each_told_once(runs: &[Value], ran: u64) -> bool {
 /// Waits until a tick has run that was due after `back`, stops the schedule, and looks at all of its ticks.
 fn ticks_are_told(rig: &Rig, agent: &Agent, back: u64) {
     wait_for("a tick after that", TICKS, || {
-        sleep(Duration::from_millis(500));
         let runs = agent.ask(rig, &["history", "-n", "1000", MINUTES]);
         let last = ticks(runs.as_array()?).into_iter().max()?;
         (last > back).then_some(())
