@@ -220,6 +220,11 @@ is_up() { # PART
 halt() { # PART
   is_up "$1" || return 0
   kill -9 "$(cat "$home/pid/$1")" 2>/dev/null || true
+  for _ in {1..100}; do
+    is_up "$1" || return 0
+    sleep 0.1
+  done
+  fail "$1 does not end"
 }
 
 await() { # SECONDS PART COMMAND..
@@ -247,7 +252,11 @@ pack_pause() {
   rm -r "$root"
 }
 
-running() { [ -e "$home/ready" ] && is_up kubelet && is_up kube-apiserver && is_up containerd; }
+running() {
+  [ -e "$home/ready" ] || return
+  local part
+  for part in "${parts[@]}"; do is_up "$part" || return; done
+}
 
 start() {
   running && return
@@ -285,7 +294,7 @@ in_pods() {
 # The kubelet goes first, so that nothing is started again.
 stop() {
   [ -d "$home" ] || return 0
-  for part in "${parts[@]}"; do [ "$part" = containerd ] || halt "$part"; done
+  for part in "${parts[@]}"; do [ "$part" = containerd ] || (halt "$part") || true; done
   local left
   for _ in {1..50}; do
     left=$(in_pods)
@@ -294,7 +303,7 @@ stop() {
     kill -9 $left 2>/dev/null || true
     sleep 0.1
   done
-  halt containerd
+  (halt containerd) || true
   for pid in $(pgrep -x containerd-shim); do
     tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qF -- "-address $socket " && kill -9 "$pid" 2>/dev/null
   done || true

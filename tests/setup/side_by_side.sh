@@ -2,7 +2,7 @@
 # Runs the test binaries of the workspace side by side: they wait for servers and containers more than they compute.
 # THE0_TEST_JOBS of them at once, those that take longest first; what one printed comes in one piece when it has ended.
 # What looks at, or changes, things of the whole machine comes last and alone: processes of a user, addresses, rules, the
-# API server of the cluster.
+# parts of the cluster.
 # Up to THE0_TEST_AGAIN (2) tests that failed are run once more, each alone at the very end. One that passes then counts as
 # passed and is told of as FLAKY, its first output stands; more of them than that are no accident, and none is run again.
 #
@@ -11,7 +11,7 @@ set -uo pipefail
 cargo=${CARGO:-cargo}
 jobs=${THE0_TEST_JOBS:-3}
 again=${THE0_TEST_AGAIN:-2}
-alone='privilege hardening apiserver'
+alone='privilege hardening control_plane'
 # Its tests wait for the cluster's clock and kubelet most of the time: so many of them at once.
 export waiting='controller' threads=5
 longest='docker kubernetes controller outages s3 jobs gateway events sync schedules soak history lease'

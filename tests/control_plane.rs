@@ -1,5 +1,6 @@
-//! The API server is away for a minute, from everybody: controllers, kubelet, and the cluster's own controllers. All tests
-//! of the machine have one, so this runs alone (`tests/setup/side_by_side.sh`).
+//! Parts of the cluster's control plane are away: its API server for a minute, from everybody; its own controllers for as
+//! long as a schedule is left to them. All tests of the machine have one cluster, so these run alone
+//! (`tests/setup/side_by_side.sh`) and one after the other.
 
 #[path = "controller/rig.rs"]
 #[expect(dead_code, reason = "the tests of the controller use all of it")]
@@ -7,6 +8,7 @@ mod rig;
 
 use std::collections::BTreeSet;
 use std::process::{Command, Output};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use contract::record::Time;
@@ -17,8 +19,9 @@ use tests::{repository, run, skip, stays, text, wait_for};
 
 use rig::{Agent, Rig};
 
-const PART: &str = "kube-apiserver";
-/// It is away for so long.
+const API_SERVER: &str = "kube-apiserver";
+const CONTROLLERS: &str = "kube-controller-manager";
+/// The API server is away for so long.
 const AWAY: Duration = Duration::from_secs(60);
 /// In this time a state that changes is saved once more.
 const SAVES: Duration = Duration::from_secs(20);
@@ -65,13 +68,13 @@ fn answers() -> bool {
     script(&words).status.success()
 }
 
-/// The API server, which comes again whatever becomes of the test.
-struct Halted;
+/// A part of the control plane that is away, and comes again whatever becomes of the test.
+struct Halted(&'static str);
 
 impl Halted {
-    fn new() -> Self {
-        let halted = Self;
-        let output = script(&["halt", PART]);
+    fn new(part: &'static str) -> Self {
+        let halted = Self(part);
+        let output = script(&["halt", part]);
         assert!(output.status.success(), "{}", text(&output.stderr));
         halted
     }
@@ -80,10 +83,9 @@ impl Halted {
 impl Drop for Halted {
     fn drop(&mut self) {
         let end = Instant::now() + LONG;
-        // More than once: the one that was killed may not have been quite gone.
-        loop {
-            script(&["resume", PART]);
-            if answers() || Instant::now() >= end {
+        while !(script(&["resume", self.0]).status.success() && answers()) {
+            if Instant::now() >= end {
+                eprintln!("{} does not come again", self.0);
                 return;
             }
         }
@@ -108,13 +110,18 @@ fn count_pods(rig: &Rig, id: &str) -> usize {
     pods.iter().filter(is_its).count()
 }
 
+/// Waits until the cluster's clock has the schedule; gives its CronJob.
+fn kept(rig: &Rig) -> Value {
+    wait_for("a CronJob that is switched on", TICKS, || {
+        let cron = rig.cluster.get("cronjob", CRONJOB);
+        (cron["spec"]["suspend"] == false).then_some(cron)
+    })
+}
+
 /// Waits until the cluster's clock has the schedule, and the bots run, of which one has ended once.
 fn begin(rig: &Rig) -> [Pod<'_>; 2] {
     rig.scheduled(MINUTES, doc! {"once": true, "schedule": "* * * * *"});
-    wait_for("a CronJob that is switched on", TICKS, || {
-        let cron = rig.cluster.get("cronjob", CRONJOB);
-        (cron["spec"]["suspend"] == false).then_some(())
-    });
+    kept(rig);
     let pods = [
         rig.running(STEADY, COUNTS_ON, doc! {}),
         rig.running(CRASHER, COUNTS_ON, doc! {"ends": 40}),
@@ -130,7 +137,7 @@ fn begin(rig: &Rig) -> [Pod<'_>; 2] {
 /// Has the API server away for its time, in which all that bots write is saved.
 fn away(rig: &Rig, agent: &Agent) {
     let mut last = number(rig, STEADY, "count");
-    let halted = Halted::new();
+    let halted = Halted::new(API_SERVER);
     let end = Instant::now() + AWAY;
     while Instant::now() < end {
         last = wait_for(&format!("counts after {last}"), SAVES, || {
@@ -230,20 +237,33 @@ fn ticks_are_told(rig: &Rig, agent: &Agent, back: u64) {
     agent.wait_history(rig, MINUTES, |runs| is_each_told_once(runs, ran));
 }
 
+/// A rig, when no other test has a part of the cluster away; `None` where that is not done, which has been said.
+fn start(test: &str) -> Option<(MutexGuard<'static, ()>, Rig)> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    if std::env::var_os("THE0_TEST_SECONDS").is_none() {
+        let why = "it takes minutes of the whole machine's cluster: set THE0_TEST_SECONDS";
+        skip(test, why);
+        return None;
+    }
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    Some((alone, Rig::start(test)?))
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    UNIX_EPOCH.elapsed().expect("a time after 1970").as_secs()
+}
+
 #[test]
 fn an_api_server_that_is_away_for_a_minute_costs_no_state_no_run_and_no_tick() {
-    if std::env::var_os("THE0_TEST_SECONDS").is_none() {
-        let why = "it takes five minutes of the whole machine's cluster: set THE0_TEST_SECONDS";
-        return skip("apiserver::away", why);
-    }
-    let Some(rig) = Rig::start("apiserver::away") else {
+    let Some((_alone, rig)) = start("control_plane::api_server") else {
         return;
     };
     let agent = rig.agent(&[]);
     let pods = begin(&rig);
     let before = uids(&pods);
     away(&rig, &agent);
-    let back = UNIX_EPOCH.elapsed().expect("a time after 1970").as_secs();
+    let back = now();
     agent.says("the API server answers");
     stays("the same Pods and no others", AT_LEAST, || {
         let is_alone = |id: &&str| count_pods(&rig, id) == 1;
@@ -252,6 +272,33 @@ fn an_api_server_that_is_away_for_a_minute_costs_no_state_no_run_and_no_tick() {
     runs_are_told(&rig, &agent, &pods[1]);
     ticks_are_told(&rig, &agent, back);
     assert_eq!(uids(&pods[..1]), before[..1], "it runs on");
+    let said = agent.said();
+    assert!(!said.contains("TWO Pods"), "{said}");
+}
+
+#[test]
+fn a_cluster_whose_controllers_are_away_has_its_ticks_run_by_the_agent_and_gets_them_back() {
+    let Some((_alone, rig)) = start("control_plane::controllers") else {
+        return;
+    };
+    let agent = rig.agent(&[]);
+    rig.scheduled(MINUTES, doc! {"once": true, "schedule": "* * * * *"});
+    let before = kept(&rig);
+    let halted = Halted::new(CONTROLLERS);
+    wait_for("a schedule that is taken back", TICKS, || {
+        let said = agent.said().contains("has not started the tick of");
+        said.then_some(())
+    });
+    let had = number(&rig, MINUTES, "count");
+    wait_for("ticks of the agent's own clock", TICKS, || {
+        (number(&rig, MINUTES, "count") >= had + 2).then_some(())
+    });
+    drop(halted);
+    let back = now();
+    wait_for("a CronJob of its own again", TICKS, || {
+        (kept(&rig)["metadata"]["uid"] != before["metadata"]["uid"]).then_some(())
+    });
+    ticks_are_told(&rig, &agent, back);
     let said = agent.said();
     assert!(!said.contains("TWO Pods"), "{said}");
 }
