@@ -56,7 +56,7 @@ sys.exit(code)
 
 impl Rig {
     /// A bot that answers one question at a time and is not run.
-    fn rests(&self, id: &str, config: Document) {
+    pub fn rests(&self, id: &str, config: Document) {
         let key = format!("tests/{id}/1.0.0");
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in [("main.py", COUNTS), ("asks.py", ONCE)] {
@@ -73,7 +73,7 @@ impl Rig {
     }
 
     /// What there is of questions: Pods, Secrets and objects.
-    fn left(&self) -> Vec<String> {
+    pub fn left(&self) -> Vec<String> {
         let of_questions = ["--selector", "the0.app/type=query", "--output", "name"];
         let words = ["get", "pods,secrets"].into_iter().chain(of_questions);
         let mut left: Vec<String> = self.cluster.ask(words).lines().map(str::to_owned).collect();
@@ -81,7 +81,7 @@ impl Rig {
         left
     }
 
-    fn leaves_nothing(&self) {
+    pub fn leaves_nothing(&self) {
         wait_for("the end of all there was of questions", LONG, || {
             self.left().is_empty().then_some(())
         });
@@ -101,15 +101,22 @@ fn data(agent: &Agent, id: &str, path: &str) -> Value {
     reply.json()["data"].take()
 }
 
+/// Sends a question to a gateway; who has sent it goes away when this is dropped.
+pub fn sent(gateway: &str, question: &Value) -> TcpStream {
+    let mut asker = TcpStream::connect(gateway).unwrap();
+    let body = question.to_string();
+    let length = body.len();
+    let head = format!(
+        "POST /query HTTP/1.1\r\nHost: {gateway}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    );
+    asker.write_all((head + &body).as_bytes()).unwrap();
+    asker
+}
+
 /// Begins a question that takes long; it is asked until this is dropped.
 fn begin(rig: &Rig, agent: &Agent) -> TcpStream {
     let question = json!({"bot_id": "rests", "query_path": "/sleep", "timeout_sec": 600});
-    let (address, body) = (&agent.gateway, question.to_string());
-    let mut asker = TcpStream::connect(address).unwrap();
-    let length = body.len();
-    let head =
-        format!("POST /query HTTP/1.1\r\nHost: {address}\r\nContent-Length: {length}\r\n\r\n");
-    asker.write_all((head + &body).as_bytes()).unwrap();
+    let asker = sent(&agent.gateway, &question);
     wait_for("a query program that runs", LONG, || {
         let words = [
             "get",

@@ -25,9 +25,62 @@ fn a_bot_whose_pod_is_evicted_is_saved_and_gets_another_one() {
     assert_ne!(pod.get()["metadata"]["uid"], before);
     agent.wait_history(&rig, "guest", |runs| {
         let [first, ..] = runs else { return false };
-        first["saved"]["all"] == true && first["reason"] == "stopped" && runs.len() == 2
+        let why = first["message"].as_str().unwrap_or_default();
+        let is_told = first["reason"] == "stopped" && why.contains("Eviction API");
+        first["saved"]["all"] == true && is_told && runs.len() == 2
     });
     rig.remove("guest");
+    pod.gone();
+}
+
+/// Has more in its code folder in its first run than a Pod may have that [`limit_disk`] holds for.
+const FILLS: &str = r"
+import os, signal
+
+def main(id, config):
+    path = '/state/count'
+    count = int(open(path).read()) + 1 if os.path.exists(path) else 1
+    open(path, 'w').write(str(count))
+    if count == 1:
+        with open('/bot/filling', 'wb') as filling:
+            for _ in range(150):
+                filling.write(bytes(1 << 20))
+    while True:
+        signal.pause()
+";
+
+/// Lets no container of the namespace have more than 20 MiB of a disk, as who runs a cluster may.
+fn limit_disk(rig: &Rig) {
+    let most = json!({"type": "Container", "default": {"ephemeral-storage": "20Mi"}});
+    rig.cluster.apply(&json!({
+        "apiVersion": "v1", "kind": "LimitRange",
+        "metadata": {"name": "disk"}, "spec": {"limits": [most]},
+    }));
+}
+
+#[test]
+fn a_bot_whose_pod_its_kubelet_evicts_goes_on_from_its_state_in_another_one() {
+    let Some(rig) = Rig::start("controller::pressed") else {
+        return;
+    };
+    limit_disk(&rig);
+    let agent = rig.agent(&[]);
+    let pod = rig.running("pressed", FILLS, doc! {});
+    rig.wait_saved("pressed", "count", "1");
+    let before = pod.get()["metadata"]["uid"].clone();
+    // The kubelet looks at what is used once a minute.
+    wait_for("another run", LONG * 2, || {
+        (rig.saved("pressed", "count")? == "2").then_some(())
+    });
+    assert_ne!(pod.get()["metadata"]["uid"], before);
+    agent.wait_history(&rig, "pressed", |runs| {
+        let [first, second] = runs else { return false };
+        let why = first["message"].as_str().unwrap_or_default();
+        // Its kubelet waits a second or two, and then kills.
+        let has_ended = first["reason"] == "stopped" || first["reason"] == "lost";
+        has_ended && why.contains("Evicted: ") && second["ended_at"].is_null()
+    });
+    rig.remove("pressed");
     pod.gone();
 }
 

@@ -9,7 +9,7 @@ use tests::cluster::{LONG, container};
 use tests::door::Way;
 use tests::{stays, wait_for};
 
-use crate::jobs::{SLOW, Site, TIME, TOO_LONG, let_end};
+use crate::jobs::{SLOW, Site, TIME, TOO_LONG, ask, let_end, put};
 use crate::lost::Lost;
 
 /// So much later comes each answer of the API server, where a test needs the time between two of them.
@@ -107,9 +107,9 @@ fn a_store_that_is_away_as_a_job_ends_costs_neither_its_result_nor_its_outcome()
     site.job("kept", SLOW, &json!({}));
     let name = site.runs("kept").name;
     // Its code is there, and it comes when nothing can be asked for.
-    site.put("late", SLOW);
+    put(&site.rig, "late", SLOW);
     site.rig.store.stop();
-    site.ask("late", &json!({"seconds": 1}));
+    ask(&site.nats, "late", &json!({"seconds": 1}));
     let pod = site.rig.cluster.pod(name);
     let_end(&pod);
     pod.wait("a program that has ended", |pod| {

@@ -15,7 +15,7 @@ use crate::ends::evict;
 use crate::rig::{Agent, Rig};
 
 /// The stream of jobs.
-const JOBS: &str = "THE0_JOBS";
+pub const JOBS: &str = "THE0_JOBS";
 /// Where their documents are.
 const BACKTESTS: &str = "backtest_runner.backtests";
 /// The time that a job may take, where a test is about that: more than any takes.
@@ -23,7 +23,7 @@ pub const TIME: &str = "10m";
 /// More than that.
 pub const TOO_LONG: Duration = Duration::from_secs(660);
 /// A backtest that says so and has a result of its own.
-const GOOD: &str = r#"
+pub const GOOD: &str = r#"
 import os
 def main(id, config):
     print("TESTED", id, flush=True)
@@ -48,6 +48,42 @@ const GREEDY: &str = "def main(id, config):\n    all = [bytearray(b'x') * (1 << 
 
 fn key(id: &str) -> String {
     format!("tests/{id}/1.0.0")
+}
+
+/// Puts the code of a job.
+pub fn put(rig: &Rig, id: &str, main: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("backtest.py"), main).unwrap();
+    let bundle = zipped(folder.path());
+    rig.store.client().put("custom-bots", &key(id), &bundle);
+}
+
+/// Asks for a job whose code is there.
+pub fn ask(nats: &Nats, id: &str, config: &Value) {
+    say(nats, id, &key(id), config);
+}
+
+fn say(nats: &Nats, id: &str, key: &str, config: &Value) {
+    let mut event = event(id, key, config);
+    event["custom"]["config"]["entrypoints"]["backtest"] = "backtest.py".into();
+    nats.say("the0.backtest.created", &event);
+}
+
+/// What was told of the end of a job.
+pub fn told(nats: &Nats, id: &str) -> Vec<Value> {
+    let messages = nats.messages(JOBS);
+    let ends = messages
+        .iter()
+        .filter(|message| message.subject == "the0.backtest.completed");
+    let ends = ends.map(|message| serde_json::from_slice::<Value>(&message.payload).unwrap());
+    ends.filter(|end| end["backtest_id"] == id).collect()
+}
+
+/// What the cluster has of jobs, by its name.
+pub fn left(rig: &Rig) -> String {
+    let of_jobs = ["--selector", "the0.app/type=backtest", "--output", "name"];
+    let words = ["get", "pods,secrets,jobs"].into_iter().chain(of_jobs);
+    rig.cluster.ask(words)
 }
 
 /// Lets a job end well that runs [`SLOW`] and has said so ([`Site::runs`]).
@@ -78,28 +114,8 @@ impl Site {
 
     /// Asks for a job that runs `main`.
     pub fn job(&self, id: &str, main: &str, config: &Value) {
-        self.put(id, main);
-        self.ask(id, config);
-    }
-
-    /// Puts the code of a job.
-    pub fn put(&self, id: &str, main: &str) {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("backtest.py"), main).unwrap();
-        let bundle = zipped(folder.path());
-        let client = self.rig.store.client();
-        client.put("custom-bots", &key(id), &bundle);
-    }
-
-    /// Asks for a job whose code is there.
-    pub fn ask(&self, id: &str, config: &Value) {
-        self.say(id, &key(id), config);
-    }
-
-    fn say(&self, id: &str, key: &str, config: &Value) {
-        let mut event = event(id, key, config);
-        event["custom"]["config"]["entrypoints"]["backtest"] = "backtest.py".into();
-        self.nats.say("the0.backtest.created", &event);
+        put(&self.rig, id, main);
+        ask(&self.nats, id, config);
     }
 
     /// Has it that a job which runs has begun so long ago.
@@ -161,12 +177,7 @@ impl Site {
 
     /// What was told of the end of a job.
     pub fn told(&self, id: &str) -> Vec<Value> {
-        let messages = self.nats.messages(JOBS);
-        let ends = messages
-            .iter()
-            .filter(|message| message.subject == "the0.backtest.completed");
-        let ends = ends.map(|message| serde_json::from_slice::<Value>(&message.payload).unwrap());
-        ends.filter(|end| end["backtest_id"] == id).collect()
+        told(&self.nats, id)
     }
 
     /// Its result, as the store has it.
@@ -208,9 +219,7 @@ impl Site {
     /// Nothing is left in the cluster, nor in the bucket of states.
     pub fn leaves_nothing(&self, ids: &[&str]) {
         wait_for("the end of all there was of jobs", LONG, || {
-            let of_jobs = ["--selector", "the0.app/type=backtest", "--output", "name"];
-            let words = ["get", "pods,secrets,jobs"].into_iter().chain(of_jobs);
-            self.rig.cluster.ask(words).is_empty().then_some(())
+            left(&self.rig).is_empty().then_some(())
         });
         for id in ids {
             let states = self.rig.store.client().list("bot-state", &format!("{id}/"));
@@ -240,7 +249,7 @@ fn jobs_have_their_own_results_or_one_made_of_their_end_and_leave_nothing() {
     );
     site.job("linked", LINKS, &json!({}));
     site.job("greedy", GREEDY, &json!({"memory_limit": "64Mi"}));
-    site.say("nowhere", "tests/nowhere/1", &json!({}));
+    say(&site.nats, "nowhere", "tests/nowhere/1", &json!({}));
 
     let row = site.ends("good", "completed");
     assert_eq!(row["result"], "good/result.json");

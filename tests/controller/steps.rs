@@ -3,18 +3,22 @@
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::net::TcpStream;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::{io, thread};
 
 use mongodb::bson::doc;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::cluster::LONG;
 use tests::door::{Door, Way};
-use tests::wait_for;
+use tests::servers::nats::Nats;
+use tests::{http, wait_for};
 
 use crate::clock::wait;
 use crate::late::{is_handed_over, ran};
 use crate::rig::{Agent, Rig, SCHEDULES};
+use crate::{asked, jobs};
 
 const ID: &str = "walked";
 const CRONJOB: &str = "schedule-default-clock";
@@ -89,6 +93,7 @@ fn at_each_call<'a>(
             wait(&end, agent, || is_over().then_some(()));
         }
         if is_last {
+            assert!(write > 0, "no call was cut");
             return;
         }
     }
@@ -243,6 +248,62 @@ fn a_controller_killed_at_any_call_runs_each_tick_of_its_own_clock_once_all_the_
     let count: usize = rig.saved("clock", "count").unwrap().parse().unwrap();
     agent.wait_history(rig, "clock", |runs| ran(runs).len() == count);
     assert!(rig.names("cronjobs").is_empty());
+}
+
+#[test]
+fn a_controller_killed_at_any_call_runs_each_job_once_all_the_same() {
+    let test = "controller::jobsteps";
+    let Some((rig, nats)) = Rig::start(test).zip(Nats::start()) else {
+        return;
+    };
+    nats.make_stream();
+    let (door, config) = rig.plain_lane("jobsteps");
+    let mut agent = rig.agent(&[("KUBECONFIG", &config), ("NATS_URL", &nats.uri())]);
+    nats.wait_for(jobs::JOBS);
+    let (rig, nats) = (&rig, &nats);
+    let id = |round: usize| format!("job-{round}");
+    let asked = Cell::new(0);
+    let job = |round: usize| -> Box<dyn Fn() -> bool> {
+        let id = id(round);
+        jobs::put(rig, &id, jobs::GOOD);
+        jobs::ask(nats, &id, &json!({"n": round}));
+        asked.set(round + 1);
+        Box::new(move || !jobs::told(nats, &id).is_empty() && jobs::left(rig).is_empty())
+    };
+    at_each_call(rig, &mut agent, &door, |_| {}, job);
+    for round in 0..asked.get() {
+        let id = id(round);
+        let told = json!({"backtest_id": id, "success": true});
+        assert_eq!(jobs::told(nats, &id), [told]);
+        let printed = agent.prints(rig, &["job", "logs", &id]);
+        assert_eq!(printed.matches("TESTED").count(), 1, "{id}: {printed}");
+    }
+}
+
+#[test]
+fn a_controller_killed_at_any_call_leaves_nothing_of_a_question() {
+    let Some(rig) = Rig::start("controller::asksteps") else {
+        return;
+    };
+    let (door, config) = rig.plain_lane("asksteps");
+    let mut agent = rig.agent(&[("KUBECONFIG", &config)]);
+    let (rig, gateway) = (&rig, agent.gateway.clone());
+    rig.rests("rests", doc! {"enabled": false});
+    let question = json!({"bot_id": "rests", "query_path": "/count", "timeout_sec": 80});
+    let answers = |_| {
+        wait_for("an answer of the agent that acts", LONG, || {
+            TcpStream::connect(&gateway).ok()?;
+            let reply = http(&gateway, "POST", "/query", &question.to_string());
+            (reply.status == 200).then_some(())
+        });
+        rig.leaves_nothing();
+    };
+    let asked = |_| -> Box<dyn Fn() -> bool> {
+        let asker = asked::sent(&gateway, &question);
+        let asker = thread::spawn(move || io::copy(&mut &asker, &mut io::sink()));
+        Box::new(move || asker.is_finished() && rig.left().is_empty())
+    };
+    at_each_call(rig, &mut agent, &door, answers, asked);
 }
 
 /// Whether all Secrets are there that its Pods mount or read.

@@ -1,13 +1,14 @@
 //! Programs of a Pod that are killed at bad moments.
 
+use contract::record::Outcome;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 use tests::cluster::{LONG, Pod, container};
 use tests::door::Way;
-use tests::wait_for;
+use tests::{is_alive, wait_for};
 
-use crate::rig::{Bot, Rig};
+use crate::rig::{Bot, Rig, synced_of};
 
 /// Writes 0 into the state, and 1 at USR1, at which it ends.
 const TOLD: &str = r"
@@ -74,6 +75,33 @@ fn a_sync_that_is_killed_when_a_run_has_ended_saves_the_end_all_the_same() {
         (pod["status"]["phase"] == "Succeeded").then_some(())
     });
     assert_eq!(rig.saved(&bot, "count").as_deref(), Some("1"));
+}
+
+#[test]
+fn a_supervisor_that_is_killed_before_it_tells_its_bots_end_loses_nothing_of_the_state() {
+    let Some(rig) = Rig::start("kubernetes::untold") else {
+        return;
+    };
+    let mut bot = Bot::new("untold", json!({"word": "w"}));
+    bot.restart = "Never";
+    let pod = rig.run_code(&bot, TOLD);
+    rig.wait_saved(&bot, "count", "0");
+    let process = |name: &str| wait_for(name, LONG, || pod.find_process("bot", name));
+    let (supervisor, program) = (Pid::from_raw(process("supervisor")), process("python3"));
+    // It stands still from before the end of its bot until it is killed, so it has told nobody of it.
+    kill(supervisor, Signal::SIGSTOP).unwrap();
+    kill(Pid::from_raw(program), Signal::SIGUSR1).unwrap();
+    wait_for("the end of the run", LONG, || {
+        (!is_alive(program)).then_some(())
+    });
+    kill(supervisor, Signal::SIGKILL).unwrap();
+    pod.wait("a Pod that is over", |pod| {
+        (pod["status"]["phase"] == "Failed").then_some(())
+    });
+    assert_eq!(pod.container("bot")["state"]["terminated"]["exitCode"], 137);
+    assert_eq!(rig.saved(&bot, "count").as_deref(), Some("1"));
+    let synced = synced_of(&pod.container("sync"));
+    assert_eq!(synced.outcome, Outcome::Ok);
 }
 
 #[test]
