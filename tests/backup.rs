@@ -337,6 +337,52 @@ impl World {
 }
 
 #[test]
+fn what_a_person_has_stopped_is_in_a_backup_of_any_folder_and_comes_back_for_an_agent_on_any() {
+    let Some(source) = World::with_bots(2, 1000) else {
+        return;
+    };
+    let word = |off: bool| doc! {"off": off, "at": DateTime::from_millis(1_700_000_000_000)};
+    // Said to an agent on another folder.
+    let said = doc! {"_id": "orders", "beat": 4_i64, "bots": {"bot00": word(true), "bot01": word(false)}, "switch": word(true)};
+    source.mongo.insert("bot_runner.the0", [said]);
+    let backup = source.backup();
+    let path = backup.to_str().unwrap();
+    let Some(target) = World::new() else { return };
+    target.ok(&["restore", "--no-docker", path]);
+    let orders = || {
+        let all = target.mongo.all("bot_runner.the0");
+        let orders = all
+            .into_iter()
+            .find(|it| it.get_str("_id").is_ok_and(|id| id == "orders"));
+        orders.expect("the words of people")
+    };
+    let is_off = |orders: &Document, bot: &str| {
+        let bots = orders.get_document("bots").unwrap();
+        bots.get_document(bot)
+            .is_ok_and(|word| word.get_bool("off").unwrap())
+    };
+    let restored = orders();
+    assert!(is_off(&restored, "bot00") && !is_off(&restored, "bot01"));
+    let switch = restored.get_document("switch").unwrap();
+    assert!(switch.get_bool("off").unwrap());
+    let again = target.ok(&["restore", "--no-docker", path]);
+    assert!(again.contains("; 0 of it"), "{again}");
+    assert_eq!(orders(), restored);
+
+    // What was said since then is undone by force only.
+    let later = DateTime::from_millis(DateTime::now().timestamp_millis() + 1);
+    let other = doc! {"$set": {"bots.bot01": {"off": true, "at": later}, "beat": 9_i64}};
+    target
+        .mongo
+        .update("bot_runner.the0", doc! {"_id": "orders"}, other);
+    let why = target.fails(&["restore", "--no-docker", path]);
+    assert!(why.contains("the list of stopped bots"), "{why}");
+    assert!(is_off(&orders(), "bot01"));
+    target.ok(&["restore", "--no-docker", "--force", path]);
+    assert!(is_off(&orders(), "bot00") && !is_off(&orders(), "bot01"));
+}
+
+#[test]
 fn a_damaged_file_is_refused_and_nothing_is_changed() {
     let Some(source) = World::with_bots(2, 50_000) else {
         return;

@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use contract::{Digest, Secret};
+use contract::{BotId, Digest, Secret};
 use mongodb::bson::{Document, RawDocument, RawDocumentBuf, doc};
 use mongodb::options::WriteConcern;
 use mongodb::{Client, Collection};
@@ -16,12 +17,17 @@ use tokio::runtime::Runtime;
 
 use crate::bots::mongo::{Deadlines, Mongo, Place};
 use crate::lease::{self, active::Active};
+use crate::orders::desk::millis;
+use crate::orders::{Orders, exchange};
+use crate::plan::Switch;
 
 /// What is in a backup, as `database.collection`.
 pub const COLLECTIONS: [&str; 3] = ["bot_runner.bots", "bot_scheduler.bot_schedules", JOBS];
 /// Where run-to-end jobs are. One that is there is never replaced: how far it is now is so, and an older word on it would
 /// run it again.
 pub const JOBS: &str = "backtest_runner.backtests";
+/// What people have said, as it is called where it cannot be read or written.
+const ORDERS: &str = "the words of people";
 /// The longest document that MongoDB has, and some.
 const LONGEST: usize = 17 << 20;
 
@@ -58,6 +64,23 @@ impl Database {
     pub fn active(&self) -> Result<Option<Active>> {
         let database = &self.mongo.place().database;
         self.wait("the lease", lease::active::active(&self.client, database))
+    }
+
+    /// What people have said to its agents.
+    pub fn orders(&self) -> Result<Orders> {
+        let database = &self.mongo.place().database;
+        self.wait(ORDERS, exchange::known(&self.client, database))
+    }
+
+    /// Says to all its agents that these bots are stopped and no others, and whether any may run, as far as it is given.
+    pub fn say(&self, stopped: Option<&BTreeSet<BotId>>, switch: Option<Switch>) -> Result<()> {
+        let mut orders = self.orders()?;
+        let stopped = stopped.cloned().unwrap_or_else(|| orders.stopped());
+        let switch = switch.unwrap_or_else(|| orders.switch());
+        orders.say(&stopped, switch, millis(SystemTime::now()));
+        let database = &self.mongo.place().database;
+        let added = exchange::add(&self.client, database, &orders);
+        self.wait(ORDERS, added).map(drop)
     }
 
     /// Shows each document of a collection to `visit`, in the order of `_id`, which no document changes.

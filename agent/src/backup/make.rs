@@ -19,6 +19,7 @@ use super::pack::Writer;
 use crate::bots::mongo::open;
 use crate::bots::registered;
 use crate::document::Bot;
+use crate::orders::{Orders, desk};
 use crate::report::Row;
 use crate::store::Store;
 use crate::store::objects::Bucket;
@@ -92,8 +93,13 @@ pub fn make<W: Write>(order: &Order, data: &Path, out: W, folder: &Path) -> Resu
         stack: order.stack.clone(),
     };
     let mut found = Found::default();
+    let mut orders = desk::kept(&data)?;
     let tables = match &order.uri {
-        Some(uri) => found.read_database(&Database::open(uri)?, folder)?,
+        Some(uri) => {
+            let database = Database::open(uri)?;
+            orders = orders.merged(&database.orders()?);
+            found.read_database(&database, folder)?
+        }
         None => Vec::new(),
     };
     if order.uri.is_none() {
@@ -116,7 +122,7 @@ pub fn make<W: Write>(order: &Order, data: &Path, out: W, folder: &Path) -> Resu
     for job in found.jobs.iter().filter(|_| order.logs) {
         making.logs(job)?;
     }
-    making.settings(&data)?;
+    making.settings(&orders)?;
     for (bot, path) in &found.registered {
         let mut file = File::open(path).with_context(|| path.display().to_string())?;
         let what = What::Registered { bot: bot.clone() };
@@ -277,9 +283,9 @@ impl<W: Write> Making<W> {
         Ok(None)
     }
 
-    fn settings(&mut self, data: &Path) -> Result<()> {
-        let stopped = serde_json::to_vec(&place::stopped(data)?)?;
-        let switch = serde_json::to_vec(&place::switch(data)?)?;
+    fn settings(&mut self, orders: &Orders) -> Result<()> {
+        let stopped = serde_json::to_vec(&orders.stopped())?;
+        let switch = serde_json::to_vec(&orders.switch())?;
         let settings = [
             ("settings/stopped.json", What::Stopped, stopped),
             ("settings/switch.json", What::Switch, switch),

@@ -24,7 +24,9 @@ use super::states::{States, There};
 use crate::bots::mongo::open;
 use crate::bots::registered;
 use crate::launch::Host;
+use crate::orders::{Orders, desk};
 use crate::place;
+use crate::plan::Switch;
 use crate::store::Store;
 use crate::store::objects::Bucket;
 
@@ -74,6 +76,10 @@ pub fn restore(order: &Order, data: &Path, path: &Path) -> Result<String> {
         path,
         read: &read,
         data: &data,
+        orders: match &database {
+            Some(database) => database.orders().with_context(unchanged)?,
+            None => desk::kept(&data)?,
+        },
         store: &store,
         states: States::open(&host, &store, room.0.clone())?,
         database,
@@ -230,6 +236,8 @@ struct Work<'a> {
     path: &'a Path,
     read: &'a Contents,
     data: &'a Path,
+    /// What people have said to whoever will act on what is put back.
+    orders: Orders,
     store: &'a Store,
     states: States<'a>,
     database: Option<Database>,
@@ -262,14 +270,14 @@ impl Work<'_> {
                     )
                 }
                 What::Stopped => {
-                    let there = place::stopped(self.data)?;
+                    let there = self.orders.stopped();
                     (
                         self.compare_setting(&there, entry)?,
                         "the list of stopped bots".into(),
                     )
                 }
                 What::Switch => {
-                    let there = place::switch(self.data)?;
+                    let there = self.orders.switch();
                     (
                         self.compare_setting(&there, entry)?,
                         "the switch of all bots".into(),
@@ -383,10 +391,24 @@ impl Work<'_> {
                 let document: Value = serde_json::from_slice(&fs::read(copy)?)?;
                 registered::put(self.data, bot, &document)?;
             }
-            What::Stopped => file::replace(&self.data.join("stopped.json"), &fs::read(copy)?)?,
-            What::Switch => file::replace(&self.data.join("switch.json"), &fs::read(copy)?)?,
+            What::Stopped => {
+                let stopped = serde_json::from_slice(&fs::read(copy)?)?;
+                place::remember_stopped(self.data, &stopped)?;
+                self.say(Some(&stopped), None)?;
+            }
+            What::Switch => {
+                let switch = serde_json::from_slice(&fs::read(copy)?)?;
+                place::remember_switch(self.data, switch)?;
+                self.say(None, Some(switch))?;
+            }
         }
         Ok(1)
+    }
+
+    /// Says it in the database, where agents on other folders hear of it.
+    fn say(&self, stopped: Option<&BTreeSet<BotId>>, switch: Option<Switch>) -> Result<()> {
+        let database = self.database.as_ref();
+        database.map_or(Ok(()), |database| database.say(stopped, switch))
     }
 
     fn put_documents(&self, collection: &str, copy: &Path, plan: &Plan) -> Result<u64> {

@@ -33,12 +33,7 @@ impl Desk {
     /// # Errors
     /// A file is there and cannot be read: that is not taken for "nothing was said".
     pub fn open(data: &Path) -> Result<(Self, Link)> {
-        let path = data.join("orders.json");
-        let found = file::read_json(&path).with_context(|| path.display().to_string())?;
-        let mut orders: Orders = found.unwrap_or_default();
-        // An agent before this one, or a backup, may have left files only.
-        let times = (written(data, "stopped.json"), written(data, "switch.json"));
-        orders.adopt(&place::stopped(data)?, place::switch(data)?, times);
+        let orders = kept(data)?;
         let (ours, our_words) = watch::channel(orders.clone());
         let (their_words, theirs) = watch::channel(None);
         let look = Arc::new(Notify::new());
@@ -48,7 +43,7 @@ impl Desk {
             look: Arc::clone(&look),
         };
         let desk = Self {
-            path,
+            path: path(data),
             orders,
             kept: None,
             ours,
@@ -120,13 +115,32 @@ impl Desk {
     }
 }
 
+/// What is known in the data folder `data`.
+///
+/// # Errors
+/// A file is there and cannot be read: that is not taken for "nothing was said".
+pub fn kept(data: &Path) -> Result<Orders> {
+    let path = path(data);
+    let found = file::read_json(&path).with_context(|| path.display().to_string())?;
+    let mut orders: Orders = found.unwrap_or_default();
+    // An agent before this one, or a backup, may have left files only.
+    let times = (written(data, "stopped.json"), written(data, "switch.json"));
+    orders.adopt(&place::stopped(data)?, place::switch(data)?, times);
+    Ok(orders)
+}
+
+fn path(data: &Path) -> PathBuf {
+    data.join("orders.json")
+}
+
 /// When a file of the folder was written.
 fn written(data: &Path, name: &str) -> u64 {
     let about = data.join(name).metadata();
     about.and_then(|about| about.modified()).map_or(0, millis)
 }
 
-fn millis(time: SystemTime) -> u64 {
+/// Milliseconds since the epoch.
+pub fn millis(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
     u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(0)
 }

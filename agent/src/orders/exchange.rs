@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use contract::BotId;
-use mongodb::Collection;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 use mongodb::options::{CollectionOptions, ReadConcern, WriteConcern};
+use mongodb::{Client, Collection};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
@@ -80,13 +80,35 @@ pub async fn keep(mut mongo: Mongo, mut link: Link, waker: &Waker) {
 async fn round(mongo: &mut Mongo, ours: &Orders) -> Result<Orders, Failed> {
     let patience = mongo.deadlines().answer;
     let client = mongo.connect().await?;
+    let database = &mongo.place().database;
+    Ok(timeout(patience, add(&client, database, ours)).await??)
+}
+
+/// What a database of agents has.
+///
+/// # Errors
+/// What it answers.
+pub async fn known(client: &Client, database: &str) -> Result<Orders, Error> {
+    let table = table(client, database);
+    let found = table.find_one(doc! { "_id": PLACE.1 }).await?;
+    Ok(found.as_ref().map(read).unwrap_or_default())
+}
+
+/// Adds these words to what it has; gives all.
+///
+/// # Errors
+/// What it answers, or that others write all the time.
+pub async fn add(client: &Client, database: &str, ours: &Orders) -> Result<Orders, Error> {
+    step(&table(client, database), ours).await
+}
+
+fn table(client: &Client, database: &str) -> Collection<Document> {
     let options = CollectionOptions::builder()
         .read_concern(ReadConcern::majority())
         .write_concern(WriteConcern::majority())
         .build();
-    let database = client.database(&mongo.place().database);
-    let table = database.collection_with_options(PLACE.0, options);
-    Ok(timeout(patience, step(&table, ours)).await??)
+    let database = client.database(database);
+    database.collection_with_options(PLACE.0, options)
 }
 
 async fn step(table: &Collection<Document>, ours: &Orders) -> Result<Orders, Error> {
