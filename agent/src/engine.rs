@@ -10,6 +10,7 @@ pub mod not_started;
 pub mod orphans;
 mod prepare;
 pub mod process;
+mod remote;
 pub mod saved;
 pub mod settings;
 pub mod stack;

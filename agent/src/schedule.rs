@@ -120,6 +120,27 @@ pub fn wall() -> Seconds {
     since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0))
 }
 
+/// What is said of a bot that another runner has.
+const ANOTHERS: &str = "another runner has it in the cluster: none of its ticks is started here before that has ended and is removed";
+
+/// What changes who starts the ticks of a bot, which `may` run.
+fn handing(
+    bot: &BotId,
+    entry: &Entry,
+    engine: &Engine,
+    whose: Whose,
+    live: &decide::Live,
+    now: Seconds,
+    may: bool,
+) -> Option<Order> {
+    match entry.hand(whose, live, now, may) {
+        Hand::Keep if engine.is_clocked_as(&entry.row) => None,
+        Hand::Over | Hand::Keep => Some(Order::HandOver(Arc::clone(&entry.row))),
+        Hand::Back => Some(Order::TakeBack(bot.clone())),
+        Hand::Leave => None,
+    }
+}
+
 impl Schedules {
     /// None yet. Words are written in `book` in the name of `me` and told on `news`; so many starts at once.
     pub fn new(
@@ -219,11 +240,10 @@ impl Schedules {
             entry.take_launched(launched, rev, now);
         }
         let is_anothers = entry.is_on && engine.is_anothers(bot);
-        if is_anothers && self.anothers.insert(bot.clone()) {
-            let text = "another runner has it in the cluster: none of its ticks is started here before that has ended and is removed";
-            self.console.about(bot, &entry.row.name).warn(text);
-        } else if !is_anothers {
+        if !is_anothers {
             self.anothers.remove(bot);
+        } else if self.anothers.insert(bot.clone()) {
+            self.console.about(bot, &entry.row.name).warn(ANOTHERS);
         }
         let may = entry.is_on && may(bot) && !is_anothers;
         if entry.work == Work::Mine && !may {
@@ -249,14 +269,7 @@ impl Schedules {
                 "its CronJob has not started the tick of {at} (kubectl describe may say why): the agent takes the schedule back, and it or a later one runs"
             ));
         }
-        let order = match entry.hand(whose, &live, now, may) {
-            Hand::Over => Some(Order::HandOver(Arc::clone(&entry.row))),
-            Hand::Keep if !engine.is_clocked_as(&entry.row) => {
-                Some(Order::HandOver(Arc::clone(&entry.row)))
-            }
-            Hand::Back => Some(Order::TakeBack(bot.clone())),
-            Hand::Keep | Hand::Leave => None,
-        };
+        let order = handing(bot, entry, engine, whose, &live, now, may);
         let is_owed = order.is_some();
         if is_owed && engine.can_hand(bot) {
             return order;

@@ -49,10 +49,11 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, oneshot};
 
 use self::left::{Husk, Loose};
-use self::link::{Clock, Snapshot};
-use self::slot::{Slot, Stop, Told, Work};
+use self::link::Snapshot;
+use self::slot::{Slot, Stop, Work};
 use crate::document::Bot;
-use crate::engine::Told as Tale;
+use crate::engine::Told;
+use crate::engine::remote::{Clock, Link, Word};
 use crate::history::Start;
 use crate::launch;
 use crate::plan::{Outcome, Phase, Why};
@@ -93,7 +94,7 @@ pub struct Engine {
     /// Containers of ticks that were made and not started: who made one may be about to.
     made: HashMap<BotId, (String, Key)>,
     link: Link,
-    told: Vec<Tale>,
+    told: Vec<Told>,
     /// The daemon's folder of volumes, which may be on another machine or closed to us.
     volumes: Option<PathBuf>,
     /// Makes the next listing come at once.
@@ -106,17 +107,6 @@ pub struct Engine {
     /// When it is looked for what others have started.
     again_at: Option<Duration>,
     console: Console,
-}
-
-/// Whether the daemon answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Link {
-    /// It has not been listed yet.
-    Unknown,
-    /// It does.
-    Up,
-    /// It does not, and why.
-    Down(String),
 }
 
 /// What has happened, told to the loop that owns the engine.
@@ -260,7 +250,7 @@ impl Engine {
         slot.instance.actual.phase = Phase::Stopping;
         slot.stop = Some(Stop {
             deadline: now + slot.patience() + SLACK,
-            told: Told::No,
+            told: Word::Unsaid,
             again_at: now + SIGNAL_AGAIN,
         });
         if let Work::Starting(cancel) = &mut slot.work {
@@ -277,7 +267,7 @@ impl Engine {
         let (Some(running), Some(stop)) = (&slot.running, &mut slot.stop) else {
             return;
         };
-        stop.told = Told::Telling;
+        stop.told = Word::Telling;
         let (docker, news) = (self.access.docker.clone(), self.news.clone());
         let (id, bot) = (running.id.clone(), bot.clone());
         tokio::spawn(async move {

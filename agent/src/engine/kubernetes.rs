@@ -31,9 +31,11 @@ pub mod logs;
 pub mod names;
 mod news;
 mod others;
+mod pages;
 mod pod;
 pub mod question;
 mod refusal;
+mod refusals;
 mod secret;
 mod seen;
 mod slot;
@@ -57,14 +59,15 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, oneshot};
 
 use self::keys::Term;
-use self::link::{Clock, Snapshot};
+use self::link::Snapshot;
 use self::others::Others;
 use self::seen::{Seen, Stage};
-use self::slot::{Slot, Stop, Told, Work};
+use self::slot::{Slot, Stop, Work};
 use self::times::Times;
 use crate::document::Bot;
-use crate::engine::Told as Tale;
+use crate::engine::Told;
 use crate::engine::not_started::NotStarted;
+use crate::engine::remote::{Clock, Link, Word};
 use crate::history::Start;
 use crate::launch;
 use crate::plan::{Outcome, Phase, Why};
@@ -102,7 +105,7 @@ pub struct Engine {
     /// Pods of ticks that have ended and are kept until that is written down, by their unique ids.
     husks: HashMap<String, Husk>,
     link: Link,
-    told: Vec<Tale>,
+    told: Vec<Told>,
     /// Makes the next listing come at once.
     again: Arc<Notify>,
     /// How old the last listing is, and the oldest that one may decide by, by the clock.
@@ -132,17 +135,6 @@ enum Husk {
     Refused(Duration),
     /// It is being let go.
     Going,
-}
-
-/// Whether the API server answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Link {
-    /// It has not been listed yet.
-    Unknown,
-    /// It does.
-    Up,
-    /// It does not, and why.
-    Down(String),
 }
 
 /// What has happened, told to the loop that owns the engine.
@@ -257,7 +249,7 @@ impl Engine {
             if let Some(trouble) = slot.instance.trouble.as_ref().filter(|_| may_act) {
                 self.console.about(bot, &slot.name).warn(trouble);
             }
-            self.told.push(Tale::Ran {
+            self.told.push(Told::Ran {
                 bot: bot.clone(),
                 birth: pod.birth.clone(),
                 records: Box::new(slot.records()),
@@ -321,7 +313,7 @@ impl Engine {
         slot.instance.actual.phase = Phase::Stopping;
         slot.stop = Some(Stop {
             outcome,
-            told: Told::No,
+            told: Word::Unsaid,
             again_at: now + AGAIN,
         });
         if let Work::Starting(cancel) = &mut slot.work {
@@ -341,10 +333,10 @@ impl Engine {
             return;
         };
         if pod.is_ending || pod.stage == Stage::Over {
-            stop.told = Told::Yes;
+            stop.told = Word::Taken;
             return;
         }
-        stop.told = Told::Telling;
+        stop.told = Word::Telling;
         let (access, news) = (self.access.clone(), self.news.clone());
         let (pod, bot) = (pod.clone(), bot.clone());
         tokio::spawn(async move {

@@ -216,6 +216,7 @@ impl Entry {
             .or_else(|| self.saved.clone());
         merged.untold.clone_from(&self.untold);
         merged.stopped = self.stopped.clone().or(new.stopped);
+        merged.message = further(self.message.as_ref(), new.message.as_ref());
         merged.result = new.result.or_else(|| self.result.clone());
         merged.log_lines_dropped = self.log_lines_dropped.max(new.log_lines_dropped);
         merged
@@ -244,6 +245,14 @@ impl Entry {
         }
         self.is_hearsay = false;
         self
+    }
+}
+
+/// What is said of an end of which `own` was said: `new`, where that goes on from it.
+fn further(own: Option<&String>, new: Option<&String>) -> Option<String> {
+    match (own, new) {
+        (Some(own), Some(new)) if new.starts_with(own.as_str()) => Some(new.clone()),
+        (own, new) => own.or(new).cloned(),
     }
 }
 

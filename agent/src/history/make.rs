@@ -32,6 +32,8 @@ pub struct End {
     pub at: Time,
     /// Why we stopped it, if we did.
     pub why: Option<Why>,
+    /// Why its cluster did, if it took its place away.
+    pub taken: Option<String>,
 }
 
 /// The records of a life's runs, oldest first, and before them those that the files tell of earlier lives.
@@ -157,6 +159,13 @@ fn close(last: Option<&mut Entry>, began: Time, end: &End, records: &Records) {
     };
     if last.reason == Some(Reason::Stopped) {
         last.stopped = end.why.map(|why| why.name().to_owned());
+    }
+    let is_theirs =
+        end.why.is_none() && matches!(last.reason, Some(Reason::Stopped | Reason::Lost));
+    if let Some(why) = end.taken.as_ref().filter(|_| is_theirs) {
+        let own = last.message.take().filter(|own| !own.contains(why));
+        let own = own.map_or(String::new(), |own| format!("{own}; "));
+        last.message = Some(format!("{own}its Pod was taken away: {why}"));
     }
     let dropped = records.status.as_ref();
     last.log_lines_dropped = dropped.map_or(0, |status| status.log_lines_dropped);

@@ -8,7 +8,6 @@ use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bollard::Docker;
@@ -27,6 +26,7 @@ use super::News;
 use super::names::{self, Stack};
 use super::refusal::said;
 use crate::breaker::{Gate, Pace};
+use crate::engine::remote::Clock;
 
 /// How a daemon that does not answer is asked again.
 pub const PACE: Pace = Pace {
@@ -36,22 +36,6 @@ pub const PACE: Pace = Pace {
 };
 /// How long the daemon may take to tell that it is there or what it has. It may take longer for what it does.
 const LOOK: Duration = Duration::from_secs(15);
-
-/// Counts what is begun, so that a listing can be told to be older than a change.
-#[derive(Debug, Clone, Default)]
-pub struct Clock(Arc<AtomicU64>);
-
-impl Clock {
-    /// A number greater than all before.
-    pub fn tick(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// The last number.
-    pub fn now(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// How far a container is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,9 +9,10 @@ use super::left::{Husk, Loose};
 use super::link::{Seen, Snapshot, Stage};
 use super::names::{self, label};
 use super::refusal::NotStarted;
-use super::slot::{Slot, Told, Work, is_saved};
-use super::{Engine, Link, News, RENEW_FOUND, SLACK, start, tales};
+use super::slot::{Slot, Work, is_saved};
+use super::{Engine, News, RENEW_FOUND, SLACK, start, tales};
 use crate::engine::Exit;
+use crate::engine::remote::{Link, Word};
 use crate::plan::{Outcome, Phase};
 
 /// What begins in this time is found by one listing.
@@ -355,7 +356,7 @@ impl Engine {
             return;
         };
         if let Some(stop) = &mut slot.stop {
-            stop.told = if taken { Told::Yes } else { Told::No };
+            stop.told = if taken { Word::Taken } else { Word::Unsaid };
         }
         if !taken {
             // It may have ended before the signal came; the daemon knows.

@@ -9,6 +9,7 @@ use super::examine::{Over, Running};
 use super::{SIGNAL_AGAIN, container};
 use crate::ending::{self, Facts, Verdict};
 use crate::engine::Instance;
+use crate::engine::remote::Word;
 use crate::engine::saved::has_run;
 pub use crate::engine::saved::is_saved;
 use crate::history::Start;
@@ -67,20 +68,9 @@ pub struct Stop {
     /// When it is killed.
     pub deadline: Duration,
     /// Whether the daemon has taken the signal.
-    pub told: Told,
+    pub told: Word,
     /// When one that was not taken is sent again.
     pub again_at: Duration,
-}
-
-/// Whether the daemon has taken a signal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Told {
-    /// It has not.
-    No,
-    /// It is being told.
-    Telling,
-    /// It has.
-    Yes,
 }
 
 impl Slot {
@@ -138,7 +128,7 @@ impl Slot {
             stop.again_at = now + SIGNAL_AGAIN;
             return Some("SIGKILL");
         }
-        if stop.told == Told::No && now >= stop.again_at {
+        if stop.told == Word::Unsaid && now >= stop.again_at {
             stop.again_at = now + SIGNAL_AGAIN;
             return Some("SIGTERM");
         }

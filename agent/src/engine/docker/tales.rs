@@ -41,6 +41,7 @@ pub(super) fn over(bot: &BotId, over: &Over, failures: u32) -> Told {
             is_oom: over.is_oom,
             at: over.finished.unwrap_or_else(Time::now),
             why: None,
+            taken: None,
         },
         records: Box::new(over.records.clone()),
         failures,

@@ -14,10 +14,12 @@ use tokio::time::{Instant, sleep, timeout};
 use super::News;
 use super::access::Access;
 use super::cronjob::There;
-use super::link::{Clock, LOOK, PACE, PAGE, SILENT, WATCH};
+use super::link::{PACE, SILENT, WATCH};
 use super::names;
+use super::pages::{self, Missed};
 use super::refusal::{has_status, said};
 use super::times::Word;
+use crate::engine::remote::Clock;
 
 /// Time between two tries of what cannot be looked at.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -39,34 +41,30 @@ pub async fn watch(access: Access, news: UnboundedSender<News>, again: Again) {
             followed = follow(&access, &news, &again) => followed,
             () = news.closed() => return,
         };
-        let err = match followed {
+        let why = match followed {
             Ok(()) => continue,
-            Err(Broken::Cut(err)) => {
+            Err(Broken::Cut(why)) => {
                 let is_first = last_cut.is_none_or(|at: Instant| at.elapsed() > PAUSE * 2);
                 last_cut = Some(Instant::now());
                 if is_first {
                     sleep(PACE.first).await;
                     continue;
                 }
-                err
+                why
             }
-            Err(Broken::Unseen(err)) => err,
+            Err(Broken::Unseen(why)) => why,
         };
-        let why = err.map_or_else(
-            || "the API server did not answer in time".to_owned(),
-            |err| said(&err),
-        );
         let _ = news.send(News::Times(Word::Hidden(why)));
         sleep(PAUSE).await;
     }
 }
 
-/// Why it is not followed; without an error the API server did not answer in time.
+/// Why it is not followed.
 enum Broken {
     /// They cannot be listed.
-    Unseen(Option<Error>),
+    Unseen(String),
     /// They were listed, and the watch was cut: that happens, and it is listed anew.
-    Cut(Option<Error>),
+    Cut(String),
 }
 
 /// Lists, and follows what changes, until a version is too old or it is to be looked anew.
@@ -77,22 +75,13 @@ async fn follow(
 ) -> Result<(), Broken> {
     let begun = again.clock.now();
     let selector = names::selector(&access.template.stack);
-    let api = access.cronjobs();
-    let mut params = ListParams::default().labels(&selector).limit(PAGE);
-    let mut all = Vec::new();
-    let mut version = loop {
-        let page = timeout(LOOK, api.list(&params)).await;
-        let page = match page.map_err(|_| Broken::Unseen(None))? {
-            // It took so long that the version is not known any more.
-            Err(err) if has_status(&err, 410) => return Ok(()),
-            page => page.map_err(|err| Broken::Unseen(Some(err)))?,
-        };
-        let seen = |cron| There::of(&access.template, cron);
-        all.extend(page.items.iter().filter_map(seen));
-        match page.metadata.continue_.filter(|more| !more.is_empty()) {
-            Some(more) => params = params.continue_token(&more),
-            None => break page.metadata.resource_version.unwrap_or_default(),
-        }
+    let params = ListParams::default().labels(&selector);
+    let list = |params| async move { access.cronjobs().list(&params).await };
+    let seen = |cron: &CronJob| There::of(&access.template, cron);
+    let (all, mut version) = match pages::all(params, list, seen).await {
+        Ok(listed) => listed,
+        Err(missed) if missed.is_expired() => return Ok(()),
+        Err(missed) => return Err(Broken::Unseen(missed.into())),
     };
     let _ = news.send(News::Times(Word::Listed(begun, all)));
     loop {
@@ -101,10 +90,11 @@ async fn follow(
             watched = watching => watched,
             () = again.now.notified() => return Ok(()),
         };
-        match watched.map_err(|_| Broken::Cut(None))? {
-            Ok(()) => {}
-            Err(err) if has_status(&err, 410) => return Ok(()),
-            Err(err) => return Err(Broken::Cut(Some(err))),
+        match watched {
+            Ok(Ok(())) => {}
+            Ok(Err(err)) if has_status(&err, 410) => return Ok(()),
+            Ok(Err(err)) => return Err(Broken::Cut(said(&err))),
+            Err(_) => return Err(Broken::Cut(Missed::Late.into())),
         }
     }
 }

@@ -13,10 +13,9 @@ use kube::{Error, ResourceExt};
 use super::access::Access;
 use super::cronjob::{self, There};
 use super::keys::Term;
-use super::link::PAGE;
 use super::refusal::{has_status, or_gone};
 use super::work::{MANAGER, age, answer, patching, term, told};
-use super::{names, secret};
+use super::{names, pages, secret};
 use crate::document::Bot;
 use crate::engine::not_started::NotStarted;
 use crate::plan::Outcome;
@@ -107,7 +106,7 @@ pub async fn remove_jobs(access: &Access, bot: &BotId) -> Result<(), String> {
     {
         if is_idle(&job) {
             access.may_act().map_err(|not| not.why)?;
-            told(remove_job(access, &job)).await?;
+            told(remove_job(access, &job.name_any(), as_seen(&job))).await?;
         }
     }
     Ok(())
@@ -117,22 +116,25 @@ pub async fn remove_jobs(access: &Access, bot: &BotId) -> Result<(), String> {
 /// before it did.
 pub async fn sweep(access: Access, kept: BTreeSet<String>) {
     let selector = names::selector(&access.template.stack);
-    let mut params = ListParams::default().labels(&selector).limit(PAGE);
+    let params = ListParams::default().labels(&selector);
+    let list = |params| {
+        let jobs = access.jobs();
+        async move { jobs.list(&params).await }
+    };
+    let left = |job: &Job| {
+        let name = job.name_any();
+        let of = name.rsplit_once('-').map_or("", |(of, _)| of);
+        let is_old = age(&job.metadata).is_some_and(|age| age > LEFT);
+        (is_idle(job) && is_old && !kept.contains(of)).then(|| (name, as_seen(job)))
+    };
     // What cannot be listed now is at the next sweep.
-    while let Ok(page) = told(access.jobs().list(&params)).await {
-        for job in page.items {
-            let name = job.name_any();
-            let of = name.rsplit_once('-').map_or("", |(of, _)| of);
-            let is_old = age(&job.metadata).is_some_and(|age| age > LEFT);
-            let is_left = is_idle(&job) && is_old && !kept.contains(of);
-            if is_left && access.may_act().is_ok() {
-                let _ = told(remove_job(&access, &job)).await;
-            }
+    let Ok((jobs, _)) = pages::all(params, list, left).await else {
+        return;
+    };
+    for (name, seen) in jobs {
+        if access.may_act().is_ok() {
+            let _ = told(remove_job(&access, &name, seen)).await;
         }
-        let Some(more) = page.metadata.continue_.filter(|more| !more.is_empty()) else {
-            return;
-        };
-        params = params.continue_token(&more);
     }
 }
 
@@ -142,17 +144,21 @@ fn is_idle(job: &Job) -> bool {
     status.and_then(|status| status.active).unwrap_or(0) == 0
 }
 
+/// That it is as it was seen.
+fn as_seen(job: &Job) -> Preconditions {
+    Preconditions {
+        uid: job.metadata.uid.clone(),
+        resource_version: job.metadata.resource_version.clone(),
+    }
+}
+
 /// Removes it as it was seen, with what Pod it has.
-async fn remove_job(access: &Access, job: &Job) -> Result<(), Error> {
-    let meta = &job.metadata;
+async fn remove_job(access: &Access, name: &str, seen: Preconditions) -> Result<(), Error> {
     let params = DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: meta.uid.clone(),
-            resource_version: meta.resource_version.clone(),
-        }),
+        preconditions: Some(seen),
         ..DeleteParams::background()
     };
-    or_gone(access.jobs().delete(&job.name_any(), &params).await).map(drop)
+    or_gone(access.jobs().delete(name, &params).await).map(drop)
 }
 
 /// Puts new keys where its Pods read them; gives their life.

@@ -11,7 +11,7 @@ use super::slot::Work;
 use super::{AGAIN, Engine, Husk, News};
 use crate::ending::Verdict;
 use crate::engine::saved::is_saved;
-use crate::engine::{Exit, Told as Tale};
+use crate::engine::{Exit, Told};
 use crate::history::End;
 use crate::plan::Outcome;
 use crate::report::Records;
@@ -56,7 +56,9 @@ impl Engine {
             _ => 0,
         };
         let (noted, written) = oneshot::channel();
-        self.told.push(over(seen, &records, failures, noted));
+        let is_ours = slot.stop.is_some();
+        let taken = seen.taken.clone().filter(|_| !is_ours);
+        self.told.push(over(seen, taken, &records, failures, noted));
         let is_lost = !is_saved(&records) && has_begun(&records);
         if is_lost {
             self.unsaved.insert(bot.clone(), now);
@@ -158,9 +160,15 @@ fn has_begun(records: &Records) -> bool {
     begun || saved || records.runs.iter().any(|run| run.run > 0)
 }
 
-/// A Pod has ended.
-fn over(seen: &Seen, records: &Records, failures: u32, noted: oneshot::Sender<()>) -> Tale {
-    Tale::Over {
+/// A Pod has ended, which the cluster has `taken` for that reason.
+fn over(
+    seen: &Seen,
+    taken: Option<String>,
+    records: &Records,
+    failures: u32,
+    noted: oneshot::Sender<()>,
+) -> Told {
+    Told::Over {
         bot: seen.bot.clone(),
         birth: seen.birth.clone(),
         end: End {
@@ -169,6 +177,7 @@ fn over(seen: &Seen, records: &Records, failures: u32, noted: oneshot::Sender<()
             is_oom: seen.end.is_some_and(|end| end.is_oom),
             at: seen.end.and_then(|end| end.at).unwrap_or_else(Time::now),
             why: None,
+            taken,
         },
         records: Box::new(records.clone()),
         failures,

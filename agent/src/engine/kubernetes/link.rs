@@ -13,7 +13,6 @@
 //! there is any.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, future};
@@ -28,9 +27,11 @@ use tokio::time::timeout;
 use super::News;
 use super::names;
 use super::others::{self, Others};
+use super::pages::{self, LOOK};
 use super::refusal::{has_status, said};
 use super::seen::Seen;
 use crate::breaker::{Gate, Pace};
+use crate::engine::remote::Clock;
 use crate::engine::stack::Stack;
 
 /// How an API server that does not answer is asked again.
@@ -39,10 +40,6 @@ pub const PACE: Pace = Pace {
     longest: Duration::from_secs(8),
     patience: LOOK,
 };
-/// Pods, or CronJobs, that are asked for at once: one that is being read takes a hundred times what is kept of it.
-pub const PAGE: u32 = 200;
-/// How long the API server may take to list so many.
-pub const LOOK: Duration = Duration::from_secs(30);
 /// How often what another runner has is looked for.
 const OTHERS: Duration = Duration::from_mins(10);
 /// Seconds that a watch lasts.
@@ -51,22 +48,6 @@ pub const WATCH: u32 = 60;
 pub const SILENT: Duration = Duration::from_secs(75);
 /// Time for a request that changes something.
 pub const ANSWER: Duration = Duration::from_secs(30);
-
-/// Counts what is begun, so that a listing can be told to be older than a change.
-#[derive(Debug, Clone, Default)]
-pub struct Clock(Arc<AtomicU64>);
-
-impl Clock {
-    /// A number greater than all before.
-    pub fn tick(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// The last number.
-    pub fn now(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// What the namespace has.
 #[derive(Debug, Clone, Default)]
@@ -127,7 +108,7 @@ async fn follow(source: &Source, news: &UnboundedSender<News>) -> Option<String>
     let selector = names::selector(&source.stack);
     let look = || others::look(&source.pods, &source.cronjobs);
     let (listed, others) = future::join(list(source, &selector), look()).await;
-    let (mut version, pods) = match listed {
+    let (pods, mut version) = match listed {
         Ok(listed) => listed,
         Err(why) => return why,
     };
@@ -169,24 +150,12 @@ async fn follow(source: &Source, news: &UnboundedSender<News>) -> Option<String>
 }
 
 /// All Pods, as they were at one version, which is given, too; else as [`follow`].
-async fn list(source: &Source, selector: &str) -> Result<(String, Vec<Seen>), Option<String>> {
-    let mut params = ListParams::default().labels(selector).limit(PAGE);
-    let mut pods = Vec::new();
-    loop {
-        let page = match timeout(LOOK, source.pods.list(&params)).await {
-            Ok(Ok(page)) => page,
-            // It took so long that the version is not known any more.
-            Ok(Err(err)) if has_status(&err, 410) => return Err(None),
-            Ok(Err(err)) => return Err(Some(said(&err))),
-            Err(_) => return Err(Some("the API server did not answer in time".to_owned())),
-        };
-        let seen = |pod| Seen::of(&source.stack, pod);
-        pods.extend(page.items.iter().filter_map(seen));
-        match page.metadata.continue_.filter(|more| !more.is_empty()) {
-            Some(more) => params = params.continue_token(&more),
-            None => return Ok((page.metadata.resource_version.unwrap_or_default(), pods)),
-        }
-    }
+async fn list(source: &Source, selector: &str) -> Result<(Vec<Seen>, String), Option<String>> {
+    let params = ListParams::default().labels(selector);
+    let list = |params| async move { source.pods.list(&params).await };
+    let seen = |pod: &Pod| Seen::of(&source.stack, pod);
+    let listed = pages::all(params, list, seen).await;
+    listed.map_err(|missed| (!missed.is_expired()).then(|| missed.into()))
 }
 
 /// Hands on what changes, for as long as one watch lasts.

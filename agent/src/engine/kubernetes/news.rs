@@ -7,11 +7,12 @@ use contract::BotId;
 use super::keys::{Good, Term};
 use super::link::Snapshot;
 use super::seen::{Seen, Stage};
-use super::slot::{Slot, Told, Work};
+use super::slot::{Slot, Work};
 use super::work::Running;
-use super::{AGAIN, Engine, Husk, Link, News, RENEW_FOUND};
-use crate::engine::Told as Tale;
+use super::{AGAIN, Engine, Husk, News, RENEW_FOUND};
+use crate::engine::Told;
 use crate::engine::not_started::NotStarted;
+use crate::engine::remote::{Link, Word};
 use crate::plan::Outcome;
 
 impl Engine {
@@ -219,7 +220,7 @@ impl Engine {
         let is_news = !new.is_empty() || (known && before != slot.saving);
         if is_news && !is_over {
             let records = slot.records();
-            self.told.push(Tale::Ran {
+            self.told.push(Told::Ran {
                 bot: bot.clone(),
                 birth: seen.birth.clone(),
                 records: Box::new(records),
@@ -299,7 +300,7 @@ impl Engine {
         let why = not.why.clone();
         slot.ended(outcome, not.why, now);
         if let (Outcome::Failed | Outcome::Refused, Some(start)) = (outcome, slot.start.take()) {
-            self.told.push(Tale::NotStarted {
+            self.told.push(Told::NotStarted {
                 bot: bot.clone(),
                 name: slot.instance.name.clone().unwrap_or_default(),
                 start,
@@ -314,7 +315,11 @@ impl Engine {
             return;
         };
         let Some(stop) = &mut slot.stop else { return };
-        stop.told = if result.is_ok() { Told::Yes } else { Told::No };
+        stop.told = if result.is_ok() {
+            Word::Taken
+        } else {
+            Word::Unsaid
+        };
         stop.again_at = now + AGAIN;
         if let Err(why) = result {
             let text = format!("it is not told to end yet: {why}; it is tried again");

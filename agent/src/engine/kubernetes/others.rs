@@ -10,10 +10,9 @@ use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
+use kube::core::PartialObjectMeta;
 
-use super::link::{LOOK, PAGE};
-use super::names;
-use super::refusal::{has_status, said};
+use super::{names, pages};
 
 /// What there is of which bots, as in `Pod b1-abc`.
 pub type Others = BTreeMap<BotId, String>;
@@ -29,39 +28,25 @@ pub async fn look(pods: &Api<Pod>, cronjobs: &Api<CronJob>) -> Result<Others, St
 }
 
 async fn running(pods: &Api<Pod>) -> Result<Others, String> {
-    let mut found = Others::new();
     let selector = format!("{},!{}", names::ID, names::STACK);
     let lives = "status.phase!=Succeeded,status.phase!=Failed";
     let params = ListParams::default().labels(&selector).fields(lives);
-    let mut params = params.limit(PAGE);
-    loop {
-        let page = answered(pods.list_metadata(&params)).await?;
-        found.extend(page.items.iter().filter_map(|pod| {
-            let name = pod.metadata.name.as_ref()?;
-            Some((labelled(&pod.metadata)?, format!("Pod {name}")))
-        }));
-        match page.metadata.continue_.filter(|more| !more.is_empty()) {
-            Some(more) => params = params.continue_token(&more),
-            None => return Ok(found),
-        }
-    }
+    let list = |params| async move { pods.list_metadata(&params).await };
+    let of = |pod: &PartialObjectMeta<Pod>| {
+        let name = pod.metadata.name.as_ref()?;
+        Some((labelled(&pod.metadata)?, format!("Pod {name}")))
+    };
+    let (found, _) = pages::all(params, list, of).await?;
+    Ok(found.into_iter().collect())
 }
 
 async fn starting(cronjobs: &Api<CronJob>) -> Result<Others, String> {
-    let mut found = Others::new();
-    let mut params = ListParams::default()
-        .labels(&format!("!{}", names::STACK))
-        .limit(PAGE);
-    loop {
-        let page = match tokio::time::timeout(LOOK, cronjobs.list(&params)).await {
-            Ok(Err(err)) if has_status(&err, 403) => return Ok(found),
-            page => page.map_err(|_| late())?.map_err(|err| said(&err))?,
-        };
-        found.extend(page.items.iter().filter_map(schedule));
-        match page.metadata.continue_.filter(|more| !more.is_empty()) {
-            Some(more) => params = params.continue_token(&more),
-            None => return Ok(found),
-        }
+    let params = ListParams::default().labels(&format!("!{}", names::STACK));
+    let list = |params| async move { cronjobs.list(&params).await };
+    match pages::all(params, list, schedule).await {
+        Ok((found, _)) => Ok(found.into_iter().collect()),
+        Err(missed) if missed.has_status(403) => Ok(Others::new()),
+        Err(missed) => Err(missed.into()),
     }
 }
 
@@ -77,15 +62,6 @@ fn schedule(cron: &CronJob) -> Option<(BotId, String)> {
 
 fn labelled(meta: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> Option<BotId> {
     meta.labels.as_ref()?.get(names::ID)?.parse().ok()
-}
-
-async fn answered<T>(asked: impl Future<Output = Result<T, kube::Error>>) -> Result<T, String> {
-    let answer = tokio::time::timeout(LOOK, asked).await;
-    answer.map_err(|_| late())?.map_err(|err| said(&err))
-}
-
-fn late() -> String {
-    "the API server did not answer in time".to_owned()
 }
 
 #[cfg(test)]

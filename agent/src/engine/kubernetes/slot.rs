@@ -12,6 +12,7 @@ use super::keys::Good;
 use super::seen::{Seen, Stage};
 use crate::ending::{self, Facts, Verdict};
 use crate::engine::Instance;
+use crate::engine::remote::Word;
 use crate::engine::saved::has_run;
 use crate::history::Start;
 use crate::plan::{Actual, Ended, Outcome, Phase};
@@ -88,20 +89,9 @@ pub struct Stop {
     /// What is to be said of the end, if not what it was stopped for.
     pub outcome: Outcome,
     /// Whether the API server has taken it.
-    pub told: Told,
+    pub told: Word,
     /// When one that was not taken is told again.
     pub again_at: Duration,
-}
-
-/// Whether the API server has taken a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Told {
-    /// It has not.
-    No,
-    /// It is being told.
-    Telling,
-    /// It has.
-    Yes,
 }
 
 impl Slot {
@@ -367,7 +357,7 @@ impl Slot {
         let Some(stop) = self.stop.as_mut().filter(|_| has_pod) else {
             return false;
         };
-        let is_due = stop.told == Told::No && now >= stop.again_at;
+        let is_due = stop.told == Word::Unsaid && now >= stop.again_at;
         if is_due {
             stop.again_at = now + AGAIN;
         }

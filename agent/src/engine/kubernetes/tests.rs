@@ -338,7 +338,7 @@ fn an_end_is_told_once_and_the_name_is_free_when_the_pod_is_let_go() {
         }
         let told = engine.told();
         assert_eq!(told.len(), 1, "{told:?}");
-        assert!(matches!(&told[0], Tale::Over { records, .. } if records.runs.len() == 1));
+        assert!(matches!(&told[0], Told::Over { records, .. } if records.runs.len() == 1));
         assert_eq!(
             phase(&engine, &bot),
             Some(Phase::Stopping),
@@ -731,7 +731,7 @@ fn a_run_that_ends_while_its_pod_goes_on_is_told_once() {
         }
         let told = engine.told();
         assert_eq!(told.len(), 1, "{told:?}");
-        let Tale::Ran { records, .. } = &told[0] else {
+        let Told::Ran { records, .. } = &told[0] else {
             panic!("{told:?}");
         };
         assert_eq!(records.runs[0].reason, Reason::Oom);
@@ -774,7 +774,7 @@ fn runs_that_nobody_saw_are_told_of_when_a_later_one_tells_of_them_and_others_no
                 Some(serde_json::from_value(status("Running", state, restarts)).unwrap());
             engine.take(News::Seen(Box::new(seen(&crashed))), 2 * SECOND);
             for tale in engine.told() {
-                let Tale::Ran { records, .. } = tale else {
+                let Told::Ran { records, .. } = tale else {
                     panic!("{tale:?}");
                 };
                 told.push(records.runs.iter().map(|run| run.run).collect::<Vec<_>>());
@@ -934,7 +934,8 @@ fn secrets_of_starts_that_were_cut_off_are_removed_when_they_are_older_than_any_
             _ => None,
         });
         let busy = std::collections::BTreeSet::from([id]);
-        work::sweep(engine.access.clone(), vec!["used".to_owned()], busy).await;
+        let used = std::collections::BTreeSet::from(["used".to_owned()]);
+        work::sweep(engine.access.clone(), used, busy).await;
         let requests = cluster.requests().into_iter();
         let removed = requests.filter(|request| request.method == "DELETE");
         let removed: Vec<String> = removed.map(|request| request.path).collect();

@@ -26,6 +26,7 @@ use super::access::Access;
 use super::cronjob::{self, There};
 use super::cronjob_watch::Again;
 use super::keys::Term;
+use super::refusals::{AGAIN, Refusals};
 use super::seen::Seen;
 use super::{Engine, News, RENEW_AGAIN, cronjob_work, names, secret, work};
 use crate::bots::{Listed, Offer};
@@ -36,10 +37,6 @@ use crate::schedule::decide::Whose;
 
 /// How long nobody starts ticks after a CronJob is gone.
 const SETTLE: Duration = Duration::from_secs(10);
-/// Time between two tries of what was refused.
-const AGAIN: Duration = Duration::from_mins(1);
-/// A refusal so long ago is none any more.
-const FORGOTTEN: Duration = Duration::from_mins(10);
 /// What is said of a CronJob that others have changed.
 const MEDDLED: &str = "somebody has suspended its CronJob or changed its times";
 
@@ -52,8 +49,8 @@ pub struct Times {
     hidden: Option<String>,
     /// Bots whose CronJob is being made, changed, removed, or has just gone.
     busy: BTreeSet<BotId>,
-    /// Bots whose CronJob was refused last.
-    refused: BTreeMap<BotId, Refusal>,
+    /// What was refused of changes.
+    refused: Refusals,
     /// Bots whose place with the cluster's clock has changed since that was asked last.
     moved: BTreeSet<BotId>,
     /// When the keys of a CronJob are made anew.
@@ -65,19 +62,6 @@ pub struct Times {
     /// How old the last listing is, and the oldest that one may decide by, by that clock.
     listed: u64,
     needed: u64,
-}
-
-/// A change that was refused.
-#[derive(Debug)]
-struct Refusal {
-    /// When it is tried again.
-    again_at: Duration,
-    /// Why.
-    why: String,
-    /// When a person was told of it.
-    told_at: Duration,
-    /// Whether what is there goes at once, and the next one waits.
-    passes: bool,
 }
 
 /// What has happened to CronJobs.
@@ -155,24 +139,8 @@ impl Times {
         self.there.as_ref()?.get(bot)
     }
 
-    /// What was refused is tried again: soon, and after `pause` what was refused before, too. Whether a person is to be told:
-    /// the same only once in a while. One that `passes` is removed at once where it is there, and only the next one waits.
     fn refused(&mut self, bot: &BotId, why: &str, pause: Duration, passes: bool) -> bool {
-        let now = self.now;
-        self.refused
-            .retain(|_, last| now < last.again_at + FORGOTTEN);
-        let before = self.refused.get(bot);
-        let same = before.filter(|before| before.why == why && now < before.told_at + FORGOTTEN);
-        let told_at = same.map_or(now, |same| same.told_at);
-        let (is_news, is_first) = (same.is_none(), before.is_none());
-        let refusal = Refusal {
-            again_at: now + if is_first { super::AGAIN } else { pause },
-            why: why.to_owned(),
-            told_at,
-            passes,
-        };
-        self.refused.insert(bot.clone(), refusal);
-        is_news
+        self.refused.take(bot, why, self.now, pause, passes)
     }
 }
 
@@ -203,15 +171,12 @@ impl Engine {
 
     /// Whether who starts the bot's ticks may be changed now.
     pub fn can_hand(&self, bot: &BotId) -> bool {
-        let refused = self.times.refused.get(bot);
         let cron = self.times.cron(bot);
         self.is_ready()
             && self.access.lease.may_act()
             && !self.times.busy.contains(bot)
             && (cron.is_some() || !self.others.contains_key(bot))
-            && refused.is_none_or(|refused| {
-                self.times.now >= refused.again_at || (cron.is_some() && refused.passes)
-            })
+            && self.times.refused.lets(bot, self.times.now, cron.is_some())
             && cron.map_or(self.access.clock, |there| !there.is_ending)
     }
 
@@ -279,7 +244,7 @@ impl Engine {
         self.times.busy.insert(bot.id.clone());
         let (access, news, bot) = (self.access.clone(), self.news.clone(), bot.clone());
         let name = format!("{} ({})", bot.definition.name, bot.id);
-        if before.is_none() && !self.times.refused.contains_key(&bot.id) {
+        if before.is_none() && !self.times.refused.has(&bot.id) {
             let text = "its times are kept by a CronJob from now on";
             self.console.about(&bot.id, &name).say(text);
         }

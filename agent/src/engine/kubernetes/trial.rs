@@ -12,23 +12,21 @@ use k8s_openapi::api::authorization::v1::{
 use k8s_openapi::api::batch::v1::CronJob;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{ListParams, PostParams};
+use kube::core::PartialObjectMeta;
 use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 
 use super::names::{self, AGENT, MANAGED_BY};
-use super::others;
-use super::pod;
 use super::secret;
 use super::template::Template;
 use super::work::{MANAGER, told};
+use super::{others, pages, pod};
 use crate::engine::blank::blank;
 use crate::history::Start;
 use crate::history::cause::Cause;
 
 /// The bot that is tried.
 const PROBE: &str = "the0-doctor";
-/// How many things the server lists at a time.
-const PAGE: u32 = 500;
 
 /// What a controller does with one kind of thing, as RBAC calls it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,19 +182,16 @@ async fn all_of<K>(api: Api<K>) -> Result<Vec<(BotId, String)>, String>
 where
     K: Clone + DeserializeOwned + Debug,
 {
-    let ours = format!("{MANAGED_BY}={AGENT}");
-    let mut params = ListParams::default().labels(&ours).limit(PAGE);
-    let mut found = Vec::new();
-    loop {
-        let page = told(api.list_metadata(&params)).await?;
-        found.extend(page.items.iter().filter_map(|object| {
-            let meta = &object.metadata;
-            let bot = meta.annotations.as_ref()?.get(names::ID)?.parse().ok()?;
-            Some((bot, meta.name.clone()?))
-        }));
-        match page.metadata.continue_.filter(|next| !next.is_empty()) {
-            Some(next) => params = params.continue_token(&next),
-            None => return Ok(found),
-        }
-    }
+    let params = ListParams::default().labels(&format!("{MANAGED_BY}={AGENT}"));
+    let list = |params| {
+        let api = api.clone();
+        async move { api.list_metadata(&params).await }
+    };
+    let of = |object: &PartialObjectMeta<K>| {
+        let meta = &object.metadata;
+        let bot = meta.annotations.as_ref()?.get(names::ID)?.parse().ok()?;
+        Some((bot, meta.name.clone()?))
+    };
+    let (found, _) = pages::all(params, list, of).await?;
+    Ok(found)
 }

@@ -105,11 +105,7 @@ impl Engine {
 
     /// Whether the API server answers, or why not.
     pub fn link(&self) -> Result<(), String> {
-        match &self.link {
-            Link::Up => Ok(()),
-            Link::Unknown => Err("it has not answered yet".to_owned()),
-            Link::Down(why) => Err(why.clone()),
-        }
+        self.link.answers()
     }
 
     /// Whether it was ever seen what runs.

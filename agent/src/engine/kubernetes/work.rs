@@ -19,6 +19,7 @@ use futures_util::future;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::PartialObjectMeta;
 use kube::{Error, ResourceExt};
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -29,7 +30,7 @@ use super::keys::Term;
 use super::link::ANSWER;
 use super::refusal::{has_status, not_started, or_gone, said};
 use super::seen::{Seen, Stage};
-use super::{names, pod, secret, undo};
+use super::{names, pages, pod, secret, undo};
 use crate::document::Bot;
 use crate::engine::keys::Granted;
 use crate::engine::not_started::NotStarted;
@@ -405,31 +406,34 @@ pub async fn renew(access: &Access, seen: &Seen, code: &ObjectKey) -> Result<Ter
     Ok(term(&granted))
 }
 
-/// Removes Secrets of the stack that are no Pod's: of starts that were cut off, and of Pods that are gone. `is_used` tells
-/// those of Pods that there are; those of `busy` bots are being written.
-pub async fn sweep(access: Access, used: Vec<String>, busy: BTreeSet<BotId>) {
-    let selector = names::selector(&access.template.stack);
-    let api = access.secrets();
-    let params = ListParams::default().labels(&selector);
-    let Ok(list) = told(api.list_metadata(&params)).await else {
+/// Removes Secrets of the stack that nothing uses: of starts that were cut off, and of Pods that are gone. `used` has the names
+/// of those that are in use; those of `busy` bots are being written.
+pub async fn sweep(access: Access, used: BTreeSet<String>, busy: BTreeSet<BotId>) {
+    let stack = &access.template.stack;
+    let api = &access.secrets();
+    let params = ListParams::default().labels(&names::selector(stack));
+    let list = |params| async move { api.list_metadata(&params).await };
+    let left = |secret: &PartialObjectMeta<Secret>| {
+        let meta = &secret.metadata;
+        let is_busy = names::bot_of(stack, meta).is_some_and(|bot| busy.contains(&bot));
+        let is_used = is_busy || is_owned(meta) || used.contains(meta.name.as_ref()?);
+        let seen = Preconditions {
+            uid: meta.uid.clone(),
+            resource_version: meta.resource_version.clone(),
+        };
+        (is_old(meta) && !is_used).then(|| (secret.name_any(), seen))
+    };
+    let Ok((all, _)) = pages::all(params, list, left).await else {
         return;
     };
-    for secret in list.items {
-        let (name, meta) = (secret.name_any(), &secret.metadata);
-        let is_busy =
-            names::bot_of(&access.template.stack, meta).is_some_and(|bot| busy.contains(&bot));
-        if is_old(meta) && !used.contains(&name) && !is_owned(meta) && !is_busy {
-            // One that was written since it was listed has a use again.
-            let params = DeleteParams {
-                preconditions: Some(Preconditions {
-                    uid: secret.metadata.uid.clone(),
-                    resource_version: secret.metadata.resource_version.clone(),
-                }),
-                ..DeleteParams::default()
-            };
-            let gone = told(async { or_gone(api.delete(&name, &params).await) });
-            let _ = gone.await;
-        }
+    for (name, seen) in all {
+        // One that was written since it was listed has a use again.
+        let params = DeleteParams {
+            preconditions: Some(seen),
+            ..DeleteParams::default()
+        };
+        let gone = told(async { or_gone(api.delete(&name, &params).await) });
+        let _ = gone.await;
     }
 }
 

@@ -68,6 +68,7 @@ pub(super) fn over(bot: BotId, birth: Birth, facts: &Facts, paths: &Paths, failu
             is_oom: false,
             at: Time::now(),
             why: None,
+            taken: None,
         },
         records: Box::new(Records::read(paths)),
         failures,

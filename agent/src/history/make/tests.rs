@@ -69,6 +69,7 @@ fn end(code: i32) -> End {
         is_oom: false,
         at: time(99),
         why: None,
+        taken: None,
     }
 }
 
@@ -193,6 +194,33 @@ fn who_stopped_it_is_told_and_a_result_goes_along() {
     assert!(entries[0].result.as_ref().unwrap().is_error());
     let saved = entries[0].saved.as_ref().unwrap();
     assert_eq!((saved.outcome, saved.all), (None, false), "nothing was");
+}
+
+#[test]
+fn why_a_cluster_ended_it_is_told_where_nobody_else_did_and_comes_to_what_was_known() {
+    let taken = Some("Evicted: low on memory".to_owned());
+    let told = |reason, why, message: Option<&str>| {
+        let mut ended = run(1, 11, 20, reason);
+        ended.message = message.map(str::to_owned);
+        let records = Records {
+            runs: vec![ended],
+            ..Records::default()
+        };
+        let before = entries(&life(10), &records).remove(0);
+        let end = End {
+            why,
+            taken: taken.clone(),
+            ..end(143)
+        };
+        let known = before.merged(entries(&over(10, end), &records).remove(0));
+        known.message.unwrap_or_default()
+    };
+    let why = "its Pod was taken away: Evicted: low on memory";
+    assert_eq!(told(Reason::Stopped, None, None), why);
+    assert_eq!(told(Reason::Stopped, Some(Why::Changed), None), "");
+    assert_eq!(told(Reason::Exited, None, None), "");
+    let lost = told(Reason::Lost, None, Some("its supervisor ended with it"));
+    assert_eq!(lost, format!("its supervisor ended with it; {why}"));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use contract::record::{Reason, RunRecord, Sent, Synced};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 
 use crate::engine::kubernetes::containers::{BOT, FETCH, SYNC};
-use crate::engine::kubernetes::seen::{container as find, parsed, trouble};
+use crate::engine::kubernetes::seen::{container as find, disruption, parsed, trouble};
 use crate::jobs::decide::Container;
 use crate::jobs::verdict::{Found, Left};
 
@@ -135,13 +135,6 @@ fn lost(
     }
     let why = "its Pod is over, and nothing is known of its end";
     (!is_known).then(|| why.to_owned())
-}
-
-/// Who that was, in the cluster's own words: an eviction, or the loss of its node.
-fn disruption(status: &PodStatus) -> Option<&str> {
-    let mut conditions = status.conditions.iter().flatten();
-    let found = conditions.find(|it| it.type_ == "DisruptionTarget" && it.status == "True");
-    found?.message.as_deref()
 }
 
 fn ended(status: Option<&ContainerStatus>) -> Option<&ContainerStateTerminated> {

@@ -1,6 +1,11 @@
-use super::*;
+use contract::last_words;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
+
+use super::super::names;
+use super::*;
+use crate::engine::stack::Stack;
 
 fn stack() -> Stack {
     "s".parse().unwrap()
@@ -225,6 +230,23 @@ fn what_keeps_a_pod_from_its_work_is_said_in_the_clusters_own_words() {
     let creating = json!({"waiting": {"reason": "ContainerCreating"}});
     let status = json!({"phase": "Pending", "containerStatuses": [main(&creating, &json!({}), 0)]});
     assert_eq!(seen(&status).trouble, None);
+}
+
+#[test]
+fn why_the_cluster_takes_a_pod_is_told_unless_it_had_been_told_to_end_before() {
+    let taken = |meta: &Value, status: &Value| seen_with(meta, status).taken;
+    let none = json!({});
+    assert_eq!(taken(&none, &json!({"phase": "Running"})), None);
+    let evicted = json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory"});
+    let why = taken(&none, &evicted).unwrap();
+    assert_eq!(why, "Evicted: low on memory");
+    let marked = json!({"phase": "Running", "conditions": [{
+        "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting", "lastTransitionTime": "2026-01-01T01:00:00Z"}]});
+    let told = |by: &str| json!({"deletionTimestamp": by, "deletionGracePeriodSeconds": 60});
+    let at_once = taken(&told("2026-01-01T01:01:00Z"), &marked).unwrap();
+    assert_eq!(at_once, "Eviction API: evicting");
+    assert_eq!(taken(&told("2026-01-01T01:00:58Z"), &marked), None);
 }
 
 #[test]
