@@ -87,11 +87,30 @@ pub fn bytes(n: u64) -> String {
     }
 }
 
-/// Billionths of a processor as a quantity.
+/// Billionths of a processor as a quantity, never less than these: to a kubelet a limit of none is no limit.
 pub fn cpus(n: u64) -> String {
     if n.is_multiple_of(1_000_000_000) {
         (n / 1_000_000_000).to_string()
     } else {
-        format!("{}m", n / 1_000_000)
+        format!("{}m", n.div_ceil(1_000_000))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_bound_of_a_processor_is_written_as_one_and_never_as_none(n in 1..10_000_000_000_u64) {
+            let written = cpus(n);
+            let read = match written.strip_suffix('m') {
+                Some(thousandths) => thousandths.parse::<u64>().unwrap() * 1_000_000,
+                None => written.parse::<u64>().unwrap() * 1_000_000_000,
+            };
+            prop_assert!(read >= n && read - n < 1_000_000, "{written}");
+        }
     }
 }
