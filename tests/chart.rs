@@ -249,7 +249,11 @@ fn what_selects_finds_what_is_meant() {
     let made = all(&helm.set("everything"));
     let deployment = of_kind(&made, "Deployment");
     let labels = &deployment["spec"]["template"]["metadata"]["labels"];
-    let service = of_kind(&made, "Service");
+    let services = made.iter().filter(|object| kind(object) == "Service");
+    let services: Vec<&Value> = services.collect();
+    let [service, metrics] = services[..] else {
+        panic!("the one that leads in, and that of metrics: {services:?}");
+    };
     let budget = of_kind(&made, "PodDisruptionBudget");
     let monitor = of_kind(&made, "ServiceMonitor");
     let selectors = [
@@ -258,8 +262,9 @@ fn what_selects_finds_what_is_meant() {
         (&budget["spec"]["selector"]["matchLabels"], labels),
         (
             &monitor["spec"]["selector"]["matchLabels"],
-            &service["metadata"]["labels"],
+            &metrics["metadata"]["labels"],
         ),
+        (&metrics["spec"]["selector"], labels),
     ];
     for (selector, labels) in selectors {
         let wanted = selector.as_object().expect("labels");
@@ -273,7 +278,8 @@ fn what_selects_finds_what_is_meant() {
         .iter()
         .filter_map(|port| port["name"].as_str())
         .collect();
-    for port in rendered::list(&service["spec"]["ports"]) {
+    let of = |service: &'_ Value| rendered::list(&service["spec"]["ports"]).to_vec();
+    for port in of(service).iter().chain(&of(metrics)) {
         assert!(
             port["targetPort"]
                 .as_str()
@@ -281,6 +287,10 @@ fn what_selects_finds_what_is_meant() {
             "{port}"
         );
     }
+    let leads = |service: &'_ Value, name: &str| of(service).iter().any(|it| it["name"] == name);
+    assert_eq!(service["spec"]["type"], "LoadBalancer");
+    assert!(metrics["spec"]["type"].is_null(), "not from outside");
+    assert!(leads(metrics, "metrics") && !leads(service, "metrics"));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::Output;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -17,6 +18,7 @@ use tests::{containers, http, text, wait_for};
 
 use super::rendered::Helm;
 
+const RELEASE: &str = "the0";
 const BOT: &str = "installedbot00000000abcd";
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -62,10 +64,23 @@ impl Release {
 
     /// helm with the release, and what it wants for it.
     fn does(&self, words: &[&str], values: Option<&Value>) {
-        let (kubeconfig, namespace) = (self.cluster.kubeconfig(), self.cluster.namespace());
-        let output = self.helm.release(&kubeconfig, namespace, words, values);
+        let output = self.helm(RELEASE, words, values);
         let said = text(&output.stdout) + &text(&output.stderr);
         assert!(output.status.success(), "{words:?}: {said}");
+    }
+
+    /// The same of what helm refuses, with this word.
+    fn refuses(&self, name: &str, words: &[&str], values: Option<&Value>, word: &str) {
+        let output = self.helm(name, words, values);
+        let said = text(&output.stderr);
+        assert!(!output.status.success(), "taken: {words:?}");
+        assert!(said.contains(word), "{words:?}: {said}");
+    }
+
+    fn helm(&self, name: &str, words: &[&str], values: Option<&Value>) -> Output {
+        let (kubeconfig, namespace) = (self.cluster.kubeconfig(), self.cluster.namespace());
+        let place = (namespace, name);
+        self.helm.release(&kubeconfig, place, words, values)
     }
 
     /// The controllers that run and are not told to end.
@@ -215,6 +230,17 @@ fn two_controllers_of_whom_one_acts_run_bots_that_outlive_them() {
     );
     release.acts(&second);
     assert_eq!(uid(&bot), born, "it is not started anew");
+
+    // What would run all bots once more, or have two controllers end each other's.
+    let moves = ["upgrade", "--reuse-values", "--set=stack=other"];
+    release.refuses(RELEASE, &moves, None, "`agent drain` first");
+    release.refuses(
+        "second",
+        &["install"],
+        Some(&values()),
+        "the0-stack-default",
+    );
+    assert_eq!(release.controllers().len(), 2);
 
     release.does(&["uninstall", "--wait"], None);
     wait_for("controllers that are gone", LONG, || {

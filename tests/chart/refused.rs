@@ -5,7 +5,7 @@ use tests::text;
 use super::rendered::Helm;
 
 /// Values, and what is said of them.
-const BAD: [(&str, &str); 35] = [
+const BAD: [(&str, &str); 38] = [
     (
         "replicas: two",
         "replicas: Invalid type. Expected: integer, given: string",
@@ -110,6 +110,15 @@ const BAD: [(&str, &str); 35] = [
         "bots: {createNamespace: true}",
         "name another namespace than the release's",
     ),
+    (
+        "bots: {quota: {pods: '5'}}",
+        "would keep the controllers out of their own namespace",
+    ),
+    (
+        "service: {type: LoadBalancer}",
+        "service.type LoadBalancer: whoever reaches it could ask every bot",
+    ),
+    ("lingerSeconds: 30", "give it 40 s more than lingerSeconds"),
     (
         "metrics: {serviceMonitor: {enabled: true}}",
         "Prometheus reaches nothing",

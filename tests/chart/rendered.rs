@@ -76,18 +76,18 @@ impl Helm {
         self.rendered(set, release, namespace)
     }
 
-    /// Does something to the release `the0` on a cluster; all but `uninstall` wants the chart, and perhaps values.
+    /// Does something to a release on a cluster; all but `uninstall` wants the chart, and perhaps values.
     pub fn release(
         &self,
         kubeconfig: &Path,
-        namespace: &str,
+        (namespace, name): (&str, &str),
         words: &[&str],
         values: Option<&Value>,
     ) -> Output {
         let folder = tempfile::tempdir().expect("a folder");
         let mut command = self.command(words);
         command
-            .arg("the0")
+            .arg(name)
             .args(["--namespace", namespace])
             .arg("--kubeconfig")
             .arg(kubeconfig);

@@ -31,6 +31,21 @@
 {{- if and $values.bots.createNamespace (eq (include "the0.bots" .) .Release.Namespace) -}}
 {{- fail "bots.createNamespace: name another namespace than the release's in bots.namespace" -}}
 {{- end -}}
+{{- if and $values.bots.quota (eq (include "the0.bots" .) .Release.Namespace) -}}
+{{- fail "bots.quota: bots that fill it would keep the controllers out of their own namespace: name another one in bots.namespace" -}}
+{{- end -}}
+{{- if and (ne $values.service.type "ClusterIP") $values.gateway.enabled (not $values.gateway.tokens.existingSecret) -}}
+{{- fail (printf "service.type %s: whoever reaches it could ask every bot: name a Secret of tokens in gateway.tokens.existingSecret" $values.service.type) -}}
+{{- end -}}
+{{- if lt (int $values.terminationGracePeriodSeconds) (add (int $values.lingerSeconds) 40) -}}
+{{- fail "terminationGracePeriodSeconds: give it 40 s more than lingerSeconds: the agent answers what it was asked" -}}
+{{- end -}}
+{{- $was := lookup "apps/v1" "Deployment" .Release.Namespace (include "the0.name" .) | default dict -}}
+{{- $before := dig "metadata" "annotations" "the0.app/bots" "" $was -}}
+{{- $now := include "the0.place" . -}}
+{{- if and $before (ne $before $now) (not $values.bots.moved) -}}
+{{- fail (printf "the bots are Pods of %s (namespace/stack), and with these values all would be started again as %s beside them: `agent drain` first, then set bots.moved: true" $before $now) -}}
+{{- end -}}
 {{- if and $values.networkPolicies.enabled $values.metrics.serviceMonitor.enabled (not $values.networkPolicies.controller.metricsFrom) -}}
 {{- fail "metrics.serviceMonitor: Prometheus reaches nothing while networkPolicies.controller.metricsFrom is empty: name its namespace there" -}}
 {{- end -}}

@@ -32,6 +32,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- .Values.bots.namespace | default .Release.Namespace -}}
 {{- end -}}
 
+{{/* One name for each stack. */}}
+{{- define "the0.stackName" -}}
+{{- $stack := .Values.stack -}}
+{{- if contains "_" $stack }}{{ $stack = printf "%s-%s" ($stack | replace "_" "-") ($stack | sha256sum | trunc 8) }}{{ end -}}
+{{- printf "the0-stack-%s" $stack -}}
+{{- end -}}
+
+{{/* Whose they are there. */}}
+{{- define "the0.place" -}}
+{{- printf "%s/%s" (include "the0.bots" .) .Values.stack -}}
+{{- end -}}
+
 {{- define "the0.tag" -}}
 {{- .Values.images.tag | default .Chart.AppVersion -}}
 {{- end -}}
