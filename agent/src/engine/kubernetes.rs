@@ -90,7 +90,7 @@ const RENEW_FOUND: Duration = Duration::from_mins(1);
 const AGAIN: Duration = Duration::from_secs(5);
 /// Time between two looks for Secrets and Jobs that are nobody's.
 const SWEEP: Duration = Duration::from_mins(10);
-/// How long it is told of a bot that is not there any more that its Pod went with something not known to be saved.
+/// How long it is measured that a bot's Pod went with something not known to be saved, and told of one that is not there any more.
 const TOLD: Duration = Duration::from_hours(1);
 
 /// The engine.

@@ -77,7 +77,7 @@ impl World {
             }
         }
         if let Engine::Kubernetes(cluster) = &self.engine {
-            view.unsaved = cluster.went_unsaved().len();
+            view.unsaved = cluster.lately_unsaved(now);
             self.board.set(Dependency::Kubernetes, cluster.link());
         }
         if let Some(progress) = &self.progress {

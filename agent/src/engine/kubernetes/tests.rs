@@ -483,12 +483,14 @@ fn a_pod_whose_end_is_not_known_to_be_saved_is_told_of_until_the_next_one() {
         let bot = bot("b");
         list(&mut engine, &[&pod(&bot, "u1", None, &over(1))], SECOND);
         assert_eq!(engine.went_unsaved(), std::slice::from_ref(&bot.id));
+        assert_eq!(engine.lately_unsaved(SECOND), 1);
         let released = News::Released(bot.id.clone(), "u1".into(), Ok(()));
         engine.take(released, SECOND);
         list(&mut engine, &[], SECOND);
         let days = 100_000 * SECOND;
         engine.collect(|_| true, |_, _| false, days);
         assert_eq!(engine.went_unsaved(), std::slice::from_ref(&bot.id));
+        assert_eq!(engine.lately_unsaved(days), 0, "an alert has an end");
         list(&mut engine, &[&pod(&bot, "u2", None, &running())], SECOND);
         assert!(engine.went_unsaved().is_empty());
     });

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use contract::record::Listening;
 use contract::{BotId, ObjectKey, Runtime, Secret};
@@ -9,7 +10,7 @@ use contract::{BotId, ObjectKey, Runtime, Secret};
 use super::containers::QUERY_PORT;
 use super::seen::Seen;
 use super::slot::{Slot, Work};
-use super::{Engine, Link, Stage};
+use super::{Engine, Link, Stage, TOLD};
 use crate::engine::{Instance, Told};
 use crate::history::Birth;
 use crate::live::printer::Printer;
@@ -142,6 +143,15 @@ impl Engine {
     /// Bots of which something may be gone with their last Pod: it is not known to be saved.
     pub fn went_unsaved(&self) -> Vec<BotId> {
         self.unsaved.keys().cloned().collect()
+    }
+
+    /// How many of these went so lately that an alert is due: none where another agent acts, which tells of its own.
+    pub fn lately_unsaved(&self, now: Duration) -> usize {
+        if !self.access.lease.may_act() {
+            return 0;
+        }
+        let lately = self.unsaved.values().filter(|at| now < **at + TOLD);
+        lately.count()
     }
 
     /// The same as [`Self::records`] of these, with what is saved of those that run and answer questions.
