@@ -233,7 +233,8 @@ fn two_controllers_of_whom_one_acts_run_bots_that_outlive_them() {
 
     // What would run all bots once more, or have two controllers end each other's.
     let moves = ["upgrade", "--reuse-values", "--set=stack=other"];
-    release.refuses(RELEASE, &moves, None, "`agent drain` first");
+    let place = format!("bots.movedFrom: {}/default", release.cluster.namespace());
+    release.refuses(RELEASE, &moves, None, &place);
     release.refuses(
         "second",
         &["install"],

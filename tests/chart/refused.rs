@@ -5,7 +5,7 @@ use tests::text;
 use super::rendered::Helm;
 
 /// Values, and what is said of them.
-const BAD: [(&str, &str); 38] = [
+const BAD: [(&str, &str); 39] = [
     (
         "replicas: two",
         "replicas: Invalid type. Expected: integer, given: string",
@@ -117,6 +117,10 @@ const BAD: [(&str, &str); 38] = [
     (
         "service: {type: LoadBalancer}",
         "service.type LoadBalancer: whoever reaches it could ask every bot",
+    ),
+    (
+        "service: {type: NodePort}\ngateway: {enabled: false}",
+        "it would lead to nothing: enable gateway or api",
     ),
     ("lingerSeconds: 30", "give it 40 s more than lingerSeconds"),
     (

@@ -40,11 +40,13 @@
 {{- if lt (int $values.terminationGracePeriodSeconds) (add (int $values.lingerSeconds) 40) -}}
 {{- fail "terminationGracePeriodSeconds: give it 40 s more than lingerSeconds: the agent answers what it was asked" -}}
 {{- end -}}
-{{- $was := lookup "apps/v1" "Deployment" .Release.Namespace (include "the0.name" .) | default dict -}}
-{{- $before := dig "metadata" "annotations" "the0.app/bots" "" $was -}}
+{{- if and (ne $values.service.type "ClusterIP") (not $values.gateway.enabled) (not $values.api.enabled) -}}
+{{- fail (printf "service.type %s: it would lead to nothing: enable gateway or api" $values.service.type) -}}
+{{- end -}}
+{{- $before := include "the0.placeBefore" . -}}
 {{- $now := include "the0.place" . -}}
-{{- if and $before (ne $before $now) (not $values.bots.moved) -}}
-{{- fail (printf "the bots are Pods of %s (namespace/stack), and with these values all would be started again as %s beside them: `agent drain` first, then set bots.moved: true" $before $now) -}}
+{{- if and $before (ne $before $now) (ne $before $values.bots.movedFrom) -}}
+{{- fail (printf "the bots are Pods of %s (namespace/stack), and with these values all would be started again as %s beside them: `agent drain` first, then set bots.movedFrom: %s" $before $now $before) -}}
 {{- end -}}
 {{- if and $values.networkPolicies.enabled $values.metrics.serviceMonitor.enabled (not $values.networkPolicies.controller.metricsFrom) -}}
 {{- fail "metrics.serviceMonitor: Prometheus reaches nothing while networkPolicies.controller.metricsFrom is empty: name its namespace there" -}}

@@ -44,6 +44,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- printf "%s/%s" (include "the0.bots" .) .Values.stack -}}
 {{- end -}}
 
+{{/* What the release's controllers that are there say of that; nothing where there are none, or no cluster. */}}
+{{- define "the0.placeBefore" -}}
+{{- $was := lookup "apps/v1" "Deployment" .Release.Namespace (include "the0.name" .) | default dict -}}
+{{- range dig "spec" "template" "spec" "containers" list $was -}}
+{{- if eq .name "controller" -}}
+{{- index .args 2 }}/
+{{- range .env }}{{ if eq .name "THE0_STACK" }}{{ .value }}{{ end }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "the0.tag" -}}
 {{- .Values.images.tag | default .Chart.AppVersion -}}
 {{- end -}}
