@@ -348,7 +348,8 @@ fn what_a_person_has_stopped_is_in_a_backup_of_any_folder_and_comes_back_for_an_
     let backup = source.backup();
     let path = backup.to_str().unwrap();
     let Some(target) = World::new() else { return };
-    target.ok(&["restore", "--no-docker", path]);
+    let said = target.ok(&["restore", "--no-docker", path]);
+    assert!(said.contains("until `agent start --all`"), "{said}");
     let orders = || {
         let all = target.mongo.all("bot_runner.the0");
         let orders = all
@@ -369,17 +370,33 @@ fn what_a_person_has_stopped_is_in_a_backup_of_any_folder_and_comes_back_for_an_
     assert!(again.contains("; 0 of it"), "{again}");
     assert_eq!(orders(), restored);
 
-    // What was said since then is undone by force only.
+    // What was said since then is undone by force only, and of bots that are not in it by nothing.
     let later = DateTime::from_millis(DateTime::now().timestamp_millis() + 1);
-    let other = doc! {"$set": {"bots.bot01": {"off": true, "at": later}, "beat": 9_i64}};
+    let off = doc! {"off": true, "at": later};
+    let other = doc! {"$set": {"bots.bot01": &off, "bots.younger": &off, "beat": 9_i64}};
     target
         .mongo
         .update("bot_runner.the0", doc! {"_id": "orders"}, other);
     let why = target.fails(&["restore", "--no-docker", path]);
-    assert!(why.contains("the list of stopped bots"), "{why}");
+    let named = "the stop of bot01, which would run again";
+    assert!(why.contains(named), "{why}");
     assert!(is_off(&orders(), "bot01"));
     target.ok(&["restore", "--no-docker", "--force", path]);
     assert!(is_off(&orders(), "bot00") && !is_off(&orders(), "bot01"));
+    assert!(is_off(&orders(), "younger"));
+
+    // One of a time when all might run lets none run where all are held.
+    let may_run = doc! {"$set": {"switch": {"off": false, "at": later}}};
+    source
+        .mongo
+        .update("bot_runner.the0", doc! {"_id": "orders"}, may_run);
+    fs::remove_file(&backup).unwrap();
+    source.backup();
+    let said = target.ok(&["restore", "--no-docker", path]);
+    assert!(said.contains("until `agent start --all`"), "{said}");
+    let held = orders();
+    let switch = held.get_document("switch").unwrap();
+    assert!(switch.get_bool("off").unwrap());
 }
 
 #[test]

@@ -5,10 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
-use std::time::SystemTime;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use contract::{BotId, Digest, Secret};
+use contract::{Digest, Secret};
 use mongodb::bson::{Document, RawDocument, RawDocumentBuf, doc};
 use mongodb::options::WriteConcern;
 use mongodb::{Client, Collection};
@@ -17,9 +16,7 @@ use tokio::runtime::Runtime;
 
 use crate::bots::mongo::{Deadlines, Mongo, Place};
 use crate::lease::{self, active::Active};
-use crate::orders::desk::millis;
 use crate::orders::{Orders, exchange};
-use crate::plan::Switch;
 
 /// What is in a backup, as `database.collection`.
 pub const COLLECTIONS: [&str; 3] = ["bot_runner.bots", "bot_scheduler.bot_schedules", JOBS];
@@ -72,14 +69,10 @@ impl Database {
         self.wait(ORDERS, exchange::known(&self.client, database))
     }
 
-    /// Says to all its agents that these bots are stopped and no others, and whether any may run, as far as it is given.
-    pub fn say(&self, stopped: Option<&BTreeSet<BotId>>, switch: Option<Switch>) -> Result<()> {
-        let mut orders = self.orders()?;
-        let stopped = stopped.cloned().unwrap_or_else(|| orders.stopped());
-        let switch = switch.unwrap_or_else(|| orders.switch());
-        orders.say(&stopped, switch, millis(SystemTime::now()));
+    /// Says these to all its agents; a later word stands.
+    pub fn say(&self, orders: &Orders) -> Result<()> {
         let database = &self.mongo.place().database;
-        let added = exchange::add(&self.client, database, &orders);
+        let added = exchange::add(&self.client, database, orders);
         self.wait(ORDERS, added).map(drop)
     }
 

@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
 use contract::launch::Variables;
 use contract::{BotId, Digest, ObjectKey, Secret, file};
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::documents::{self, Database, Fate, Known};
@@ -76,10 +76,6 @@ pub fn restore(order: &Order, data: &Path, path: &Path) -> Result<String> {
         path,
         read: &read,
         data: &data,
-        orders: match &database {
-            Some(database) => database.orders().with_context(unchanged)?,
-            None => desk::kept(&data)?,
-        },
         store: &store,
         states: States::open(&host, &store, room.0.clone())?,
         database,
@@ -97,9 +93,13 @@ pub fn restore(order: &Order, data: &Path, path: &Path) -> Result<String> {
     let put = work
         .put(&plan)
         .context("it is not whole yet: do it again, it goes on from there")?;
+    let held = match work.words()?.switch() {
+        Switch::Off => "; all bots are stopped until `agent start --all`",
+        Switch::On => "",
+    };
     let (told, file) = (read.manifest.told(), path.display());
     Ok(format!(
-        "{file} is put back: {told}; {put} of it were not there already"
+        "{file} is put back: {told}; {put} of it were not there already{held}"
     ))
 }
 
@@ -236,8 +236,6 @@ struct Work<'a> {
     path: &'a Path,
     read: &'a Contents,
     data: &'a Path,
-    /// What people have said to whoever will act on what is put back.
-    orders: Orders,
     store: &'a Store,
     states: States<'a>,
     database: Option<Database>,
@@ -269,19 +267,13 @@ impl Work<'_> {
                         format!("the document of bot {bot}"),
                     )
                 }
-                What::Stopped => {
-                    let there = self.orders.stopped();
-                    (
-                        self.compare_setting(&there, entry)?,
-                        "the list of stopped bots".into(),
-                    )
-                }
+                What::Stopped => self.compare_stopped(entry)?,
                 What::Switch => {
-                    let there = self.orders.switch();
-                    (
-                        self.compare_setting(&there, entry)?,
-                        "the switch of all bots".into(),
-                    )
+                    // Nobody's bots run again because of a backup.
+                    let ours: Switch = serde_json::from_value(self.read.json(entry))?;
+                    let is_new = ours == Switch::Off && self.words()?.switch() == Switch::On;
+                    let there = if is_new { There::Nothing } else { There::Same };
+                    (there, "the switch of all bots".into())
                 }
             };
             match there {
@@ -330,18 +322,6 @@ impl Work<'_> {
         Ok(there.map_or(There::Nothing, |there| same_or_other(there == ours)))
     }
 
-    /// A setting, of which the usual one is no setting.
-    fn compare_setting<T>(&self, there: &T, entry: &Entry) -> Result<There>
-    where
-        T: Default + PartialEq + DeserializeOwned,
-    {
-        let ours: T = serde_json::from_value(self.read.json(entry))?;
-        if *there != ours && *there == T::default() {
-            return Ok(There::Nothing);
-        }
-        Ok(same_or_other(*there == ours))
-    }
-
     /// One entry as a file.
     fn extract(&self, wanted: &str) -> Result<PathBuf> {
         let path = self.room.0.join(format!("one-{}", super::make::unique()));
@@ -356,6 +336,10 @@ impl Work<'_> {
 
     /// Puts back what is not there; gives how many things that were.
     fn put(&self, plan: &Plan) -> Result<u64> {
+        // What was said here may not have come to the database, or not to this one.
+        if let Some(database) = &self.database {
+            database.say(&desk::kept(self.data)?)?;
+        }
         let entries = self.read.manifest.entries.iter();
         let entries: HashMap<&str, &Entry> = entries.map(|e| (e.name.as_str(), e)).collect();
         let mut count = 0;
@@ -392,23 +376,54 @@ impl Work<'_> {
                 registered::put(self.data, bot, &document)?;
             }
             What::Stopped => {
-                let stopped = serde_json::from_slice(&fs::read(copy)?)?;
-                place::remember_stopped(self.data, &stopped)?;
-                self.say(Some(&stopped), None)?;
+                let stopped: BTreeSet<BotId> = serde_json::from_slice(&fs::read(copy)?)?;
+                let words = self.words()?;
+                let others = words.stopped().into_iter();
+                let others = others.filter(|bot| !self.read.bots.contains(bot));
+                let all = others.chain(stopped).collect();
+                let switch = words.switch();
+                self.say(words, &all, switch)?;
             }
             What::Switch => {
-                let switch = serde_json::from_slice(&fs::read(copy)?)?;
-                place::remember_switch(self.data, switch)?;
-                self.say(None, Some(switch))?;
+                let words = self.words()?;
+                let stopped = words.stopped();
+                self.say(words, &stopped, Switch::Off)?;
             }
         }
         Ok(1)
     }
 
-    /// Says it in the database, where agents on other folders hear of it.
-    fn say(&self, stopped: Option<&BTreeSet<BotId>>, switch: Option<Switch>) -> Result<()> {
+    /// What people have said, here and to the agents of the database.
+    fn words(&self) -> Result<Orders> {
+        let kept = desk::kept(self.data)?;
+        match &self.database {
+            Some(database) => Ok(kept.merged(&database.orders()?)),
+            None => Ok(kept),
+        }
+    }
+
+    /// Says that these are stopped and no others, and whether any may run, here and to all those.
+    fn say(&self, mut words: Orders, stopped: &BTreeSet<BotId>, switch: Switch) -> Result<()> {
+        words.say(stopped, switch, desk::millis(SystemTime::now()));
+        desk::keep(self.data, &words)?;
         let database = self.database.as_ref();
-        database.map_or(Ok(()), |database| database.say(stopped, switch))
+        database.map_or(Ok(()), |database| database.say(&words))
+    }
+
+    /// Of the bots of the backup, which are stopped in it and there. That one is stopped replaces nothing; that one would run
+    /// again does.
+    fn compare_stopped(&self, entry: &Entry) -> Result<(There, String)> {
+        let ours: BTreeSet<BotId> = serde_json::from_value(self.read.json(entry))?;
+        let there = self.words()?.stopped();
+        let again = there.difference(&ours);
+        let again = again.filter(|bot| self.read.bots.contains(*bot));
+        let again: Vec<&str> = again.map(BotId::as_str).collect();
+        let what = format!("the stop of {}, which would run again", again.join(", "));
+        Ok(match (again.is_empty(), ours.is_subset(&there)) {
+            (false, _) => (There::Other, what),
+            (true, true) => (There::Same, what),
+            (true, false) => (There::Nothing, what),
+        })
     }
 
     fn put_documents(&self, collection: &str, copy: &Path, plan: &Plan) -> Result<u64> {

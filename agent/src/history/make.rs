@@ -19,6 +19,9 @@ pub struct Life {
     pub end: Option<End>,
 }
 
+/// Characters by which a reason is known again.
+const TOLD: usize = 200;
+
 /// How a supervisor ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {
@@ -160,12 +163,20 @@ fn close(last: Option<&mut Entry>, began: Time, end: &End, records: &Records) {
     if last.reason == Some(Reason::Stopped) {
         last.stopped = end.why.map(|why| why.name().to_owned());
     }
-    let is_theirs =
-        end.why.is_none() && matches!(last.reason, Some(Reason::Stopped | Reason::Lost));
+    let is_theirs = match last.reason {
+        Some(Reason::Stopped | Reason::Lost) => end.why.is_none(),
+        Some(Reason::StartFailed) => end.why.is_none() && last.run == 0,
+        _ => false,
+    };
     if let Some(why) = end.taken.as_ref().filter(|_| is_theirs) {
-        let own = last.message.take().filter(|own| !own.contains(why));
-        let own = own.map_or(String::new(), |own| format!("{own}; "));
-        last.message = Some(format!("{own}its Pod was taken away: {why}"));
+        // Both were cut, not at the same word.
+        let words: String = why.chars().take(TOLD).collect();
+        let is_said = |own: &String| own.contains(&words);
+        if !last.message.as_ref().is_some_and(is_said) {
+            let own = last.message.take();
+            let own = own.map_or(String::new(), |own| format!("{own}; "));
+            last.message = Some(format!("{own}its Pod was taken away: {why}"));
+        }
     }
     let dropped = records.status.as_ref();
     last.log_lines_dropped = dropped.map_or(0, |status| status.log_lines_dropped);

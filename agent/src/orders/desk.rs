@@ -129,6 +129,16 @@ pub fn kept(data: &Path) -> Result<Orders> {
     Ok(orders)
 }
 
+/// Keeps these words there, for the agent that begins on it.
+///
+/// # Errors
+/// What the file system answers.
+pub fn keep(data: &Path, orders: &Orders) -> io::Result<()> {
+    place::remember_stopped(data, &orders.stopped())?;
+    place::remember_switch(data, orders.switch())?;
+    file::replace_json(&path(data), orders)
+}
+
 fn path(data: &Path) -> PathBuf {
     data.join("orders.json")
 }

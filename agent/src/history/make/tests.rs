@@ -221,6 +221,8 @@ fn why_a_cluster_ended_it_is_told_where_nobody_else_did_and_comes_to_what_was_kn
     assert_eq!(told(Reason::Exited, None, None), "");
     let lost = told(Reason::Lost, None, Some("its supervisor ended with it"));
     assert_eq!(lost, format!("its supervisor ended with it; {why}"));
+    let unseen = "nobody saw it end: Evicted: low on memory";
+    assert_eq!(told(Reason::Lost, None, Some(unseen)), unseen);
 }
 
 #[test]
