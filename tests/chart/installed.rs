@@ -235,6 +235,17 @@ fn two_controllers_of_whom_one_acts_run_bots_that_outlive_them() {
     let moves = ["upgrade", "--reuse-values", "--set=stack=other"];
     let place = format!("bots.movedFrom: {}/default", release.cluster.namespace());
     release.refuses(RELEASE, &moves, None, &place);
+    // Who has drained the old place says so by its name, and no other name does.
+    let named = |stack: &str| {
+        format!(
+            "--set=bots.movedFrom={}/{stack}",
+            release.cluster.namespace()
+        )
+    };
+    let [right, wrong] = ["default", "other"].map(named);
+    let tried = [moves[0], moves[1], moves[2], "--dry-run=server"];
+    release.refuses(RELEASE, &[&tried[..], &[&wrong]].concat(), None, &place);
+    release.does(&[&tried[..], &[&right]].concat(), None);
     release.refuses(
         "second",
         &["install"],
